@@ -1,0 +1,4 @@
+module github.com/tocsin-io/tocsin/deploy/local
+
+go 1.26
+

@@ -1,0 +1,4 @@
+module github.com/tocsin-io/tocsin/proto
+
+go 1.26
+
