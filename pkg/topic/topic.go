@@ -1,0 +1,122 @@
+// Package topic names Tocsin's Kafka topics, says how each is to be created, and what record headers mean.
+//
+// All hot-path topics have the same number of partitions and records of one machine keep their partition from
+// topic to topic, so one machine's whole life is ordered and one owner can follow it.
+package topic
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Names of the topics. Changing one is a breaking change.
+const (
+	Frames    = "telemetry.frames.v1"
+	Readings  = "telemetry.readings.v1"
+	Windows   = "telemetry.windows.v1"
+	Anomalies = "detect.anomalies.v1"
+	Alerts    = "alert.events.v1"
+	State     = "processor.state.v1"
+	Registry  = "equipment.registry.v1"
+)
+
+// DLQ is the dead-letter topic of t.
+func DLQ(t string) string { return t + ".dlq" }
+
+// Headers of every record. The ce_ ones are CloudEvents' type and id; traceparent is W3C Trace Context.
+const (
+	HeaderTraceParent = "traceparent"
+	HeaderType        = "ce_type"
+	HeaderID          = "ce_id"
+)
+
+// Values of HeaderType: the full protobuf name of the record's value.
+const (
+	TypeFrame    = "tocsin.event.v1.SensorFrame"
+	TypeSchema   = "tocsin.event.v1.FrameSchema"
+	TypeReading  = "tocsin.event.v1.Reading"
+	TypeWindow   = "tocsin.event.v1.Window"
+	TypeTick     = "tocsin.event.v1.Tick"
+	TypeAnomaly  = "tocsin.event.v1.Anomaly"
+	TypeAlert    = "tocsin.event.v1.AlertEvent"
+	TypeSnapshot = "tocsin.event.v1.MachineSnapshot"
+	TypeMeta     = "tocsin.event.v1.PartitionMeta"
+)
+
+// Type is what the record says its value is, or "" when it does not say.
+func Type(r *kgo.Record) string { return Header(r, HeaderType) }
+
+// Header is the value of the first header named key, or "".
+func Header(r *kgo.Record, key string) string {
+	for i := range r.Headers {
+		if r.Headers[i].Key == key {
+			return string(r.Headers[i].Value)
+		}
+	}
+	return ""
+}
+
+// IsTick tells a tick from data without allocating.
+func IsTick(r *kgo.Record) bool {
+	for i := range r.Headers {
+		if r.Headers[i].Key == HeaderType {
+			return string(r.Headers[i].Value) == TypeTick
+		}
+	}
+	return false
+}
+
+// Partitioning says how many partitions a topic gets.
+type Partitioning int
+
+const (
+	// PerMachine topics have the fleet's number of partitions, keyed by equipment_id.
+	PerMachine Partitioning = iota
+	// Single topics are small and read whole by everybody.
+	Single
+)
+
+// Spec is how one topic is created.
+type Spec struct {
+	Name         string
+	Partitioning Partitioning
+	// Configs are Kafka's topic configuration keys.
+	Configs map[string]string
+}
+
+// Retention of the event topics.
+const Retention = 7 * 24 * time.Hour
+
+func event(name string) Spec {
+	return Spec{Name: name, Configs: map[string]string{
+		"cleanup.policy":         "delete",
+		"retention.ms":           ms(Retention),
+		"message.timestamp.type": "LogAppendTime",
+		"max.message.bytes":      "8388608",
+	}}
+}
+
+func ms(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// All lists every topic that Tocsin makes, dead letters included.
+func All() []Spec {
+	specs := []Spec{
+		event(Frames), event(Readings), event(Windows), event(Anomalies), event(Alerts),
+		{Name: State, Configs: map[string]string{
+			"cleanup.policy":            "compact",
+			"min.cleanable.dirty.ratio": "0.1",
+			// Longer than the longest restore, or a restore could miss a tombstone.
+			"delete.retention.ms": ms(24 * time.Hour),
+			"max.message.bytes":   "8388608",
+		}},
+		{Name: Registry, Partitioning: Single, Configs: map[string]string{"cleanup.policy": "compact", "max.message.bytes": "8388608"}},
+	}
+	for _, t := range []string{Frames, Readings, Windows, Anomalies, Alerts} {
+		s := event(DLQ(t))
+		s.Partitioning = Single
+		specs = append(specs, s)
+	}
+	return specs
+}
