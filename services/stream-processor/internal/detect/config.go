@@ -1,0 +1,109 @@
+package detect
+
+import (
+	"fmt"
+	"math"
+	"path"
+)
+
+// Config of all detectors.
+type Config struct {
+	Detectors []string     `mapstructure:"detectors" doc:"detectors in use, of: limits, ewma, robust_z, spread"`
+	Limits    []Limit      `mapstructure:"limits" doc:"fixed limits by sensor; all that match hold"`
+	EWMA      EWMAConfig   `mapstructure:"ewma"`
+	RobustZ   RobustConfig `mapstructure:"robust_z"`
+	Spread    SpreadConfig `mapstructure:"spread"`
+}
+
+// Limit is fixed bounds of a sensor's value and of how fast it may change. Bounds that are not given do not hold.
+type Limit struct {
+	Sensor       string   `mapstructure:"sensor" doc:"sensor name; * and ? match any text and any character"`
+	LowWarning   *float64 `mapstructure:"low_warning" doc:"warning below this"`
+	HighWarning  *float64 `mapstructure:"high_warning" doc:"warning above this"`
+	LowCritical  *float64 `mapstructure:"low_critical" doc:"critical below this"`
+	HighCritical *float64 `mapstructure:"high_critical" doc:"critical above this"`
+	RateWarning  *float64 `mapstructure:"rate_warning" doc:"warning when the mean changes by more than this per second between two windows"`
+	RateCritical *float64 `mapstructure:"rate_critical" doc:"critical when it changes by more than this per second"`
+}
+
+// EWMAConfig sets the EWMA control chart.
+type EWMAConfig struct {
+	Lambda float64 `mapstructure:"lambda" doc:"weight of the newest window in the chart, in (0, 1]; smaller finds smaller shifts, later"`
+	Memory int     `mapstructure:"memory" doc:"windows over which the baseline mean and variance forget"`
+}
+
+// RobustConfig sets the robust z-score.
+type RobustConfig struct {
+	History int `mapstructure:"history" doc:"windows whose median and spread are held against a new one; 8 to 64"`
+}
+
+// SpreadConfig sets the chart of the spread inside a window.
+type SpreadConfig struct {
+	Memory   int `mapstructure:"memory" doc:"windows over which the baseline forgets"`
+	MinCount int `mapstructure:"min_count" doc:"fewest values in a window whose spread is judged"`
+}
+
+// DefaultConfig is what ships.
+func DefaultConfig() Config {
+	return Config{
+		Detectors: []string{"limits", "ewma", "robust_z", "spread"},
+		EWMA:      EWMAConfig{Lambda: 0.25, Memory: 1000},
+		RobustZ:   RobustConfig{History: 64},
+		Spread:    SpreadConfig{Memory: 1000, MinCount: 4},
+	}
+}
+
+// Validate names the field that is wrong.
+func (c Config) Validate() error {
+	seen := map[string]bool{}
+	for i, name := range c.Detectors {
+		if seen[name] {
+			return fmt.Errorf("detectors[%d]: %q is named twice", i, name)
+		}
+		seen[name] = true
+		if _, ok := specOf(name); !ok {
+			return fmt.Errorf("detectors[%d]: %q is no detector", i, name)
+		}
+	}
+	for i, l := range c.Limits {
+		if err := l.validate(); err != nil {
+			return fmt.Errorf("limits[%d].%w", i, err)
+		}
+	}
+	switch {
+	case !(c.EWMA.Lambda > 0 && c.EWMA.Lambda <= 1):
+		return fmt.Errorf("ewma.lambda: %v is not in (0, 1]", c.EWMA.Lambda)
+	case c.EWMA.Memory < minMemory || c.EWMA.Memory > maxMemory:
+		return fmt.Errorf("ewma.memory: %d is not between %d and %d", c.EWMA.Memory, minMemory, maxMemory)
+	case c.RobustZ.History < 8 || c.RobustZ.History > maxHistory:
+		return fmt.Errorf("robust_z.history: %d is not between 8 and %d", c.RobustZ.History, maxHistory)
+	case c.Spread.Memory < minMemory || c.Spread.Memory > maxMemory:
+		return fmt.Errorf("spread.memory: %d is not between %d and %d", c.Spread.Memory, minMemory, maxMemory)
+	case c.Spread.MinCount < 3 || c.Spread.MinCount > 1_000_000:
+		return fmt.Errorf("spread.min_count: %d is not between 3 and 1000000", c.Spread.MinCount)
+	}
+	return nil
+}
+
+func (l Limit) validate() error {
+	if _, err := path.Match(l.Sensor, ""); err != nil || l.Sensor == "" {
+		return fmt.Errorf("sensor: %q is no pattern", l.Sensor)
+	}
+	for _, f := range []struct {
+		name string
+		v    *float64
+		min  float64
+	}{
+		{"low_warning", l.LowWarning, math.Inf(-1)},
+		{"high_warning", l.HighWarning, math.Inf(-1)},
+		{"low_critical", l.LowCritical, math.Inf(-1)},
+		{"high_critical", l.HighCritical, math.Inf(-1)},
+		{"rate_warning", l.RateWarning, 0},
+		{"rate_critical", l.RateCritical, 0},
+	} {
+		if f.v != nil && (math.IsNaN(*f.v) || math.IsInf(*f.v, 0) || *f.v < f.min) {
+			return fmt.Errorf("%s: %v is not allowed", f.name, *f.v)
+		}
+	}
+	return nil
+}

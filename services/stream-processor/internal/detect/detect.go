@@ -1,0 +1,124 @@
+// Package detect holds the detectors: what each believes of a machine's sensors, behind one interface.
+//
+// The order is always score, then learn: a detector says what it thinks of a window before it may learn from it. Detectors are
+// deterministic (no clock, no random source, no map order), own their memory, and are used by one goroutine at a time.
+//
+// To add one: write a file with a type that implements Detector and a doc comment that names the paper or
+// textbook, and add its line to Builtin. Tests over Builtin hold it to the rules above.
+package detect
+
+import (
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine/codec"
+)
+
+// Value is one sensor in a closed window. Count is 0 when it had no usable value; the statistics are then NaN.
+type Value struct {
+	Mean, Stddev, Min, Max float64
+	// Resolution is the smallest difference ever seen between two neighbouring values of the sensor, 0 while it never changed. No
+	// statistic of the sensor can be known better than that.
+	Resolution float64
+	Count      uint32
+}
+
+// Window is one machine's closed window: the observation vector of all its sensors, by slot. A sensor keeps its slot for ever.
+type Window struct {
+	StartUS, EndUS int64
+	Values         []Value
+}
+
+// Level is how far a value is beyond a fixed limit.
+type Level uint8
+
+// Levels of Scores.Level.
+const (
+	Within Level = iota
+	Warning
+	Critical
+)
+
+// Scores is what one detector says of one window, by slot. The slices have the length of Window.Values.
+type Scores struct {
+	// Surprise is -ln of the p-value that the detector's own model gives: 0 is usual, 7 happens once in
+	// a thousand windows if the model is right. The calibration corrects it by what really happened. NaN: no opinion.
+	Surprise []float32
+	// Low and High are the band the detector expected its feature in; NaN: none.
+	Low, High []float32
+	// Level is for detectors of fixed limits only; others leave it at Within.
+	Level []Level
+	// Joint is the surprise of the vector as a whole, for multivariate detectors; NaN: no opinion.
+	Joint float32
+}
+
+// Detector is one way to find the unusual. Implementations are bound to one machine.
+type Detector interface {
+	// Grow tells the names of all sensors, by slot, whenever there are new ones. It never shrinks.
+	Grow(sensors []string)
+	// Score judges w against what is known so far and changes nothing. It fills s, whose slices are sized and preset to "no opinion";
+	// it must not keep w or s, and must not allocate.
+	Score(w *Window, s *Scores)
+	// Advance moves on past w, after Score. It is called once for every window, in order. Only if learn is true may w change
+	// what the detector holds to be usual; without it, it may merely follow the signal (such as a chart's running mean). Sensors
+	// without usable values are not learned from. It must not allocate.
+	Advance(w *Window, learn bool)
+	// AppendState appends all that Score and Advance depend on, except the configuration and the sensors' names.
+	AppendState(dst []byte) []byte
+	// RestoreState is its inverse, into a new detector that was told all sensors. It leaves errors in r.
+	RestoreState(r *codec.Reader)
+}
+
+// Spec describes a detector.
+type Spec struct {
+	Name string
+	// Feature is what Low, High and an observed value of this detector mean: the window's mean or its stddev.
+	Feature Feature
+	// Fixed detectors speak by Level and need neither learning nor calibration.
+	Fixed bool
+	New   func(*Config) Detector
+}
+
+// Feature names a statistic of a window.
+type Feature uint8
+
+// Features that detectors judge.
+const (
+	Mean Feature = iota
+	Stddev
+)
+
+// Of returns the feature of v.
+func (f Feature) Of(v *Value) float64 {
+	if f == Stddev {
+		return v.Stddev
+	}
+	return v.Mean
+}
+
+// Builtin lists every detector there is. The order is that of the configuration reference; Config.Detectors chooses.
+func Builtin() []Spec {
+	return []Spec{
+		{Name: "limits", Feature: Mean, Fixed: true, New: newLimits},
+		{Name: "ewma", Feature: Mean, New: newEWMA},
+		{Name: "robust_z", Feature: Mean, New: newRobustZ},
+		{Name: "spread", Feature: Stddev, New: newSpread},
+	}
+}
+
+func specOf(name string) (Spec, bool) {
+	for _, s := range Builtin() {
+		if s.Name == name {
+			return s, true
+		}
+	}
+	return Spec{}, false
+}
+
+// Specs are the detectors that the configuration, which must be valid, puts in use, in its order.
+func (c *Config) Specs() []Spec {
+	out := make([]Spec, 0, len(c.Detectors))
+	for _, name := range c.Detectors {
+		if s, ok := specOf(name); ok {
+			out = append(out, s)
+		}
+	}
+	return out
+}
