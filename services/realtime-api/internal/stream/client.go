@@ -1,0 +1,317 @@
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+	"go.uber.org/zap"
+
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/wire"
+)
+
+const (
+	goodbye     = time.Second // for the closing handshake when the server ends
+	maxChannels = 16
+	maxFaults   = 100
+	maxChannel  = 600 // bytes of a channel's name
+	machineTag  = "machine:"
+)
+
+// request is what a client may say.
+type request struct {
+	Type     string   `json:"type"`
+	Channels []string `json:"channels"`
+	Resume   *struct {
+		Instance string `json:"instance"`
+		Version  uint64 `json:"version"`
+	} `json:"resume"`
+}
+
+// channel is one subscription; the writer's goroutine owns it.
+type channel struct {
+	since uint64 // version that the client has; 0: nothing yet
+	known bool   // machine channels: the client has been told that the machine is known
+	told  bool   // something has been sent
+	keep  func(sensor string) bool
+}
+
+type client struct {
+	s    *Server
+	conn *websocket.Conn
+
+	mu     sync.Mutex
+	wanted []string // channels asked for last
+	resume uint64
+	fault  string // to be told to the client
+	fresh  bool   // wanted has not been taken over yet
+	wake   chan struct{}
+
+	channels map[string]*channel
+	order    []string
+	behind   uint64 // ticks coalesced since the last summary
+	summed   uint64 // tick of the last summary sent
+	taken    time.Time
+}
+
+func newClient(s *Server, conn *websocket.Conn) *client {
+	return &client{s: s, conn: conn, wake: make(chan struct{}, 1), channels: map[string]*channel{}}
+}
+
+// run serves the client until it leaves, its line is dead, or the server ends.
+func (c *client) run(ctx context.Context, cancel context.CancelFunc) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { defer cancel(); c.read(ctx) })
+	wg.Go(func() { defer cancel(); c.ping(ctx) })
+	wg.Go(func() { // a client that takes nothing must not hold up the end
+		select {
+		case <-ctx.Done():
+		case <-c.s.done:
+			select {
+			case <-ctx.Done():
+			case <-time.After(goodbye):
+				_ = c.conn.CloseNow()
+			}
+		}
+	})
+	if err := c.write(ctx); err != nil {
+		c.s.log.Debug("stream client left", zap.Error(err))
+		_ = c.conn.CloseNow() // unblocks the reader
+		return
+	}
+	_ = c.conn.Close(websocket.StatusGoingAway, "server is shutting down") // it may be gone already
+}
+
+// ping notices a line that is dead without having been closed.
+func (c *client) ping(ctx context.Context) {
+	t := time.NewTicker(c.s.cfg.PingInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			p, cancel := context.WithTimeout(ctx, c.s.cfg.WriteTimeout)
+			err := c.conn.Ping(p)
+			cancel()
+			if err != nil {
+				return
+			}
+		}
+	}
+}
+
+// read takes requests in; the latest subscribe wins, so a client cannot make work faster than the ticks.
+func (c *client) read(ctx context.Context) {
+	for faults := 0; ; {
+		typ, data, err := c.conn.Read(ctx)
+		if err != nil {
+			return
+		}
+		wanted, resume, fault := c.parse(typ, data)
+		if fault != "" {
+			c.s.faults.Inc()
+			if faults++; faults > maxFaults {
+				_ = c.conn.Close(websocket.StatusPolicyViolation, "too many bad requests")
+				return
+			}
+		}
+		c.mu.Lock()
+		if fault != "" {
+			c.fault = fault
+		} else {
+			c.wanted, c.resume, c.fresh = wanted, resume, true
+		}
+		c.mu.Unlock()
+		select {
+		case c.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (c *client) parse(typ websocket.MessageType, data []byte) (channels []string, resume uint64, fault string) {
+	var r request
+	if typ != websocket.MessageText {
+		return nil, 0, "a request is a JSON text message"
+	}
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, 0, "not a JSON request"
+	}
+	if r.Type != "subscribe" {
+		return nil, 0, fmt.Sprintf("unknown type %.40q; known: subscribe", r.Type)
+	}
+	if len(r.Channels) > maxChannels {
+		return nil, 0, fmt.Sprintf("%d channels, at most %d", len(r.Channels), maxChannels)
+	}
+	for _, ch := range r.Channels {
+		id, isMachine := strings.CutPrefix(ch, machineTag)
+		if len(ch) > maxChannel || (ch != "fleet" && ch != "alerts" && (!isMachine || id == "")) {
+			return nil, 0, fmt.Sprintf("unknown channel %.80q; known: fleet, alerts, machine:<id>", ch)
+		}
+	}
+	if r.Resume != nil && r.Resume.Instance == c.s.instance {
+		resume = r.Resume.Version
+	}
+	return r.Channels, resume, ""
+}
+
+// write sends at each tick what is new; it returns nil when the server ends, else why the client is lost.
+func (c *client) write(ctx context.Context) error {
+	if err := c.send(ctx, c.s.hello()); err != nil {
+		return err
+	}
+	t := c.s.current()
+	for {
+		seen := t.number
+		select {
+		case <-c.s.done:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.next:
+			t = c.s.current()
+		case <-c.wake:
+			if time.Since(c.taken) < c.s.cfg.Interval {
+				continue // the next tick sees to it: requests make no work faster than ticks
+			}
+		}
+		if t.number > seen+1 {
+			c.behind += t.number - seen - 1
+			c.s.coalesced.Add(int(t.number - seen - 1))
+		}
+		if err := c.takeOver(ctx); err != nil {
+			return err
+		}
+		for _, name := range c.order {
+			for _, m := range c.news(name, c.channels[name], &t) {
+				if err := c.send(ctx, m); err != nil {
+					return err
+				}
+			}
+		}
+		if t.summaryTick > c.summed {
+			c.summed = t.summaryTick
+			m := append([]byte(`{"type":"summary",`), t.summary...)
+			m = append(m, `,"coalesced_ticks":`...)
+			m = append(strconv.AppendUint(m, c.behind, 10), '}')
+			c.behind = 0
+			if err := c.send(ctx, m); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// takeOver makes the channels what the client asked for last; a channel that stays keeps its place.
+func (c *client) takeOver(ctx context.Context) error {
+	c.mu.Lock()
+	wanted, resume, fresh, fault := c.wanted, c.resume, c.fresh, c.fault
+	c.fresh, c.fault = false, ""
+	c.mu.Unlock()
+	if fault != "" {
+		if err := c.send(ctx, append(wire.AppendString([]byte(`{"type":"error","detail":`), fault), '}')); err != nil {
+			return err
+		}
+	}
+	if !fresh {
+		return nil
+	}
+	c.taken = time.Now()
+	old := c.channels
+	c.channels, c.order = make(map[string]*channel, len(wanted)), c.order[:0]
+	for _, name := range wanted {
+		if c.channels[name] != nil {
+			continue
+		}
+		ch := old[name]
+		if ch == nil {
+			ch = &channel{since: resume, told: resume > 0, known: resume > 0}
+		}
+		c.channels[name] = ch
+		c.order = append(c.order, name)
+	}
+	return nil
+}
+
+// news is what the channel has not been told yet.
+func (c *client) news(name string, ch *channel, t *tick) [][]byte {
+	// What is shared goes from t.from to t.to; for a channel that has some of it already the rest is right and the
+	// overlap harmless, since everything sent is the latest state.
+	shared := t.from > 0 && t.from <= ch.since && ch.since < t.to
+	switch {
+	case name == "fleet":
+		if shared {
+			ch.since = t.to
+			return t.fleet
+		}
+		d := c.s.hub.FleetSince(ch.since)
+		d.Reset = d.Reset || !ch.told
+		if d.Reset {
+			c.s.resets.Inc()
+		}
+		ch.since, ch.told = d.Version, true
+		return fleetMessages(&d)
+	case name == "alerts":
+		if shared {
+			ch.since = t.to
+			return t.alerts
+		}
+		since := ch.since
+		if since > c.s.hub.Version() {
+			since, ch.told = 0, false
+		}
+		reset := !ch.told
+		alerts, version := c.s.hub.AlertsSince(since)
+		ch.since, ch.told = version, true
+		return alertMessages(alerts, version, reset)
+	}
+	return c.machineNews(strings.TrimPrefix(name, machineTag), ch)
+}
+
+func (c *client) machineNews(id string, ch *channel) [][]byte {
+	since := ch.since
+	d := c.s.hub.MachineSince(id, since)
+	switch {
+	case since > d.Version, d.Known && !ch.known:
+		if since > 0 { // it has come (back): from the start
+			since = 0
+			d = c.s.hub.MachineSince(id, 0)
+			ch.told = false
+		}
+	case !d.Known && ch.told && !ch.known:
+		ch.since = d.Version
+		return nil
+	}
+	reset := !ch.told
+	if ch.told && d.Known && !d.Changed(since) {
+		ch.since = d.Version
+		return nil
+	}
+	if ch.keep == nil && len(d.Windows) > 0 {
+		if top := hub.TopSensors(d.Windows[len(d.Windows)-1], maxSensors); top != nil {
+			ch.keep = func(s string) bool { return top[s] }
+		}
+	}
+	ch.since, ch.told, ch.known = d.Version, true, d.Known
+	return machineMessages(id, &d, reset, ch.keep)
+}
+
+func (c *client) send(ctx context.Context, m []byte) error {
+	w, cancel := context.WithTimeout(ctx, c.s.cfg.WriteTimeout)
+	defer cancel()
+	if err := c.conn.Write(w, websocket.MessageText, m); err != nil {
+		return err
+	}
+	c.s.sent.Inc()
+	c.s.bytes.Add(len(m))
+	return nil
+}

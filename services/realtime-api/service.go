@@ -1,0 +1,108 @@
+// Package realtimeapi is Tocsin's live side: it follows the windows, anomalies and alerts topics and serves what
+// is live now over REST, a WebSocket and a web page.
+//
+// States: listening after New (health says not ready, requests wait in the backlog), following and serving in
+// Run, drained when Run returns. It holds no state beyond memory: any number of instances may run, each sees everything.
+package realtimeapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/tocsin-io/tocsin/pkg/httpserver"
+	"github.com/tocsin-io/tocsin/pkg/service"
+
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/follow"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/page"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/rest"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/stream"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/wire"
+)
+
+// Service is one instance. Make it with New, call Run once or Close.
+type Service struct {
+	http   *httpserver.Server
+	follow *follow.Follower
+	stream *stream.Server
+}
+
+// New opens the listener; nothing is read or served before Run.
+func New(cfg Config, deps service.Deps) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("realtime-api: %w", err)
+	}
+	pageHandler, err := page.Handler()
+	if err != nil {
+		return nil, err
+	}
+	h := hub.New(cfg.Keep.limits())
+	flow := follow.NewFlow(deps.Metrics)
+	now := func() wire.Flow { return flow.Summary(time.Now()) }
+	s := &Service{
+		follow: follow.New(follow.Config{Kafka: deps.Kafka, LookBack: cfg.LookBack}, h, flow, deps.Log, deps.Metrics),
+		stream: stream.New(stream.Config{
+			Interval: cfg.Stream.Interval, WriteTimeout: cfg.Stream.WriteTimeout, PingInterval: cfg.Stream.PingInterval,
+			MaxClients: cfg.Stream.MaxClients, AllowedOrigins: cfg.Stream.AllowedOrigins,
+		}, h, now, deps.Log, deps.Metrics),
+	}
+	expose(deps, h)
+	s.http, err = httpserver.New(cfg.HTTP, "realtime-api", s.Ready, cfg, deps)
+	if err != nil {
+		return nil, err
+	}
+	api := rest.New(h, now, deps.Metrics)
+	for _, r := range api.Routes() {
+		s.http.Handle(r.Method+" "+r.Path, r.Handler)
+	}
+	s.http.Handle("GET /v1/stream", s.stream)
+	s.http.Handle("/v1/", http.HandlerFunc(api.NotFound))
+	s.http.Handle("/", pageHandler)
+	return s, nil
+}
+
+// expose publishes the hub's sizes.
+func expose(deps service.Deps, h *hub.Hub) {
+	for name, read := range map[string]func(hub.Counts) int{
+		`tocsin_api_machines`:                      func(c hub.Counts) int { return c.Machines },
+		`tocsin_api_window_cells`:                  func(c hub.Counts) int { return c.Cells },
+		`tocsin_api_anomalies`:                     func(c hub.Counts) int { return c.Anomalies },
+		`tocsin_api_alerts{state="open"}`:          func(c hub.Counts) int { return c.OpenAlerts },
+		`tocsin_api_alerts{state="closed"}`:        func(c hub.Counts) int { return c.ClosedAlerts },
+		`tocsin_api_evicted_total{what="machine"}`: func(c hub.Counts) int { return int(c.Stats.EvictedMachines) },
+		`tocsin_api_evicted_total{what="alert"}`:   func(c hub.Counts) int { return int(c.Stats.EvictedAlerts) },
+		`tocsin_api_stale_window_revisions_total`:  func(c hub.Counts) int { return int(c.Stats.StaleRevisions) },
+	} {
+		deps.Metrics.GetOrCreateGauge(name, func() float64 { return float64(read(h.Counts())) })
+	}
+}
+
+// Addr is the address bound.
+func (s *Service) Addr() string { return s.http.Addr() }
+
+// Ready is nil once everything that stood in the log at the start has been read.
+func (s *Service) Ready() error { return s.follow.Ready() }
+
+// Run serves until ctx ends, then says goodbye to the stream's clients, lets requests finish, and returns nil.
+func (s *Service) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	runs := []func(context.Context) error{s.follow.Run, s.stream.Run, s.http.Run}
+	errs := make([]error, len(runs))
+	var wg sync.WaitGroup
+	for i, run := range runs {
+		wg.Go(func() {
+			defer cancel() // one that ends, ends all
+			errs[i] = run(ctx)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Close releases the listener when Run was never called. Idempotent.
+func (s *Service) Close() error { return s.http.Close() }
