@@ -1,0 +1,115 @@
+package alertrouter
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"go.uber.org/zap"
+
+	"github.com/tocsin-io/tocsin/pkg/service"
+	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/incident"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/routing"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/stream"
+)
+
+// announcer carries what the log says to the routing engine. It is the consumer's sink.
+type announcer struct {
+	engine     *routing.Engine
+	machineURL string
+	log        *zap.Logger
+	metrics    *metrics.Set
+}
+
+func newAnnouncer(engine *routing.Engine, machineURL string, deps service.Deps) *announcer {
+	return &announcer{engine: engine, machineURL: machineURL, log: deps.Log, metrics: deps.Metrics}
+}
+
+// Restored puts what stands, and of what has ended only what some receiver still takes for firing: so a restart neither
+// pages twice nor forgets a resolution.
+func (a *announcer) Restored(ctx context.Context, views []incident.View) error {
+	var put, ended []routing.Alert
+	for _, v := range views {
+		if v.EndsMS == 0 {
+			put = append(put, a.alert(v))
+		} else {
+			ended = append(ended, a.alert(v))
+		}
+	}
+	owed, err := a.engine.Owed(ended)
+	if err != nil {
+		return err
+	}
+	return a.engine.Put(ctx, append(put, owed...)...)
+}
+
+// Live starts dispatching.
+func (a *announcer) Live() { a.engine.Start() }
+
+// Committed puts the views that transitions change.
+func (a *announcer) Committed(ctx context.Context, list []stream.Committed) error {
+	var alerts []routing.Alert
+	for _, c := range list {
+		a.count(c)
+		for _, v := range c.Views {
+			if v.EndsMS == 0 {
+				a.engine.Announce(v.Labels, time.UnixMilli(c.Event.GetAtMs()))
+			}
+			alerts = append(alerts, a.alert(v))
+		}
+	}
+	return a.engine.Put(ctx, alerts...)
+}
+
+// Lost forgets the alerts of a partition that another instance has now.
+func (a *announcer) Lost(views []incident.View) error {
+	alerts := make([]routing.Alert, len(views))
+	for i, v := range views {
+		alerts[i] = a.alert(v)
+	}
+	return a.engine.Drop(alerts...)
+}
+
+func (a *announcer) count(c stream.Committed) {
+	ev := c.Event
+	a.metrics.GetOrCreateCounter(fmt.Sprintf("tocsin_alert_transitions_total{transition=%q,cause=%q}",
+		stream.TransitionName(ev.GetTransition()), causeLabel(ev.GetCause()))).Inc()
+	fields := []zap.Field{
+		zap.String("alert_id", ev.GetAlertId()), zap.String("equipment_id", ev.GetEquipmentId()), zap.String("cause", ev.GetCause()),
+		zap.String("severity", incident.SeverityName(ev.GetSeverity())), zap.Float64("score", ev.GetScore()),
+		zap.String("summary", ev.GetSummary()), zap.Int32("partition", c.Partition),
+	}
+	if c.TraceID != "" {
+		fields = append(fields, zap.String("trace_id", c.TraceID))
+	}
+	level := zap.InfoLevel
+	if ev.GetSeverity() == eventv1.Severity_SEVERITY_CRITICAL && ev.GetTransition() != eventv1.AlertTransition_ALERT_TRANSITION_CLOSED {
+		level = zap.WarnLevel
+	}
+	a.log.Log(level, "alert "+stream.TransitionName(ev.GetTransition()), fields...)
+}
+
+// causeLabel keeps a metric's label to the causes that there are.
+func causeLabel(cause string) string {
+	switch cause {
+	case "limit", "behaviour", "flatline", "bad_quality", "silence", "clock":
+		return cause
+	default:
+		return "other"
+	}
+}
+
+func (a *announcer) alert(v incident.View) routing.Alert {
+	out := routing.Alert{Labels: v.Labels, Annotations: v.Annotations, StartsAt: time.UnixMilli(v.StartsMS)}
+	if v.EndsMS != 0 {
+		out.EndsAt = time.UnixMilli(v.EndsMS)
+	}
+	if a.machineURL != "" {
+		out.GeneratorURL = strings.ReplaceAll(a.machineURL, "{equipment_id}", url.PathEscape(v.Labels[incident.LabelEquipment]))
+	}
+	return out
+}

@@ -1,0 +1,104 @@
+package alertrouter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tocsin-io/tocsin/pkg/httpserver"
+	"github.com/tocsin-io/tocsin/pkg/service"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/routing"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/stream"
+)
+
+// Service is one alert-router. States: made (New), waiting for Kafka, restoring, following, draining, closed; Ready tells
+// which of them keeps it from its job.
+type Service struct {
+	http     *httpserver.Server
+	engine   *routing.Engine
+	consumer *stream.Consumer
+}
+
+// New opens the listener and reads the routing file, the notification log and the silences. A routing file that cannot be used is an
+// error that names its line.
+func New(cfg Config, deps service.Deps) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("alert_router.%w", err)
+	}
+	s := &Service{}
+	srv, err := httpserver.New(cfg.HTTP, "alert-router", s.Ready, cfg, deps)
+	if err != nil {
+		return nil, err
+	}
+	s.http = srv
+	external := &url.URL{Scheme: "http", Host: srv.Addr()}
+	if cfg.ExternalURL != "" {
+		external, _ = url.Parse(cfg.ExternalURL) // Validate has parsed it
+	}
+	s.engine, err = routing.New(routing.Options{
+		File: cfg.RoutingFile, DataDir: cfg.DataDir, ExternalURL: external, Retention: cfg.Retention,
+		LogNotifications: cfg.LogNotifications, Log: deps.Log, Metrics: deps.Metrics,
+	})
+	if err != nil {
+		_ = srv.Close()
+		return nil, err
+	}
+	s.consumer = stream.New(stream.Config{
+		GroupID: cfg.GroupID, InstanceID: cfg.InstanceID, SessionTimeout: cfg.SessionTimeout,
+		TransactionTimeout: cfg.TransactionTimeout, MaxPollRecords: cfg.MaxPollRecords,
+	}, deps, newAnnouncer(s.engine, cfg.MachineURL, deps))
+	s.handle()
+	return s, nil
+}
+
+func (s *Service) handle() {
+	s.http.Handle("/api/v2/", s.engine.Handler())
+	s.http.Handle("POST /-/reload", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if err := s.Reload(); err != nil {
+			httpserver.Problem(w, http.StatusInternalServerError, "routing file refused",
+				"failed to reload config: "+err.Error()+"; the old one stays in force", nil)
+			return
+		}
+		w.WriteHeader(http.StatusOK)
+	}))
+	// What probes made for Alertmanager ask.
+	s.http.Handle("GET /-/healthy", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("OK")) }))
+	s.http.Handle("GET /-/ready", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if err := s.Ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("OK"))
+	}))
+}
+
+// Addr is the address of the HTTP listener.
+func (s *Service) Addr() string { return s.http.Addr() }
+
+// Ready is nil while every partition of this instance is being followed and alerts are being dispatched.
+func (s *Service) Ready() error {
+	if s.consumer == nil {
+		return errors.New("starting")
+	}
+	return s.consumer.Ready()
+}
+
+// Reload reads the routing file again. A bad one is refused, with its line, and the old one stays in force.
+func (s *Service) Reload() error { return s.engine.Reload() }
+
+// Run consumes and serves until ctx is cancelled, then finishes the transaction under way, stops dispatching, and
+// writes notification log and silences.
+func (s *Service) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.http.Run(ctx) })
+	g.Go(func() error { return s.consumer.Run(ctx) })
+	err := g.Wait()
+	return errors.Join(err, s.Close())
+}
+
+// Close releases what New took. Idempotent.
+func (s *Service) Close() error { return errors.Join(s.http.Close(), s.engine.Close()) }
