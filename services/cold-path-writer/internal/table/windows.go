@@ -1,0 +1,87 @@
+package table
+
+import (
+	"cmp"
+	"context"
+	"strings"
+
+	"github.com/tocsin-io/tocsin/pkg/topic"
+	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
+	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/rowhash"
+)
+
+// Window is a row of the table windows: one sensor's statistics in one machine's window. A window without sensors is one row
+// with an empty sensor, so that its score is not lost. Of several revisions of a window_id the highest stands.
+type Window struct {
+	EquipmentID   string  `parquet:"equipment_id,dict"`
+	Start         int64   `parquet:"window_start,timestamp(microsecond),delta"`
+	Sensor        string  `parquet:"sensor,dict"`
+	Revision      int32   `parquet:"revision,delta"`
+	End           int64   `parquet:"window_end,timestamp(microsecond),delta"`
+	WindowID      string  `parquet:"window_id,dict"`
+	Count         int64   `parquet:"count,delta"`
+	Unusable      int64   `parquet:"unusable,delta"`
+	Mean          float64 `parquet:"mean,split"`
+	Stddev        float64 `parquet:"stddev,split"`
+	Min           float64 `parquet:"min,split"`
+	Max           float64 `parquet:"max,split"`
+	Last          float64 `parquet:"last,split"`
+	Score         float64 `parquet:"score,split"`
+	ExpectedLow   float64 `parquet:"expected_low,split"`
+	ExpectedHigh  float64 `parquet:"expected_high,split"`
+	MachineScore  float64 `parquet:"machine_score,split"`
+	Learning      bool    `parquet:"learning"`
+	ClosedAt      int64   `parquet:"closed_at,timestamp(microsecond),delta"`
+	LogAppendTime int64   `parquet:"log_append_time,timestamp(microsecond),delta"`
+	Offset        int64   `parquet:"offset,delta"`
+}
+
+func newWindows() Table {
+	return &rowTable[Window]{
+		name: "windows", topic: topic.Windows, typ: topic.TypeWindow,
+		sortedBy: []string{"equipment_id", "window_start", "sensor"},
+		compare: func(a, b *Window) int {
+			return cmp.Or(strings.Compare(a.EquipmentID, b.EquipmentID), cmp.Compare(a.Start, b.Start),
+				strings.Compare(a.Sensor, b.Sensor), cmp.Compare(a.Revision, b.Revision), cmp.Compare(a.Offset, b.Offset))
+		},
+		hash:   hashWindow,
+		decode: decodeWindow,
+	}
+}
+
+func decodeWindow(_ context.Context, rows []Window, rec Record) ([]Window, error) {
+	var m eventv1.Window
+	if err := unmarshal(rec, &m, &m.EquipmentId); err != nil {
+		return rows, err
+	}
+	row := Window{
+		EquipmentID: m.GetEquipmentId(), Start: m.GetStartUs(), End: m.GetEndUs(), WindowID: m.GetWindowId(), Revision: int32(m.GetRevision()),
+		MachineScore: m.GetScore(), Learning: m.GetLearning(), ClosedAt: micros(m.GetClosedAtMs()),
+		LogAppendTime: micros(rec.TimeMS), Offset: rec.Offset,
+	}
+	if len(m.GetSensors()) == 0 {
+		return append(rows, row), nil
+	}
+	for _, s := range m.GetSensors() {
+		row.Sensor, row.Count, row.Unusable = s.GetSensor(), int64(s.GetCount()), int64(s.GetUnusable())
+		row.Mean, row.Stddev, row.Min, row.Max, row.Last = s.GetMean(), s.GetStddev(), s.GetMin(), s.GetMax(), s.GetLast()
+		row.Score, row.ExpectedLow, row.ExpectedHigh = s.GetScore(), s.GetExpectedLow(), s.GetExpectedHigh()
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+func hashWindow(r *Window) uint64 {
+	var h rowhash.Hash
+	h.String(r.EquipmentID)
+	h.String(r.Sensor)
+	h.String(r.WindowID)
+	for _, n := range [...]int64{r.Start, r.End, int64(r.Revision), r.Count, r.Unusable, r.ClosedAt, r.LogAppendTime, r.Offset} {
+		h.Int(n)
+	}
+	for _, v := range [...]float64{r.Mean, r.Stddev, r.Min, r.Max, r.Last, r.Score, r.ExpectedLow, r.ExpectedHigh, r.MachineScore} {
+		h.Float(v)
+	}
+	h.Bool(r.Learning)
+	return h.Sum()
+}
