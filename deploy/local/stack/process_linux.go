@@ -1,0 +1,56 @@
+package stack
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// birth tells a process from a later one with the same pid: the boot and the start time in clock ticks since it.
+// ok is false when the process is gone or a zombie.
+func birth(pid int) (id string, ok bool, err error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, err
+	}
+	// proc(5): pid (comm) state ppid ... starttime is field 22. comm may hold anything, so count from its last ')'.
+	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	if len(f) < 20 {
+		return "", false, fmt.Errorf("/proc/%d/stat: unexpected form", pid)
+	}
+	if s := f[0][0]; s == 'Z' || s == 'X' {
+		return "", false, nil
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", false, err
+	}
+	return strings.TrimSpace(string(boot)) + "/" + string(f[19]), true, nil
+}
+
+// residentBytes is the process's resident set size, 0 when unknown.
+func residentBytes(pid int) int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		return 0
+	}
+	f := bytes.Fields(b)
+	if len(f) < 2 {
+		return 0
+	}
+	pages, err := strconv.ParseInt(string(f[1]), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return pages * int64(os.Getpagesize())
+}
+
+func dieWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL }

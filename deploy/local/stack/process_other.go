@@ -1,0 +1,16 @@
+//go:build !linux
+
+package stack
+
+import (
+	"errors"
+	"syscall"
+)
+
+func birth(int) (string, bool, error) {
+	return "", false, errors.New("stack: processes can be told apart on Linux only")
+}
+
+func residentBytes(int) int64 { return 0 }
+
+func dieWithParent(*syscall.SysProcAttr) {}
