@@ -1,0 +1,37 @@
+import { useEffect } from "react";
+import { AlertsPage } from "./alerts";
+import { Fleet } from "./fleet";
+import { Header, LinkBanner } from "./header";
+import { MachinePage } from "./machine";
+import { isClosed } from "./model";
+import { useRoute } from "./route";
+import { useData, watchMachine } from "./store";
+
+export function App() {
+  const route = useRoute();
+  const data = useData();
+  const machine = route.page === "machine" ? route.id : undefined;
+  useEffect(() => {
+    watchMachine(machine);
+    window.scrollTo(0, 0);
+  }, [machine]);
+  const open = [...data.alerts.values()].filter((a) => !isClosed(a)).length;
+  useEffect(() => {
+    const what = machine ?? (route.page === "alerts" ? "Alerts" : "Fleet");
+    document.title = `${open > 0 ? `(${open}) ` : ""}${what} · Tocsin`;
+  }, [open, machine, route.page]);
+  return (
+    <div className={`app ${data.everLive && data.link.state === "lost" ? "stale" : ""}`}>
+      <a className="skip" href="#main" onClick={(e) => (e.preventDefault(), document.getElementById("main")?.focus())}>
+        Skip to content
+      </a>
+      <Header route={route} data={data} open={open} />
+      <LinkBanner data={data} />
+      <main id="main" tabIndex={-1}>
+        {route.page === "fleet" && <Fleet data={data} query={route.query} />}
+        {route.page === "alerts" && <AlertsPage data={data} query={route.query} />}
+        {route.page === "machine" && <MachinePage data={data} id={route.id} key={route.id} />}
+      </main>
+    </div>
+  );
+}

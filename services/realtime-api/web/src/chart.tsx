@@ -1,0 +1,211 @@
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
+import uPlot from "uplot";
+import { clock, num, surprise, surpriseMax } from "./format";
+import { isClosed, severity, type Alert, type Anomaly, type SensorWindow, type Window } from "./model";
+import { token, useTheme } from "./theme";
+
+/** A stretch of event time that is marked, in seconds. */
+export interface Mark {
+  from: number;
+  /** undefined while it lasts */
+  to: number | undefined;
+  critical: boolean;
+  sensors: Set<string>;
+}
+
+/** Episodes to mark: from the anomaly reports, and from alerts, which may be older than the reports kept. */
+export function episodes(anomalies: Anomaly[], alerts: Alert[]): Mark[] {
+  const out = new Map<string, Mark>();
+  for (const a of anomalies) {
+    const m = out.get(a.episode_id);
+    const sensors = new Set([...(m?.sensors ?? []), ...a.contributions.filter((c) => (c.share ?? 0) >= 0.1).map((c) => c.sensor)]);
+    out.set(a.episode_id, {
+      from: a.started_us / 1e6,
+      to: a.phase === "PHASE_ENDED" ? a.observed_us / 1e6 : undefined,
+      critical: m?.critical || severity(a.severity) === "critical",
+      sensors,
+    });
+  }
+  for (const a of alerts) {
+    const m = out.get(a.alert_id);
+    out.set(a.alert_id, {
+      from: a.started_us / 1e6,
+      to: isClosed(a) ? a.ended_us / 1e6 : m?.to,
+      critical: m?.critical || severity(a.severity) === "critical",
+      sensors: new Set([...(m?.sensors ?? []), ...a.contributions.filter((c) => (c.share ?? 0) >= 0.1).map((c) => c.sensor)]),
+    });
+  }
+  return [...out.values()];
+}
+
+type Columns = [number[], ...(number | null)[][]];
+
+/** Columns of x, mean, min, max, expected low and high. A gap in time breaks the line. */
+function columns(sensor: string, windows: Window[]): { data: Columns; latest: SensorWindow | undefined } {
+  const data: Columns = [[], [], [], [], [], []];
+  let latest: SensorWindow | undefined;
+  let end = Infinity;
+  const push = (x: number, s: SensorWindow | undefined) => {
+    data[0].push(x);
+    const usable = s && s.count > 0;
+    [usable ? s.mean : null, usable ? s.min : null, usable ? s.max : null, s?.expected_low ?? null, s?.expected_high ?? null].forEach((v, i) => (data[i + 1] as (number | null)[]).push(v));
+  };
+  for (const w of windows) {
+    const length = w.end_us - w.start_us;
+    if (w.start_us - end > 2 * length) push((end + length) / 1e6, undefined);
+    const s = w.sensors.find((x) => x.sensor === sensor);
+    push((w.start_us + w.end_us) / 2e6, s);
+    if (s) latest = s;
+    end = w.end_us;
+  }
+  return { data, latest };
+}
+
+/** The scale holds what was measured, and the expected band as far as that does not flatten it. */
+function limits(data: Columns): [number, number] {
+  let lo = Infinity;
+  let hi = -Infinity;
+  for (const i of [1, 2, 3]) {
+    for (const v of data[i] as (number | null)[]) {
+      if (v === null) continue;
+      lo = Math.min(lo, v);
+      hi = Math.max(hi, v);
+    }
+  }
+  if (lo > hi) return [0, 1];
+  const reach = (hi - lo || Math.abs(hi) || 1) * 1.2;
+  let [low, high] = [lo, hi];
+  for (const v of data[4] as (number | null)[]) if (v !== null) low = Math.min(low, Math.max(v, lo - reach));
+  for (const v of data[5] as (number | null)[]) if (v !== null) high = Math.max(high, Math.min(v, hi + reach));
+  const pad = (high - low || Math.abs(high) || 1) * 0.08;
+  return [low - pad, high + pad];
+}
+
+const cursors = uPlot.sync("machine");
+
+export function SensorChart({ sensor, windows, marks }: { sensor: string; windows: Window[]; marks: Mark[] }) {
+  const box = useRef<HTMLDivElement>(null);
+  const plot = useRef<uPlot | undefined>(undefined);
+  const theme = useTheme();
+  const { data, latest } = useMemo(() => columns(sensor, windows), [sensor, windows]);
+  const mine = useMemo(() => marks.filter((m) => m.sensors.size === 0 || m.sensors.has(sensor)), [marks, sensor]);
+  const current = useRef({ data, marks: mine });
+  current.current = { data, marks: mine };
+  const [hover, setHover] = useState<number | null>(null);
+
+  useLayoutEffect(() => {
+    const el = box.current;
+    if (!el) return;
+    const u = new uPlot(options(el, current, setHover), current.current.data as uPlot.AlignedData, el);
+    plot.current = u;
+    const watch = new ResizeObserver(() => u.setSize({ width: el.clientWidth, height: el.clientHeight }));
+    watch.observe(el);
+    return () => {
+      watch.disconnect();
+      u.destroy();
+      plot.current = undefined;
+    };
+  }, [theme]);
+  useEffect(() => {
+    const u = plot.current;
+    if (!u) return;
+    u.setData(data as uPlot.AlignedData, true);
+  }, [data, mine]);
+
+  const at = hover !== null && hover < data[0].length ? hover : null;
+  const value = at === null ? latest?.last : data[1]?.[at];
+  const low = at === null ? latest?.expected_low : data[4]?.[at];
+  const high = at === null ? latest?.expected_high : data[5]?.[at];
+  const out = value != null && low != null && high != null && (value < low || value > high);
+  return (
+    <figure className={`chart ${mine.some((m) => m.to === undefined) ? "blamed" : ""}`}>
+      <figcaption>
+        <span className="sensor" title={sensor}>
+          {sensor}
+        </span>
+        <span className={`now ${out ? "out" : ""}`}>{num(value)}</span>
+        <span className="sub">
+          {at === null ? "" : `${clock((data[0][at] ?? 0) * 1000)} · `}
+          {low == null || high == null ? "nothing expected yet" : `expected ${num(low)} – ${num(high)}`}
+          {latest && latest.unusable > 0 && at === null && <em> · {latest.unusable} unusable</em>}
+        </span>
+        <span className="mini gauge" title={`Score ${latest?.score?.toFixed(4) ?? "–"}`}>
+          <span className="fill" style={{ transform: `scaleX(${Math.min(1, surprise(latest?.score ?? null) / surpriseMax)})` }} />
+        </span>
+      </figcaption>
+      <div className="plot" ref={box} role="img" aria-label={`${sensor}: ${num(latest?.last)}`} />
+    </figure>
+  );
+}
+
+type Current = { current: { data: Columns; marks: Mark[] } };
+
+function options(el: HTMLElement, current: Current, hover: (i: number | null) => void): uPlot.Options {
+  const ink = token("--chart-ink");
+  const grid = { stroke: token("--chart-grid"), width: 1 };
+  const line = token("--chart-line");
+  const band = token("--chart-band-edge");
+  const axis: uPlot.Axis = { stroke: ink, grid, ticks: { show: false }, font: "11px system-ui, sans-serif" };
+  const edge: uPlot.Series = { stroke: band, width: 1, dash: [4, 4], points: { show: false } };
+  return {
+    width: el.clientWidth,
+    height: el.clientHeight,
+    legend: { show: false },
+    padding: [6, 8, 0, 0],
+    cursor: {
+      sync: { key: cursors.key, setSeries: false },
+      drag: { x: false, y: false },
+      y: false,
+      points: { show: (_, i) => (i === 1 ? pointElement() : (undefined as unknown as HTMLElement)) },
+    },
+    scales: { x: { time: true, range: (_, min, max) => [min, Math.max(max, min + 30)] }, y: { range: () => limits(current.current.data) } },
+    series: [
+      {},
+      { stroke: line, width: 1.75, points: { show: false } },
+      { width: 0, points: { show: false } },
+      { width: 0, points: { show: false } },
+      edge,
+      edge,
+    ],
+    bands: [
+      { series: [5, 4], fill: token("--chart-band") },
+      { series: [3, 2], fill: token("--chart-range") },
+    ],
+    axes: [
+      { ...axis, size: 22, space: 70, values: (_, ts) => ts.map((t) => clock(t * 1000).slice(0, 5) + (t % 60 ? clock(t * 1000).slice(5) : "")) },
+      { ...axis, size: 52, gap: 4, space: 28, values: (_, vs) => vs.map((v) => compact(v)) },
+    ],
+    hooks: {
+      drawClear: [(u) => paintMarks(u, current.current.marks)],
+      setCursor: [(u) => hover(u.cursor.left !== undefined && u.cursor.left >= 0 ? (u.cursor.idx ?? null) : null)],
+    },
+  };
+}
+
+function pointElement(): HTMLElement {
+  const e = document.createElement("div");
+  e.className = "u-cursor-pt dot";
+  return e;
+}
+
+const compact = (v: number) => (Math.abs(v) >= 10_000 ? `${Number((v / 1000).toFixed(1))}k` : String(Number(v.toPrecision(6))));
+
+/** Shades the episodes behind the lines, with a solid edge where each began. */
+function paintMarks(u: uPlot, marks: Mark[]) {
+  const { ctx, bbox } = u;
+  const end = u.scales["x"]?.max ?? 0;
+  const start = u.scales["x"]?.min ?? 0;
+  ctx.save();
+  for (const m of marks) {
+    const to = Math.min(m.to ?? end, end);
+    if (to < start || m.from > end) continue;
+    const x0 = u.valToPos(Math.max(m.from, start), "x", true);
+    const x1 = u.valToPos(to, "x", true);
+    ctx.fillStyle = token(m.critical ? "--mark-critical" : "--mark-warning");
+    ctx.fillRect(x0, bbox.top, Math.max(x1 - x0, 2), bbox.height);
+    ctx.fillStyle = token(m.critical ? "--critical" : "--warning");
+    ctx.fillRect(x0, bbox.top, Math.max(x1 - x0, 2), 3 * devicePixelRatio);
+    if (m.from >= start) ctx.fillRect(x0, bbox.top, 1.5 * devicePixelRatio, bbox.height);
+  }
+  ctx.restore();
+}

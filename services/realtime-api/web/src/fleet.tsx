@@ -1,0 +1,237 @@
+import { memo, useDeferredValue, useLayoutEffect, useMemo, useRef, useState } from "react";
+import { AlertLine, openAlerts } from "./alerts";
+import { useNow } from "./clock";
+import { ago, count, eventTime, odds, scoreText, surprise, surpriseMax } from "./format";
+import { Icon, StateIcon, stateLabel } from "./icons";
+import { stateName, stateNames, type Row, type StateName } from "./model";
+import { machineHref, setQuery } from "./route";
+import { rank, type Data } from "./store";
+
+type View = "cards" | "list" | "mosaic";
+const views: { name: View; label: string; height: number; minWidth: number; gap: number }[] = [
+  { name: "cards", label: "Cards", height: 78, minWidth: 184, gap: 10 },
+  { name: "list", label: "List", height: 40, minWidth: 1e9, gap: 0 },
+  { name: "mosaic", label: "Mosaic", height: 24, minWidth: 24, gap: 4 },
+];
+
+export function Fleet({ data, query }: { data: Data; query: URLSearchParams }) {
+  const state = query.get("state") as StateName | null;
+  const search = query.get("q") ?? "";
+  const sort = query.get("sort") ?? "attention";
+  const view = views.find((v) => v.name === query.get("view")) ?? (views[0] as (typeof views)[0]);
+  const ids = useOrder(data, state, useDeferredValue(search), sort);
+  const counts = useMemo(() => {
+    const out: Record<StateName, number> = { critical: 0, warning: 0, silent: 0, learning: 0, ok: 0 };
+    for (const r of data.rows.values()) out[stateName(r.st)]++;
+    return out;
+  }, [data.rowsVersion]);
+  const open = openAlerts(data);
+  return (
+    <div className="fleet">
+      <section className="tiles" aria-label="Machines by state">
+        {stateNames.map((s) => (
+          <button
+            key={s}
+            type="button"
+            className={`tile s-${s} ${counts[s] > 0 ? "some" : "none"}`}
+            aria-pressed={state === s}
+            onClick={() => setQuery({ state: state === s ? "" : s })}
+          >
+            <StateIcon state={s} size={18} />
+            <b>{data.fleetLoaded ? count(counts[s]) : "–"}</b>
+            <span>{stateLabel[s]}</span>
+          </button>
+        ))}
+      </section>
+      <Share counts={counts} total={data.rows.size} />
+      <div className="columns">
+        <section className="machines" aria-label="Machines">
+          <div className="tools">
+            <label className="search">
+              <Icon name="search" />
+              <input
+                type="search"
+                placeholder="Find a machine"
+                aria-label="Find a machine"
+                value={search}
+                onChange={(e) => setQuery({ q: e.target.value })}
+              />
+            </label>
+            <span className="found" role="status">
+              {data.fleetLoaded && (ids.length === data.rows.size ? `${count(ids.length)} machines` : `${count(ids.length)} of ${count(data.rows.size)}`)}
+            </span>
+            <label className="sort">
+              <span>Sort</span>
+              <select value={sort} onChange={(e) => setQuery({ sort: e.target.value === "attention" ? "" : e.target.value })}>
+                <option value="attention">Attention</option>
+                <option value="score">Score</option>
+                <option value="name">Name</option>
+              </select>
+            </label>
+            <div className="views" role="group" aria-label="View">
+              {views.map((v) => (
+                <button key={v.name} type="button" className="ghost" aria-pressed={view.name === v.name} aria-label={v.label} title={v.label} onClick={() => setQuery({ view: v.name === "cards" ? "" : v.name })}>
+                  <Icon name={v.name} />
+                </button>
+              ))}
+            </div>
+          </div>
+          <Body data={data} ids={ids} view={view} filtered={Boolean(state || search)} />
+        </section>
+        <aside className="panel" aria-label="Open alerts">
+          <h2>
+            Open alerts <span className="n">{data.alertsLoaded ? count(open.length) : ""}</span>
+          </h2>
+          {data.alertsLoaded && open.length === 0 && (
+            <p className="calm">
+              <StateIcon state="ok" size={22} />
+              No open alerts.
+            </p>
+          )}
+          <ul className="alertlines">
+            {open.slice(0, 12).map((a) => (
+              <AlertLine key={a.alert_id} alert={a} skew={data.skew} />
+            ))}
+          </ul>
+          {open.length > 12 && <a href="#/alerts">All {count(open.length)} open alerts</a>}
+        </aside>
+      </div>
+    </div>
+  );
+}
+
+function Share({ counts, total }: { counts: Record<StateName, number>; total: number }) {
+  return (
+    <div className="share" aria-hidden="true">
+      {total > 0 &&
+        stateNames.map((s) => counts[s] > 0 && <span key={s} className={`s-${s}`} style={{ flexGrow: Math.max(counts[s], total * 0.004) }} />)}
+    </div>
+  );
+}
+
+/** Ids in order. Sorted by attention or name, nothing moves while no state changes. */
+function useOrder(data: Data, state: StateName | null, search: string, sort: string): string[] {
+  const needle = search.trim().toLowerCase();
+  const moves = sort === "score" ? data.rowsVersion : data.orderVersion;
+  return useMemo(() => {
+    const rows = [...data.rows.values()].filter((r) => (!state || stateName(r.st) === state) && (!needle || r.id.toLowerCase().includes(needle)));
+    const byName = (a: Row, b: Row) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
+    if (sort === "score") rows.sort((a, b) => (b.sc ?? 0) - (a.sc ?? 0) || byName(a, b));
+    else if (sort === "name") rows.sort(byName);
+    else rows.sort((a, b) => rank(a) - rank(b) || byName(a, b));
+    return rows.map((r) => r.id);
+  }, [data.rows, moves, state, needle, sort]);
+}
+
+function Body({ data, ids, view, filtered }: { data: Data; ids: string[]; view: (typeof views)[0]; filtered: boolean }) {
+  if (!data.fleetLoaded) {
+    return (
+      <div className="skeletons" aria-label="Loading" role="status">
+        {Array.from({ length: 24 }, (_, i) => (
+          <span key={i} className="skeleton" />
+        ))}
+      </div>
+    );
+  }
+  if (ids.length === 0) {
+    return filtered ? (
+      <div className="empty">
+        <p>No machine matches.</p>
+        <button type="button" onClick={() => setQuery({ q: "", state: "" })}>
+          Show all {count(data.rows.size)}
+        </button>
+      </div>
+    ) : (
+      <div className="empty">
+        <p>No machine has been heard yet.</p>
+        <p className="hint">A machine appears here once its first 5 s window is closed. Send frames to the ingest gateway, or start the simulator.</p>
+      </div>
+    );
+  }
+  return <Virtual data={data} ids={ids} view={view} />;
+}
+
+/** Renders only the rows in sight: a fleet may have 20,000 machines. */
+function Virtual({ data, ids, view }: { data: Data; ids: string[]; view: (typeof views)[0] }) {
+  const box = useRef<HTMLDivElement>(null);
+  const [area, setArea] = useState({ width: 0, top: 0, bottom: 1200 });
+  useLayoutEffect(() => {
+    const measure = () => {
+      const el = box.current;
+      if (!el) return;
+      const r = el.getBoundingClientRect();
+      const next = { width: r.width, top: Math.floor(-r.top / 120) * 120, bottom: Math.ceil((window.innerHeight - r.top) / 120) * 120 };
+      setArea((a) => (a.width === next.width && a.top === next.top && a.bottom === next.bottom ? a : next));
+    };
+    measure();
+    const watch = new ResizeObserver(measure);
+    if (box.current) watch.observe(box.current);
+    window.addEventListener("scroll", measure, { passive: true });
+    window.addEventListener("resize", measure);
+    return () => {
+      watch.disconnect();
+      window.removeEventListener("scroll", measure);
+      window.removeEventListener("resize", measure);
+    };
+  }, []);
+  const columns = Math.max(1, Math.floor((area.width + view.gap) / (view.minWidth + view.gap)));
+  const pitch = view.height + view.gap;
+  const lines = Math.ceil(ids.length / columns);
+  const first = Math.max(0, Math.floor(area.top / pitch) - 3);
+  const last = Math.min(lines, Math.ceil(area.bottom / pitch) + 3);
+  const shown = area.width > 0 ? ids.slice(first * columns, last * columns) : [];
+  return (
+    <div ref={box} className="virtual" style={{ height: lines * pitch }}>
+      <div
+        className={`grid ${view.name}`}
+        role="list"
+        style={{ transform: `translateY(${first * pitch}px)`, gridTemplateColumns: `repeat(${columns}, minmax(0, 1fr))`, gridAutoRows: view.height, gap: view.gap }}
+      >
+        {shown.map((id) => {
+          const row = data.rows.get(id);
+          return row && <Cell key={id} row={row} view={view.name} skew={Math.round(data.skew / 1000)} />;
+        })}
+      </div>
+    </div>
+  );
+}
+
+const Cell = memo(function Cell({ row, view, skew }: { row: Row; view: View; skew: number }) {
+  const state = stateName(row.st);
+  const label = `${row.id}, ${stateLabel[state]}, score ${scoreText(row.sc)}${row.al ? `, ${row.al} open alerts` : ""}`;
+  const cls = `cell s-${state} ${row.sv === 3 && state === "silent" ? "was-critical" : ""}`;
+  if (view === "mosaic") {
+    return (
+      <a role="listitem" className={cls} href={machineHref(row.id)} aria-label={label} title={label}>
+        <StateIcon state={state} size={14} />
+      </a>
+    );
+  }
+  return (
+    <a role="listitem" className={cls} href={machineHref(row.id)} aria-label={label}>
+      <span className="name">
+        <StateIcon state={state} />
+        <span className="id" title={row.id}>
+          {row.id}
+        </span>
+        {row.al ? <span className="alerts-n">{row.al}</span> : null}
+      </span>
+      <span className="gauge" title={`Score ${scoreText(row.sc)}: ${odds(row.sc)} windows when all is well`}>
+        <span className="fill" style={{ transform: `scaleX(${Math.min(1, surprise(row.sc) / surpriseMax)})` }} />
+      </span>
+      <span className="score">{scoreText(row.sc)}</span>
+      {view === "list" && <span className="st">{stateLabel[state]}</span>}
+      {view === "list" && <span className="gw">{row.gw ?? ""}</span>}
+      <span className="age">
+        <Age us={row.t} skew={skew} />
+      </span>
+    </a>
+  );
+});
+
+/** Age of event time while it is live, the time itself for what is replayed from long ago. */
+function Age({ us, skew }: { us: number; skew: number }) {
+  const now = useNow() + skew * 1000;
+  if (!us) return <>no data yet</>;
+  return <>{Math.abs(now - us / 1000) < 43_200_000 ? ago(us / 1000, now) : eventTime(us, now)}</>;
+}

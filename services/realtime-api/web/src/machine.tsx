@@ -1,0 +1,215 @@
+import { useMemo, useState } from "react";
+import { AlertCard } from "./alerts";
+import { episodes, SensorChart } from "./chart";
+import { useNow } from "./clock";
+import { ago, causeName, count, eventTime, odds, scoreText, surprise, surpriseMax } from "./format";
+import { Icon, SeverityIcon, StateIcon, stateLabel } from "./icons";
+import { isClosed, severity, stateName, type Anomaly } from "./model";
+import type { Data, Detail } from "./store";
+
+const minutes = [2, 5, 15] as const;
+
+export function MachinePage({ data, id }: { data: Data; id: string }) {
+  const detail = data.detail?.id === id ? data.detail : undefined;
+  return (
+    <div className="machinepage">
+      <a className="back" href="#/">
+        <Icon name="back" /> Fleet
+      </a>
+      {!detail || detail.row === undefined ? (
+        <Loading id={id} />
+      ) : detail.row === null ? (
+        <>
+          <h1>{id}</h1>
+          <div className="empty">
+            <p>Nothing has been heard of this machine.</p>
+            <p className="hint">If it reports, it appears here by itself.</p>
+          </div>
+        </>
+      ) : (
+        <Known data={data} detail={detail} />
+      )}
+    </div>
+  );
+}
+
+function Loading({ id }: { id: string }) {
+  return (
+    <>
+      <h1>{id}</h1>
+      <div className="skeletons charts" role="status" aria-label="Loading">
+        {Array.from({ length: 6 }, (_, i) => (
+          <span key={i} className="skeleton" />
+        ))}
+      </div>
+    </>
+  );
+}
+
+function Known({ data, detail }: { data: Data; detail: Detail }) {
+  const now = useNow() + data.skew;
+  const [range, setRange] = useState<number>(15);
+  const [filter, setFilter] = useState("");
+  const row = detail.row;
+  const windows = useMemo(() => {
+    const end = detail.windows.at(-1)?.end_us ?? 0;
+    return detail.windows.filter((w) => w.start_us >= end - range * 60e6);
+  }, [detail.windows, range]);
+  const open = detail.alerts.filter((a) => !isClosed(a));
+  const marks = useMemo(() => episodes(detail.anomalies, detail.alerts), [detail.anomalies, detail.alerts]);
+  const names = useSensorOrder(detail);
+  if (!row) return null;
+  const state = stateName(row.st);
+  const shown = names.filter((n) => n.toLowerCase().includes(filter.trim().toLowerCase()));
+  return (
+    <>
+      <div className={`machinehead s-${state}`}>
+        <StateIcon state={state} size={30} />
+        <div className="title">
+          <h1>{row.id}</h1>
+          <p>
+            <b className="statename">{stateLabel[state]}</b>
+            {row.gw && <span>via {row.gw}</span>}
+            <span>{count(detail.sensorsTotal)} sensors</span>
+            {row.t > 0 && (
+              <span>
+                data until {eventTime(row.t, now)}
+                {Math.abs(now - row.t / 1000) < 43_200_000 ? ` (${ago(row.t / 1000, now)})` : ""}
+              </span>
+            )}
+          </p>
+        </div>
+        <div className="bigscore" title="Calibrated score: 1 - p-value. Higher is more unusual.">
+          <span className="value">{scoreText(row.sc)}</span>
+          <span className="gauge">
+            <span className="fill" style={{ transform: `scaleX(${Math.min(1, surprise(row.sc) / surpriseMax)})` }} />
+          </span>
+          <span className="odds">{odds(row.sc) === "usual" ? "a usual window" : `${odds(row.sc)} windows`}</span>
+        </div>
+      </div>
+      {state === "silent" && (
+        <p className="note s-silent">
+          <StateIcon state="silent" /> Nothing is heard of this machine. What is shown is its last known state; alerts stay as they were.
+        </p>
+      )}
+      {state === "learning" && (
+        <p className="note s-learning">
+          <StateIcon state="learning" /> The baselines are still being learned: scores are not trusted yet.
+        </p>
+      )}
+      {open.length > 0 && (
+        <ul className="alertlist" aria-label="Open alerts">
+          {open.map((a) => (
+            <AlertCard key={a.alert_id} alert={a} skew={data.skew} unfolded />
+          ))}
+        </ul>
+      )}
+      <div className="tools charttools">
+        <h2>Sensors</h2>
+        {names.length > 8 && (
+          <label className="search">
+            <Icon name="search" />
+            <input type="search" placeholder="Find a sensor" aria-label="Find a sensor" value={filter} onChange={(e) => setFilter(e.target.value)} />
+          </label>
+        )}
+        {detail.sensorsTotal > names.length && <span className="found">the {names.length} most unusual of {count(detail.sensorsTotal)}</span>}
+        <Legend />
+        <div className="seg" role="group" aria-label="Span shown">
+          {minutes.map((m) => (
+            <button key={m} type="button" aria-pressed={range === m} onClick={() => setRange(m)}>
+              {m} min
+            </button>
+          ))}
+        </div>
+      </div>
+      {windows.length === 0 ? (
+        <div className="empty">
+          <p>No recent windows of this machine.</p>
+        </div>
+      ) : (
+        <div className="charts">
+          {shown.map((n) => (
+            <SensorChart key={n} sensor={n} windows={windows} marks={marks} />
+          ))}
+        </div>
+      )}
+      <Anomalies list={detail.anomalies} now={now} />
+    </>
+  );
+}
+
+/** The record's order, but sensors that an open alert blames come first. */
+function useSensorOrder(detail: Detail): string[] {
+  const key = detail.windows.at(-1)?.sensors.map((s) => s.sensor).join("\n") ?? "";
+  return useMemo(() => {
+    const blame = new Map<string, number>();
+    for (const a of detail.alerts) {
+      if (isClosed(a)) continue;
+      for (const c of a.contributions) blame.set(c.sensor, Math.max(blame.get(c.sensor) ?? 0, c.share ?? 0));
+    }
+    const names = key === "" ? [] : key.split("\n");
+    return names.map((n, i) => ({ n, i })).sort((a, b) => (blame.get(b.n) ?? 0) - (blame.get(a.n) ?? 0) || a.i - b.i).map((x) => x.n);
+  }, [key, detail.alerts]);
+}
+
+function Legend() {
+  return (
+    <span className="legend" aria-hidden="true">
+      <span>
+        <i className="k-mean" /> mean
+      </span>
+      <span>
+        <i className="k-range" /> min–max
+      </span>
+      <span>
+        <i className="k-band" /> expected
+      </span>
+      <span>
+        <i className="k-mark" /> anomaly
+      </span>
+    </span>
+  );
+}
+
+const phases: Record<string, string> = { PHASE_STARTED: "started", PHASE_ONGOING: "ongoing", PHASE_ENDED: "ended" };
+
+function Anomalies({ list, now }: { list: Anomaly[]; now: number }) {
+  const latest = [...list].reverse().slice(0, 20);
+  return (
+    <section className="anomalies">
+      <h2>Last reports</h2>
+      {latest.length === 0 ? (
+        <p className="hint">No anomaly has been reported.</p>
+      ) : (
+        <div className="scroll">
+          <table>
+            <thead>
+              <tr>
+                <th>Time</th>
+                <th>Cause</th>
+                <th>Phase</th>
+                <th className="r">Score</th>
+                <th>Report</th>
+              </tr>
+            </thead>
+            <tbody>
+              {latest.map((a) => (
+                <tr key={a.anomaly_id}>
+                  <td className="t">{eventTime(a.observed_us, now)}</td>
+                  <td className={`s-${severity(a.severity) === "info" ? "learning" : severity(a.severity)}`}>
+                    <span className="withicon">
+                      <SeverityIcon severity={severity(a.severity)} size={13} /> {causeName(a.cause)}
+                    </span>
+                  </td>
+                  <td>{phases[a.phase] ?? ""}</td>
+                  <td className="r">{scoreText(a.score)}</td>
+                  <td className="text">{a.summary}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+    </section>
+  );
+}

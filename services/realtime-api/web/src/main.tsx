@@ -1,0 +1,22 @@
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+import "uplot/dist/uPlot.min.css";
+import "./styles/tokens.css";
+import "./styles/frame.css";
+import "./styles/fleet.css";
+import "./styles/machine.css";
+import "./styles/alerts.css";
+import { App } from "./app";
+import { start } from "./store";
+import { applyTheme } from "./theme";
+
+applyTheme();
+start();
+const root = document.getElementById("root");
+if (root) {
+  createRoot(root).render(
+    <StrictMode>
+      <App />
+    </StrictMode>,
+  );
+}

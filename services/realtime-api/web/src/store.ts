@@ -1,0 +1,197 @@
+import { useSyncExternalStore } from "react";
+import { Connection, type Link } from "./connection";
+import { isClosed, stateName, type Alert, type Anomaly, type Message, type Row, type Summary, type Window } from "./model";
+
+const closedKept = 300;
+const windowsKept = 360;
+const anomaliesKept = 60;
+const rateKept = 60;
+
+/** What is known of the machine that is looked at. */
+export interface Detail {
+  id: string;
+  /** undefined while loading, null when the server does not know it */
+  row: Row | null | undefined;
+  sensorsTotal: number;
+  windows: Window[];
+  anomalies: Anomaly[];
+  alerts: Alert[];
+}
+
+/**
+ * The page's state. Parts are replaced, never changed in place, so that React can compare them; subscribers are told
+ * at most once per animation frame.
+ */
+export interface Data {
+  link: Link;
+  everLive: boolean;
+  summary: Summary | undefined;
+  /** Server's clock minus ours, ms. */
+  skew: number;
+  rates: number[];
+  rows: Map<string, Row>;
+  /** Grows when rows changed at all, and when their order of attention may have. */
+  rowsVersion: number;
+  orderVersion: number;
+  fleetLoaded: boolean;
+  alerts: Map<string, Alert>;
+  alertsVersion: number;
+  alertsLoaded: boolean;
+  detail: Detail | undefined;
+}
+
+const data: Data = {
+  link: { state: "connecting" },
+  everLive: false,
+  summary: undefined,
+  skew: 0,
+  rates: [],
+  rows: new Map(),
+  rowsVersion: 0,
+  orderVersion: 0,
+  fleetLoaded: false,
+  alerts: new Map(),
+  alertsVersion: 0,
+  alertsLoaded: false,
+  detail: undefined,
+};
+
+let snapshot: Data = { ...data };
+let scheduled = false;
+const listeners = new Set<() => void>();
+
+function changed() {
+  if (scheduled) return;
+  scheduled = true;
+  const tell = () => {
+    if (!scheduled) return;
+    scheduled = false;
+    snapshot = { ...data };
+    for (const l of listeners) l();
+  };
+  requestAnimationFrame(tell);
+  // A hidden tab has no frames, but its title still counts alerts.
+  window.setTimeout(tell, 1000);
+}
+
+function takeFleet(m: Extract<Message, { type: "fleet" }>) {
+  if (m.reset) {
+    data.rows.clear();
+    data.orderVersion++;
+  }
+  for (const row of m.rows) {
+    const old = data.rows.get(row.id);
+    if (!old || rank(old) !== rank(row)) data.orderVersion++;
+    data.rows.set(row.id, row);
+  }
+  for (const id of m.removed ?? []) {
+    data.rows.delete(id);
+    data.orderVersion++;
+  }
+  if (!m.more) data.fleetLoaded = true;
+  data.rowsVersion++;
+}
+
+function takeAlerts(m: Extract<Message, { type: "alerts" }>) {
+  if (m.reset) data.alerts.clear();
+  for (const a of m.alerts) data.alerts.set(a.alert_id, a);
+  const closed = [...data.alerts.values()].filter(isClosed);
+  if (closed.length > closedKept) {
+    closed.sort((a, b) => a.at_ms - b.at_ms);
+    for (const a of closed.slice(0, closed.length - closedKept)) data.alerts.delete(a.alert_id);
+  }
+  if (!m.more) data.alertsLoaded = true;
+  data.alertsVersion++;
+}
+
+/** Merges by key and keeps the last `keep` in the given order. */
+function merge<T>(old: T[], news: T[], key: (t: T) => string | number, order: (t: T) => number, keep: number): T[] {
+  if (news.length === 0) return old;
+  const all = new Map(old.map((t) => [key(t), t]));
+  for (const t of news) all.set(key(t), t);
+  return [...all.values()].sort((a, b) => order(a) - order(b)).slice(-keep);
+}
+
+function takeMachine(m: Extract<Message, { type: "machine" }>) {
+  if (data.detail?.id !== m.id) return;
+  const old: Detail = m.reset ? blank(m.id) : data.detail;
+  data.detail = {
+    ...old,
+    row: m.machine === undefined ? old.row : m.machine,
+    sensorsTotal: m.sensors_total || old.sensorsTotal,
+    windows: merge(old.windows, m.windows, (w) => w.start_us, (w) => w.start_us, windowsKept),
+    anomalies: merge(old.anomalies, m.anomalies ?? [], (a) => a.anomaly_id, (a) => a.observed_us, anomaliesKept),
+    alerts: merge(old.alerts, m.alerts ?? [], (a) => a.alert_id, (a) => a.started_us, anomaliesKept),
+  };
+}
+
+const blank = (id: string): Detail => ({ id, row: undefined, sensorsTotal: 0, windows: [], anomalies: [], alerts: [] });
+
+const connection = new Connection(
+  `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/stream`,
+  {
+    link(l) {
+      data.link = l;
+      if (l.state === "live") data.everLive = true;
+      changed();
+    },
+    message(m) {
+      switch (m.type) {
+        case "hello":
+          data.skew = m.server_time_ms - Date.now();
+          break;
+        case "summary":
+          data.summary = m;
+          data.skew = m.server_time_ms - Date.now();
+          data.rates = [...data.rates, m.windows_per_second].slice(-rateKept);
+          break;
+        case "fleet":
+          takeFleet(m);
+          break;
+        case "alerts":
+          takeAlerts(m);
+          break;
+        case "machine":
+          takeMachine(m);
+          break;
+        case "error":
+          console.warn("stream:", m.detail);
+      }
+      changed();
+    },
+  },
+);
+
+/** Follows one machine besides fleet and alerts; undefined follows none. */
+export function watchMachine(id: string | undefined) {
+  data.detail = id === undefined ? undefined : blank(id);
+  connection.subscribe(["fleet", "alerts", ...(id === undefined ? [] : [`machine:${id}`])]);
+  changed();
+}
+
+export function start() {
+  watchMachine(undefined);
+  connection.open();
+  window.addEventListener("online", () => data.link.state === "lost" && connection.open());
+}
+
+export const reconnectNow = () => connection.open();
+
+/** Order of attention: 0 needs a human first. A silent machine counts by its worst open alert. */
+export function rank(r: Row): number {
+  const state = stateName(r.st);
+  if (state === "critical" || r.sv === 3) return 0;
+  if (state === "silent") return 1;
+  if (state === "warning" || r.sv === 2) return 2;
+  return state === "learning" ? 3 : 4;
+}
+
+export function useData(): Data {
+  return useSyncExternalStore(
+    (l) => {
+      listeners.add(l);
+      return () => listeners.delete(l);
+    },
+    () => snapshot,
+  );
+}
