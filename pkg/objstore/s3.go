@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -30,15 +31,8 @@ type S3 struct {
 }
 
 func openS3(ctx context.Context, cfg Config) (*S3, error) {
-	transport, ok := http.DefaultTransport.(*http.Transport)
-	if !ok {
-		return nil, errors.New("open store: the default HTTP transport was replaced")
-	}
-	// Connections of our own, so that Close can end them.
-	own := &http.Client{Transport: transport.Clone()}
 	load := []func(*awsconfig.LoadOptions) error{
 		awsconfig.WithRegion(cfg.Region),
-		awsconfig.WithHTTPClient(own),
 		awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
 	}
 	if cfg.AccessKey != "" {
@@ -48,7 +42,18 @@ func openS3(ctx context.Context, cfg Config) (*S3, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
+	// The SDK's client holds what the environment says (certificate authorities, proxies); with its transport in a client of
+	// our own Close can end the connections.
+	sdk, ok := base.HTTPClient.(*awshttp.BuildableClient)
+	if !ok {
+		sdk = awshttp.NewBuildableClient()
+	}
+	own := &http.Client{
+		Transport:     sdk.GetTransport(),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	client := s3.NewFromConfig(base, func(o *s3.Options) {
+		o.HTTPClient = own
 		o.UsePathStyle = cfg.PathStyle
 		if cfg.Endpoint != "" {
 			o.BaseEndpoint = aws.String(cfg.Endpoint)
