@@ -1,0 +1,74 @@
+package detect
+
+import (
+	"math"
+
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine/codec"
+)
+
+const (
+	minMemory = 50
+	maxMemory = 1_000_000
+
+	minLearned  = 10   // windows before a baseline has an opinion
+	bandWidth   = 3    // half width of the expected band, in standard deviations
+	clipFrom    = 30   // windows learned before what is learned next is clipped
+	clipAt      = 3.5  // standard deviations
+	maxFreedom  = 30   // degrees of freedom: tails stay heavier than normal for ever
+	relativeEps = 2e-7 // relative precision of a float32 value
+)
+
+// baseline is a mean and variance with forgetting (West 1979, "Updating mean and variance estimates: an improved method", with a floor under the
+// weight), over the windows learned from. Values far out are clipped before they are learned, so one outlier moves it little.
+type baseline struct {
+	mean, variance float64
+	count          float32 // mean number of values per window
+	n              uint32  // windows learned, up to the memory
+}
+
+// deviation is the standard deviation of a statistic with the given share of the variance of one window's mean, at least half of
+// the sensor's resolution: averaging does not lessen that, so the first step of a sensor that was constant (a setpoint) is two
+// deviations at most.
+func (b *baseline) deviation(resolution, share float64) float64 {
+	floor := max(resolution/2, math.Abs(b.mean)*relativeEps)
+	return math.Sqrt(b.variance*share + floor*floor)
+}
+
+// thinness is by how much the variance of a mean of count values exceeds that of a usual window.
+func (b *baseline) thinness(count uint32) float64 {
+	return max(1, float64(b.count)/float64(count))
+}
+
+func (b *baseline) freedom() float64 { return min(max(float64(b.n)-1, 3), maxFreedom) }
+
+func (b *baseline) learn(x, resolution float64, count uint32, memory int) {
+	if b.n == 0 {
+		*b = baseline{mean: x, count: float32(count), n: 1}
+		return
+	}
+	d := x - b.mean
+	if b.n >= clipFrom {
+		limit := clipAt * b.deviation(resolution, 1)
+		d = max(-limit, min(d, limit))
+	}
+	if int(b.n) < memory {
+		b.n++
+	}
+	a := 1 / float64(b.n)
+	b.mean += a * d
+	b.variance = (1 - a) * (b.variance + a*d*d)
+	b.count += float32(a) * (float32(count) - b.count)
+}
+
+const baselineSize = 8 + 8 + 4 + 4
+
+func (b *baseline) appendState(dst []byte) []byte {
+	dst = codec.AppendF64(dst, b.mean)
+	dst = codec.AppendF64(dst, b.variance)
+	dst = codec.AppendF32(dst, b.count)
+	return codec.AppendU32(dst, b.n)
+}
+
+func (b *baseline) restoreState(r *codec.Reader) {
+	*b = baseline{mean: r.F64(), variance: r.F64(), count: r.F32(), n: r.U32()}
+}

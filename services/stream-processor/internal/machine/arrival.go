@@ -1,0 +1,84 @@
+package machine
+
+import (
+	"math"
+
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine/codec"
+)
+
+const (
+	arrivalGaps = 32
+	burstMS     = 1000 // frames this close to the first of a burst are one arrival
+)
+
+// arrivals learns how often a machine is heard of, in broker time. A gateway may send many frames at once: a burst is one arrival. The
+// learned interval is the second longest of the last 32: the longest may be an outage, which must not make the next one
+// harder to notice, while a slower rhythm is believed when it comes twice.
+type arrivals struct {
+	lastMS  int64 // log time of the newest accepted frame
+	burstMS int64 // log time of the first frame of the newest burst
+	count   uint32
+	n, pos  uint8
+	gaps    [arrivalGaps]uint32 // ms, saturated
+}
+
+func (a *arrivals) note(nowMS int64) {
+	a.lastMS = nowMS
+	if a.count > 0 {
+		gap := nowMS - a.burstMS
+		if gap < burstMS {
+			return
+		}
+		a.gaps[a.pos] = uint32(min(gap, math.MaxUint32))
+		a.pos = (a.pos + 1) % arrivalGaps
+		a.n = min(a.n+1, arrivalGaps)
+	}
+	a.burstMS = nowMS
+	if a.count < math.MaxUint32 {
+		a.count++
+	}
+}
+
+// intervalMS is the learned interval.
+func (a *arrivals) intervalMS() int64 {
+	var longest, second uint32
+	for _, g := range a.gaps[:a.n] {
+		if g > longest {
+			longest, second = g, longest
+		} else if g > second {
+			second = g
+		}
+	}
+	return int64(second)
+}
+
+// silentAtMS is the log time from which the machine counts as silent; math.MaxInt64 while too little is known.
+func (a *arrivals) silentAtMS(c *SilenceConfig) int64 {
+	if int64(a.count) < int64(c.MinArrivals) {
+		return math.MaxInt64
+	}
+	wait := max(float64(c.Min.Milliseconds()), c.Factor*float64(a.intervalMS()))
+	return a.lastMS + int64(min(wait, 1e15))
+}
+
+func (a *arrivals) appendState(dst []byte) []byte {
+	dst = codec.AppendI64(dst, a.lastMS)
+	dst = codec.AppendI64(dst, a.burstMS)
+	dst = codec.AppendU32(dst, a.count)
+	dst = append(dst, a.n, a.pos)
+	for _, g := range a.gaps {
+		dst = codec.AppendU32(dst, g)
+	}
+	return dst
+}
+
+func (a *arrivals) restoreState(r *codec.Reader) {
+	a.lastMS, a.burstMS, a.count, a.n, a.pos = r.I64(), r.I64(), r.U32(), r.U8(), r.U8()
+	if a.n > arrivalGaps || a.pos >= arrivalGaps {
+		r.Fail("arrivals out of range")
+		a.n, a.pos = 0, 0
+	}
+	for i := range a.gaps {
+		a.gaps[i] = r.U32()
+	}
+}

@@ -1,0 +1,402 @@
+package machine
+
+import (
+	"math"
+
+	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/calibrate"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/window"
+)
+
+const (
+	// settled is the number of windows learned before the machine's own tail learns: younger baselines exaggerate.
+	settled = 30
+	// A window whose own surprise is below clearSurprise (p > 0.01) says that an episode is over; one below unusualSurprise (p > 0.05) does not
+	// carry an episode by itself, whatever the windows before it were.
+	clearSurprise   = 4.6
+	unusualSurprise = 3.0
+)
+
+// scratch is memory for judging one window, lent by the caller's Output.
+type scratch struct {
+	window   detect.Window
+	scores   []detect.Scores // by detector, nominal
+	surprise []float32       // by sensor, calibrated; NaN: no opinion
+	loudest  []uint8         // by sensor: detector that is most surprised
+	level    []detect.Level  // by sensor: worst fixed limit
+	evidence [maxEvidence]evidence
+}
+
+// opinion is what is thought of one window.
+type opinion struct {
+	own     float64 // the window's surprise by itself; NaN: nobody has an opinion
+	nominal float64 // with the windows before it
+	final   float64 // calibrated by the machine's history
+	usable  int     // sensors with usable values
+	stuck   int     // sensors that are stuck
+	worst   detect.Level
+}
+
+// judge forms an opinion of a pane that follows those in scan. It changes nothing but sc.
+func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opinion {
+	op := opinion{stuck: p.StuckCount()}
+	m.observe(p, sc, &op)
+	nan := float32(math.NaN())
+	var joint calibrate.Cauchy
+	for d := range m.detectors {
+		m.ask(d, sc)
+		if j := float64(sc.scores[d].Joint); j == j {
+			joint.Add(m.detectors[d].joint.Correct(&calibrate.SensorPrior, j))
+		}
+	}
+	for i := range m.sensors {
+		var c calibrate.Cauchy
+		most := float32(-1)
+		sc.surprise[i], sc.loudest[i], sc.level[i] = nan, 0, detect.Within
+		for d := range m.detectors {
+			s := &sc.scores[d]
+			sc.level[i] = max(sc.level[i], s.Level[i])
+			if s.Surprise[i] == s.Surprise[i] {
+				t := m.detectors[d].tails[i].Correct(&calibrate.SensorPrior, float64(s.Surprise[i]))
+				if float32(t) > most {
+					most, sc.loudest[i] = float32(t), uint8(d)
+				}
+				c.Add(t)
+			}
+		}
+		op.worst = max(op.worst, sc.level[i])
+		if c.Count() > 0 {
+			t := c.Surprise()
+			sc.surprise[i] = float32(t)
+			joint.Add(t)
+		}
+	}
+	op.own = joint.Surprise()
+	if op.own == op.own {
+		op.nominal = scan.Surprise(op.own)
+		op.final = m.tail.Correct(&calibrate.MachinePrior, op.nominal)
+	}
+	return op
+}
+
+// observe fills the observation vector.
+func (m *Machine) observe(p *window.Pane, sc *scratch, op *opinion) {
+	n := len(m.sensors)
+	sc.surprise, sc.loudest, sc.level = resize(sc.surprise, n), resize(sc.loudest, n), resize(sc.level, n)
+	w := &sc.window
+	w.StartUS, w.EndUS = p.StartUS, p.StartUS+m.cfg.WindowLength.Microseconds()
+	w.Values = resize(w.Values, n)
+	for i := range w.Values {
+		st := p.Accums[i].Stats()
+		w.Values[i] = detect.Value{
+			Mean: st.Mean, Stddev: st.Stddev, Min: st.Min, Max: st.Max, Count: st.Count,
+			Resolution: m.sensors[i].quality.Resolution(),
+		}
+		if st.Count > 0 {
+			op.usable++
+		}
+	}
+}
+
+// ask has one detector score the observation.
+func (m *Machine) ask(d int, sc *scratch) {
+	for len(sc.scores) <= d {
+		sc.scores = append(sc.scores, detect.Scores{})
+	}
+	n, s := len(m.sensors), &sc.scores[d]
+	s.Surprise, s.Low, s.High, s.Level = resize(s.Surprise, n), resize(s.Low, n), resize(s.High, n), resize(s.Level, n)
+	nan := float32(math.NaN())
+	s.Joint = nan
+	for i := range n {
+		s.Surprise[i], s.Low[i], s.High[i], s.Level[i] = nan, nan, nan, detect.Within
+	}
+	m.detectors[d].Score(&sc.window, s)
+}
+
+func resize[T any](s []T, n int) []T {
+	if n <= cap(s) {
+		return s[:n]
+	}
+	return make([]T, n)
+}
+
+// learning tells whether there is too little history to judge behaviour.
+func (m *Machine) learning() bool { return int64(m.learned) < int64(m.cfg.Calibrate.WarmUp) }
+
+// frozen tells whether what happens now must not become usual: while an episode of behaviour or of a limit is open. (Sensors that are stuck or of bad
+// quality have no usable values, so nothing is learned from them anyway.)
+//
+// This is the place to let a machine out again after a genuine change of regime, for instance when a human says so or when a release of the configuration
+// does; time alone must not, or every persisting fault would become normal.
+func (m *Machine) frozen() bool { return m.episodes[behaviour].open || m.episodes[limit].open }
+
+// pageSurprise is what a window must reach to page at the budget.
+func (m *Machine) pageSurprise() float64 {
+	period := max(m.periodUS, float64(m.cfg.WindowLength.Microseconds()))
+	return calibrate.PageSurprise(m.cfg.Calibrate.Budget, period)
+}
+
+// flush judges a pane that the watermark has not passed: the machine is idle. Rows in time may still come; it is learned from when it closes.
+func (m *Machine) flush(p *window.Pane, out *Output) {
+	if p.State == window.Flushed {
+		p.Revision++
+	}
+	op := m.judge(p, &m.scan, &out.scratch)
+	m.conclude(p, &op, out)
+	p.State = window.Flushed
+}
+
+// closePanes closes all panes that the watermark has passed, oldest first.
+func (m *Machine) closePanes(out *Output) {
+	for {
+		p := m.panes.FirstNotClosed()
+		if p == nil || m.watermarkUS()-p.StartUS < m.cfg.WindowLength.Microseconds() {
+			return
+		}
+		if p.State == window.Flushed && p.Changed {
+			p.Revision++
+		}
+		op := m.judge(p, &m.scan, &out.scratch)
+		if p.Changed {
+			m.conclude(p, &op, out)
+		}
+		m.learn(p, &op, &out.scratch)
+		p.State = window.Closed
+		m.trim(out)
+	}
+}
+
+// conclude marks a judged pane, writes it, and lets it move the episodes.
+func (m *Machine) conclude(p *window.Pane, op *opinion, out *Output) {
+	sc := &out.scratch
+	p.Changed = false
+	p.Learning = m.learning()
+	p.Surprise = 0
+	if !p.Learning {
+		p.Surprise = float32(op.final)
+	}
+	p.Marks = resize(p.Marks, len(m.sensors))
+	for i := range p.Marks {
+		p.Marks[i] = m.mark(i, p.Learning, sc)
+	}
+	m.emit(p, out)
+	m.assess(p, op, out)
+	m.current.take(m, p.StartUS, op, sc)
+}
+
+func (m *Machine) mark(i int, learning bool, sc *scratch) window.Mark {
+	nan := float32(math.NaN())
+	k := window.Mark{Low: nan, High: nan}
+	if t := sc.surprise[i]; t == t && !learning {
+		k.Surprise = t
+	}
+	for d := range m.detectors {
+		s := &sc.scores[d]
+		if m.detectors[d].spec.Feature == detect.Mean && (s.Low[i] == s.Low[i] || s.High[i] == s.High[i]) {
+			k.Low, k.High = s.Low[i], s.High[i]
+			if !m.detectors[d].spec.Fixed {
+				break // a learned band says more than a fixed one
+			}
+		}
+	}
+	return k
+}
+
+// learn moves everything past a closed pane, and lets it learn unless an episode is open.
+func (m *Machine) learn(p *window.Pane, op *opinion, sc *scratch) {
+	may, memory := !m.frozen(), m.cfg.Calibrate.Memory
+	for d := range m.detectors {
+		det := &m.detectors[d]
+		if may && !det.spec.Fixed {
+			for i, t := range sc.scores[d].Surprise {
+				if t == t {
+					det.tails[i].Learn(memory, float64(t))
+				}
+			}
+			if j := float64(sc.scores[d].Joint); j == j {
+				det.joint.Learn(memory, j)
+			}
+		}
+		det.Advance(&sc.window, may)
+	}
+	if op.own == op.own {
+		if may && m.learned >= settled {
+			m.tail.Learn(memory, op.nominal)
+		}
+		m.scan.Push(op.own)
+	}
+	if may && op.usable > 0 && m.learned < math.MaxUint32 {
+		m.learned++
+	}
+	m.notePeriod(p.StartUS)
+}
+
+// notePeriod learns the usual distance of windows: 5 s where samples come faster, more where they are rarer. Gaps count little.
+func (m *Machine) notePeriod(startUS int64) {
+	defer func() { m.lastUS = startUS }()
+	if m.periodUS == 0 && m.lastUS == 0 || startUS <= m.lastUS {
+		return
+	}
+	gap := float64(startUS - m.lastUS)
+	if m.periodUS == 0 {
+		m.periodUS = gap
+		return
+	}
+	m.periodUS += (min(gap, 2*m.periodUS) - m.periodUS) / 64
+}
+
+// trim forgets the oldest closed panes beyond those that are kept.
+func (m *Machine) trim(out *Output) {
+	const perSensor = window.AccumSize + 12
+	kept := min(m.cfg.KeptWindows, max(1, maxKeptBytes/(perSensor*max(1, len(m.sensors)))))
+	for m.panes.ClosedCount() > kept {
+		if p := m.panes.All()[0]; p.Changed {
+			m.correct(p, out)
+		}
+		m.panes.DropOldest()
+	}
+}
+
+// emitCorrections writes closed panes again that late rows have changed.
+func (m *Machine) emitCorrections(out *Output) {
+	for _, p := range m.panes.All() {
+		if p.State == window.Closed && p.Changed {
+			m.correct(p, out)
+		}
+	}
+	m.trim(out)
+}
+
+// correct writes a closed pane again. It keeps the score it had: history is corrected, the past is not judged anew.
+func (m *Machine) correct(p *window.Pane, out *Output) {
+	if len(p.Marks) > 0 { // else it had no rows until now and was never written
+		p.Revision++
+	}
+	nan := float32(math.NaN())
+	for len(p.Marks) < len(p.Accums) {
+		p.Marks = append(p.Marks, window.Mark{Low: nan, High: nan})
+	}
+	p.Changed = false
+	m.emit(p, out)
+}
+
+// emit appends a judged pane to the output. Sensors that sent nothing in it are left out.
+func (m *Machine) emit(p *window.Pane, out *Output) {
+	first := len(out.sensors)
+	for i := range p.Accums {
+		st := p.Accums[i].Stats()
+		if st.Count == 0 && st.Unusable == 0 {
+			continue
+		}
+		k := &p.Marks[i]
+		out.sensors = append(out.sensors, SensorWindow{
+			Sensor: m.sensors[i].name, Count: st.Count, Unusable: st.Unusable,
+			Mean: st.Mean, Stddev: st.Stddev, Min: st.Min, Max: st.Max, Last: st.Last,
+			Score: calibrate.Score(float64(k.Surprise)), ExpectedLow: wide(k.Low), ExpectedHigh: wide(k.High),
+		})
+	}
+	out.Windows = append(out.Windows, Window{
+		EquipmentID: m.id, StartUS: p.StartUS, EndUS: p.StartUS + m.cfg.WindowLength.Microseconds(), Revision: p.Revision,
+		Sensors: out.sensors[first:len(out.sensors):len(out.sensors)],
+		Score:   calibrate.Score(float64(p.Surprise)), Learning: p.Learning, ClosedAtMS: m.logMS,
+	})
+}
+
+// wide is a float64 with the one NaN that everybody writes.
+func wide(x float32) float64 {
+	if x != x {
+		return math.NaN()
+	}
+	return float64(x)
+}
+
+// Scores that fixed findings have by convention, where no chance is computed.
+const (
+	scoreWarning  = 0.99
+	scoreCritical = 0.999
+)
+
+// verdict is Verdict by slots.
+type verdict struct {
+	startUS  int64
+	surprise float32
+	atLeast  float32 // score of fixed findings
+	learning bool
+	flag     bool
+	severity eventv1.Severity
+	evidence []evidence
+}
+
+func (v *verdict) take(m *Machine, startUS int64, op *opinion, sc *scratch) {
+	*v = verdict{startUS: startUS, learning: m.learning(), evidence: v.evidence[:0]}
+	if !v.learning {
+		v.surprise = float32(op.final)
+	}
+	switch {
+	case op.worst == detect.Critical:
+		v.atLeast = scoreCritical
+	case op.worst == detect.Warning || op.stuck > 0:
+		v.atLeast = scoreWarning
+	}
+	v.flag = v.atLeast > 0 || !v.learning && op.final >= m.pageSurprise()
+	for _, c := range []cause{behaviour, limit, flatline} {
+		if e := &m.episodes[c]; e.open {
+			v.severity = max(v.severity, e.severity)
+		}
+	}
+	if v.flag {
+		v.severity = max(v.severity, eventv1.Severity_SEVERITY_WARNING)
+	}
+	if op.worst == detect.Critical {
+		v.severity = eventv1.Severity_SEVERITY_CRITICAL
+	}
+	switch {
+	case op.worst > detect.Within:
+		v.evidence = append(v.evidence, m.limitEvidence(sc)...)
+	case !v.learning:
+		v.evidence = append(v.evidence, m.behaviourEvidence(sc)...)
+	}
+}
+
+func (v *verdict) show(m *Machine, to *Verdict) *Verdict {
+	*to = Verdict{
+		WindowStartUS: v.startUS, Score: max(calibrate.Score(float64(v.surprise)), float64(v.atLeast)),
+		PValue: calibrate.PValue(float64(v.surprise)), Learning: v.learning, Flag: v.flag, Severity: v.severity,
+		Contributions: to.Contributions[:0],
+	}
+	for i := range v.evidence {
+		to.Contributions = append(to.Contributions, m.contribution(&v.evidence[i]))
+	}
+	return to
+}
+
+// Current is the verdict of the newest judged window. It is valid until the next call of any method.
+func (m *Machine) Current() *Verdict { return m.current.show(m, &m.view) }
+
+// Provisional judges the windows that are still open as if they ended now, after those before them, without learning: what can be known right
+// after the newest row. The most anomalous of them counts. Without any it is Current. It costs as much as closing them does, and is valid until the next
+// call of any method.
+func (m *Machine) Provisional(out *Output) *Verdict {
+	scan, best, found := m.scan, verdict{}, false
+	for _, p := range m.panes.All() {
+		if p.State == window.Closed {
+			continue
+		}
+		op := m.judge(p, &scan, &out.scratch)
+		var v verdict
+		v.take(m, p.StartUS, &op, &out.scratch)
+		if !found || v.rank() >= best.rank() {
+			best, found = v, true
+		}
+		if op.own == op.own {
+			scan.Push(op.own)
+		}
+	}
+	if !found {
+		return m.Current()
+	}
+	return best.show(m, &m.view)
+}
+
+func (v *verdict) rank() float64 { return max(float64(v.surprise), -math.Log1p(-float64(v.atLeast))) }
