@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/alertmanager/cli"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
@@ -26,7 +27,16 @@ import (
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// asAmtool makes the test binary be amtool, so the real one is tested without building another program.
+const asAmtool = "TOCSIN_TEST_AMTOOL"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asAmtool) != "" {
+		cli.Execute()
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const patience = 30 * time.Second
 
