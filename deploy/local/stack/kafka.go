@@ -71,6 +71,14 @@ func (s *Stack) haveJars() bool {
 	return err == nil && string(b) == jarStamp()
 }
 
+// Fetch downloads what Up would download: Kafka's jars.
+func (s *Stack) Fetch(ctx context.Context) error {
+	if err := s.kafkaMissing(); err != nil {
+		return err
+	}
+	return s.fetchJars(ctx)
+}
+
 // fetchJars downloads Kafka from Maven Central (44 MB) unless this version is there.
 func (s *Stack) fetchJars(ctx context.Context) error {
 	shared := &Stack{opts: Options{Dir: s.kafkaDir()}}

@@ -211,21 +211,11 @@ func TestMissingPartsAreNamedWithTheirRemedy(t *testing.T) {
 	}
 }
 
-func TestOptionsThatContradict(t *testing.T) {
-	dir := t.TempDir()
+func TestPortsMayChangeWhileNothingRuns(t *testing.T) {
+	ctx := deadline(t)
+	dir, bin := t.TempDir(), standIns(t, "ingest-gateway")
 	if _, err := stack.New(stack.Options{Dir: dir, PortOffset: 1000}); err != nil {
 		t.Fatal(err)
-	}
-	for name, opts := range map[string]stack.Options{
-		"other offset":      {Dir: dir, PortOffset: 2000},
-		"other brokers":     {Dir: dir, Brokers: 3},
-		"two brokers":       {Dir: t.TempDir(), Brokers: 2},
-		"unknown component": {Dir: dir, Only: []string{"zookeeper"}},
-		"offset too large":  {Dir: dir, PortOffset: 60000},
-	} {
-		if _, err := stack.New(opts); err == nil {
-			t.Errorf("%s: no error", name)
-		}
 	}
 	s, err := stack.New(stack.Options{Dir: dir})
 	if err != nil {
@@ -233,6 +223,47 @@ func TestOptionsThatContradict(t *testing.T) {
 	}
 	if got := s.Addr("realtime-api"); got != "127.0.0.1:9080" {
 		t.Errorf("realtime-api is at %s", got)
+	}
+	s = stacktest.New(t, stack.Options{Dir: dir, Bin: bin, PortOffset: stack.AutoPorts})
+	if err := s.Start(ctx, "ingest-gateway"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stack.New(stack.Options{Dir: dir, PortOffset: 1000}); err == nil {
+		t.Error("ports changed under a running process")
+	}
+	if again, err := stack.New(stack.Options{Dir: dir}); err != nil || again.Addr("s3") != s.Addr("s3") {
+		t.Errorf("opened again: %v %v", again.Addr("s3"), err)
+	}
+}
+
+func TestBrokersMayNotChangeOverData(t *testing.T) {
+	dir := t.TempDir()
+	for _, brokers := range []int{1, 3} {
+		s, err := stack.New(stack.Options{Dir: dir, Brokers: brokers})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(s.Brokers()); got != brokers {
+			t.Errorf("%d brokers, want %d", got, brokers)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "data", "kafka-1"), 0o755); err != nil { //nolint:gosec // a test's folder
+		t.Fatal(err)
+	}
+	if _, err := stack.New(stack.Options{Dir: dir, Brokers: 1}); err == nil {
+		t.Error("the number of brokers changed over their data")
+	}
+}
+
+func TestBadOptions(t *testing.T) {
+	for name, opts := range map[string]stack.Options{
+		"two brokers":       {Dir: t.TempDir(), Brokers: 2},
+		"unknown component": {Dir: t.TempDir(), Only: []string{"zookeeper"}},
+		"offset too large":  {Dir: t.TempDir(), PortOffset: 60000},
+	} {
+		if _, err := stack.New(opts); err == nil {
+			t.Errorf("%s: no error", name)
+		}
 	}
 }
 

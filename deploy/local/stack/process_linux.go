@@ -11,29 +11,42 @@ import (
 	"syscall"
 )
 
-// birth tells a process from a later one with the same pid: the boot and the start time in clock ticks since it.
-// ok is false when the process is gone or a zombie.
-func birth(pid int) (id string, ok bool, err error) {
+// stat is what /proc says about a process: its state's letter and its start time in clock ticks since the boot.
+// ok is false when there is no such process.
+func stat(pid int) (state byte, start string, ok bool, err error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
-		return "", false, nil
+		return 0, "", false, nil
 	}
 	if err != nil {
-		return "", false, err
+		return 0, "", false, err
 	}
 	// proc(5): pid (comm) state ppid ... starttime is field 22. comm may hold anything, so count from its last ')'.
 	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
 	if len(f) < 20 {
-		return "", false, fmt.Errorf("/proc/%d/stat: unexpected form", pid)
+		return 0, "", false, fmt.Errorf("/proc/%d/stat: unexpected form", pid)
 	}
-	if s := f[0][0]; s == 'Z' || s == 'X' {
-		return "", false, nil
+	return f[0][0], string(f[19]), true, nil
+}
+
+// frozen says whether SIGSTOP has taken effect, which it does a little after it is sent.
+func frozen(pid int) bool {
+	state, _, ok, err := stat(pid)
+	return err == nil && ok && state == 'T'
+}
+
+// birth tells a process from a later one with the same pid: the boot and the start time in clock ticks since it.
+// ok is false when the process is gone or a zombie.
+func birth(pid int) (id string, ok bool, err error) {
+	state, start, ok, err := stat(pid)
+	if err != nil || !ok || state == 'Z' || state == 'X' {
+		return "", false, err
 	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "", false, err
 	}
-	return strings.TrimSpace(string(boot)) + "/" + string(f[19]), true, nil
+	return strings.TrimSpace(string(boot)) + "/" + start, true, nil
 }
 
 // residentBytes is the process's resident set size, 0 when unknown.

@@ -121,8 +121,8 @@ func (s *Stack) Start(ctx context.Context, name string) error {
 	})
 }
 
-// Kill sends a signal to one component, or to each of a group. SIGKILL, SIGSTOP and SIGCONT reach its children too. After
-// SIGKILL it returns when the process is gone. An error wrapping os.ErrProcessDone: it was not running.
+// Kill sends a signal to one component, or to each of a group. SIGKILL, SIGSTOP and SIGCONT reach its children too. It
+// returns when the process is gone after SIGKILL, when it stands still after SIGSTOP, at once after any other. An error wrapping os.ErrProcessDone: it was not running.
 func (s *Stack) Kill(name string, sig syscall.Signal) error {
 	cs := s.named(name)
 	if len(cs) == 0 {
@@ -136,15 +136,22 @@ func (s *Stack) Kill(name string, sig syscall.Signal) error {
 		if err := r.signal(sig); err != nil {
 			return err
 		}
-		if sig != syscall.SIGKILL {
-			return nil
-		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := r.gone(ctx); err != nil {
-			return err
+		switch sig {
+		case syscall.SIGKILL:
+			if err := r.gone(ctx); err != nil {
+				return err
+			}
+			s.reaped(c.name)
+		case syscall.SIGSTOP:
+			return poll(ctx, func() error {
+				if !frozen(r.PID) {
+					return fmt.Errorf("process %d is not stopped yet", r.PID)
+				}
+				return nil
+			})
 		}
-		s.reaped(c.name)
 		return nil
 	})
 }

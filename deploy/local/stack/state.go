@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // settings are what a folder must keep from one program to the next. Kept in stack.json, readable by the owner only.
@@ -37,15 +38,63 @@ func (s *Stack) loadSettings() error {
 	if err != nil {
 		return fmt.Errorf("stack: %w", err)
 	}
-	if s.opts.Brokers != 0 && s.opts.Brokers != s.set.Brokers {
-		return fmt.Errorf("stack: %s was made with %d broker(s), not %d: run `stack down --purge` first",
-			s.opts.Dir, s.set.Brokers, s.opts.Brokers)
-	}
-	if s.opts.PortOffset != 0 && s.opts.PortOffset != s.set.Offset {
-		return fmt.Errorf("stack: %s was made with port offset %d, not %d: run `stack down --purge` first",
-			s.opts.Dir, s.set.Offset, s.opts.PortOffset)
+	if err := s.changeSettings(); err != nil {
+		return fmt.Errorf("stack: %w", err)
 	}
 	return nil
+}
+
+// changeSettings makes the folder's settings what the options ask. Ports may change while nothing runs, the number of
+// brokers while there is no broker's data.
+func (s *Stack) changeSettings() error {
+	changed := s.set
+	if s.opts.PortOffset != 0 && s.opts.PortOffset != s.set.Offset {
+		if name, err := s.running(); err != nil {
+			return err
+		} else if name != "" {
+			return fmt.Errorf("%s runs with port offset %d, not %d: bring the stack down first", name, s.set.Offset, s.opts.PortOffset)
+		}
+		ports, err := choosePorts(s.opts.PortOffset)
+		if err != nil {
+			return err
+		}
+		changed.Offset, changed.Ports = s.opts.PortOffset, ports
+	}
+	if s.opts.Brokers != 0 && s.opts.Brokers != s.set.Brokers {
+		if _, err := os.Stat(s.dataDir(brokerName(1))); !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s holds the data of %d broker(s), not %d: run `stack down --purge` first",
+				s.opts.Dir, s.set.Brokers, s.opts.Brokers)
+		}
+		changed.Brokers = s.opts.Brokers
+	}
+	if changed.Offset == s.set.Offset && changed.Brokers == s.set.Brokers {
+		return nil
+	}
+	s.set = changed
+	b, err := json.MarshalIndent(s.set, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(s.settingsFile(), append(b, '\n'), 0o600)
+}
+
+// running names a component that runs, or "".
+func (s *Stack) running() (string, error) {
+	found, err := filepath.Glob(filepath.Join(s.opts.Dir, "run", "*.json"))
+	if err != nil {
+		return "", err
+	}
+	for _, path := range found {
+		name := strings.TrimSuffix(filepath.Base(path), ".json")
+		r, err := s.lookup(name)
+		if err != nil {
+			return "", err
+		}
+		if r.alive() {
+			return name, nil
+		}
+	}
+	return "", nil
 }
 
 func (s *Stack) readSettings() error {

@@ -33,7 +33,7 @@ func root(stdout, stderr io.Writer) *cobra.Command {
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
 	open := func() (*stack.Stack, error) { return stack.New(opts) }
-	cmd.AddCommand(up(open, &opts), down(open), start(open), stop(open), restart(open), kill(open), status(open), logs(open), env(open))
+	cmd.AddCommand(up(open, &opts), down(open), start(open), stop(open), restart(open), kill(open), status(open), logs(open), env(open), fetch(open))
 	return cmd
 }
 
@@ -202,6 +202,21 @@ func env(open opener) *cobra.Command {
 				fmt.Fprintf(cmd.OutOrStdout(), "export %s='%s'\n", key, strings.ReplaceAll(value, "'", `'\''`))
 			}
 			return nil
+		},
+	}
+}
+
+func fetch(open opener) *cobra.Command {
+	return &cobra.Command{
+		Use:   "fetch",
+		Short: "Download Kafka's jars now, if they are not there, rather than at the first start",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := open()
+			if err != nil {
+				return err
+			}
+			return s.Fetch(cmd.Context())
 		},
 	}
 }
