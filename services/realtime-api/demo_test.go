@@ -42,8 +42,12 @@ func TestDemo(t *testing.T) {
 		ids[i] = fmt.Sprintf("%s-%03d", kinds[i%len(kinds)], i/len(kinds)+1)
 	}
 	faults := map[string]func(age float64) map[string]float64{
-		ids[9]:  func(a float64) map[string]float64 { return map[string]float64{"bearing_temperature_c": a * 4, "vibration_rms_mm_s": a * 3} },
-		ids[23]: func(a float64) map[string]float64 { return map[string]float64{"discharge_pressure_bar": -a * 3, "flow_m3_h": -a * 2} },
+		ids[9]: func(a float64) map[string]float64 {
+			return map[string]float64{"bearing_temperature_c": a * 4, "vibration_rms_mm_s": a * 3}
+		},
+		ids[23]: func(a float64) map[string]float64 {
+			return map[string]float64{"discharge_pressure_bar": -a * 3, "flow_m3_h": -a * 2}
+		},
 		ids[40]: func(a float64) map[string]float64 { return map[string]float64{"motor_current_a": a * 2} },
 		ids[61]: func(a float64) map[string]float64 { return map[string]float64{"winding_temperature_c": a * 1.5} },
 	}

@@ -1,6 +1,6 @@
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vite";
-import { licences } from "./licences";
+import { licences } from "./licences.ts";
 
 // The output is embedded into the Go binary and committed. Names carry no hashes and nothing depends on where or
 // when it was built, so that a build can be compared with what is committed (npm run check).

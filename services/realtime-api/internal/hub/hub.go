@@ -160,14 +160,19 @@ func (h *Hub) evictMachine() {
 	if victim == nil {
 		return
 	}
-	m := h.recent.Remove(victim).(*machine)
+	h.forget(victim.Value.(*machine))
+	h.stats.EvictedMachines++
+}
+
+// forget drops a machine and tells readers so. Call with the lock held.
+func (h *Hub) forget(m *machine) {
+	h.recent.Remove(m.elem)
 	delete(h.machines, m.id)
 	if len(m.open) == 0 {
 		delete(h.open, m.id)
 	}
 	h.states[m.state]--
 	h.cells -= m.cells
-	h.stats.EvictedMachines++
 	h.removed = append(h.removed, tombstone{m.id, h.next()})
 	if over := len(h.removed) - maxTombstones; over > 0 {
 		h.removedFloor = h.removed[over-1].version
@@ -291,7 +296,7 @@ func (h *Hub) ApplyAlert(ev *eventv1.AlertEvent) error {
 	}
 	a.version = h.next()
 	h.recentAlerts.MoveToFront(a.elem)
-	// A closed alert of the past does not make a machine that nobody has heard of.
+	// A machine that is known by its closed alerts of the past only is not shown.
 	if m := h.machines[id]; m != nil || a.Open {
 		m = h.machine(id)
 		if a.Open {
@@ -299,7 +304,11 @@ func (h *Hub) ApplyAlert(ev *eventv1.AlertEvent) error {
 		} else {
 			delete(m.open, ev.AlertId)
 		}
-		h.touch(m, a.version)
+		if len(m.open) == 0 && len(m.windows) == 0 && len(m.anomalies) == 0 {
+			h.forget(m)
+		} else {
+			h.touch(m, a.version)
+		}
 	} else if wasOpen {
 		delete(h.open[id], ev.AlertId)
 		if len(h.open[id]) == 0 {

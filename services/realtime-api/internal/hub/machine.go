@@ -112,9 +112,9 @@ func (m *machine) dropOldest() {
 // hear notes what a report says of the machine beside being listed: its gateway, and whether it is silent.
 func (m *machine) hear(ev *eventv1.Anomaly) bool {
 	changed := false
-	if g := ev.GatewayId; g != "" && g != m.gatewayID &&
-		(ev.ObservedUs > m.gatewayAt || (ev.ObservedUs == m.gatewayAt && g > m.gatewayID)) {
-		m.gatewayID, m.gatewayAt, changed = g, ev.ObservedUs, true
+	if g := ev.GatewayId; g != "" && (m.gatewayID == "" || ev.ObservedUs > m.gatewayAt || (ev.ObservedUs == m.gatewayAt && g > m.gatewayID)) {
+		changed = g != m.gatewayID
+		m.gatewayID, m.gatewayAt = g, ev.ObservedUs
 	}
 	if ev.Cause == CauseSilence && (m.silence == nil || laterReport(ev, m.silence)) {
 		m.silence, changed = ev, true

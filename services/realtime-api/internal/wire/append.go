@@ -127,7 +127,7 @@ func AppendMachine(dst []byte, r *hub.Row, sensors []string) []byte {
 }
 
 // AppendRow appends a machine in the stream's short form: id, st (MachineState's number), sv (Severity's number),
-// sc (score, four decimals), t (end of the last window, us), al (open alerts), gw (gateway).
+// sc (score, six decimals), t (end of the last window, us), al (open alerts), gw (gateway).
 func AppendRow(dst []byte, r *hub.Row) []byte {
 	dst = append(dst, '{')
 	dst = appendText(dst, "id", r.ID)
@@ -135,7 +135,7 @@ func AppendRow(dst []byte, r *hub.Row) []byte {
 	if r.Severity != 0 {
 		dst = appendInt(dst, "sv", int64(r.Severity))
 	}
-	dst = appendReal(dst, "sc", math.Round(r.Score*1e4)/1e4)
+	dst = appendReal(dst, "sc", math.Round(r.Score*1e6)/1e6)
 	dst = appendInt(dst, "t", r.LastUS)
 	if r.OpenAlerts != 0 {
 		dst = appendInt(dst, "al", int64(r.OpenAlerts))

@@ -9,7 +9,7 @@ import { rank, type Data } from "./store";
 
 type View = "cards" | "list" | "mosaic";
 const views: { name: View; label: string; height: number; minWidth: number; gap: number }[] = [
-  { name: "cards", label: "Cards", height: 78, minWidth: 184, gap: 10 },
+  { name: "cards", label: "Cards", height: 78, minWidth: 168, gap: 10 },
   { name: "list", label: "List", height: 40, minWidth: 1e9, gap: 0 },
   { name: "mosaic", label: "Mosaic", height: 24, minWidth: 24, gap: 4 },
 ];
@@ -214,9 +214,9 @@ const Cell = memo(function Cell({ row, view, skew }: { row: Row; view: View; ske
         <span className="id" title={row.id}>
           {row.id}
         </span>
-        {row.al ? <span className="alerts-n">{row.al}</span> : null}
+        {row.al && row.al > 1 ? <span className="alerts-n">{row.al}</span> : null}
       </span>
-      <span className="gauge" title={`Score ${scoreText(row.sc)}: ${odds(row.sc)} windows when all is well`}>
+      <span className="gauge" title={`Score ${scoreText(row.sc)}: ${odds(row.sc)}, when all is well`}>
         <span className="fill" style={{ transform: `scaleX(${Math.min(1, surprise(row.sc) / surpriseMax)})` }} />
       </span>
       <span className="score">{scoreText(row.sc)}</span>

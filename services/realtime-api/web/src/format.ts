@@ -43,18 +43,19 @@ export const percent = (v: number | null) => (v === null ? "–" : `${Math.round
 export const surprise = (score: number | null) => (score === null ? 0 : -Math.log10(Math.max(1 - score, 1e-6)));
 export const surpriseMax = 5;
 
-/** "1 in 1,400": the odds of a window like this when all is well. */
+/** "1 in 1,400 windows": the odds of a window like this when all is well. */
 export function odds(score: number | null): string {
   if (score === null || score <= 0) return "usual";
   const n = 1 / Math.max(1 - score, 1e-6);
   if (n < 10) return "usual";
+  if (n >= 1e6) return `rarer than 1 in ${count(1e6)} windows`;
   const step = 10 ** Math.floor(Math.log10(n) - 1);
-  return `1 in ${count(Math.round(n / step) * step)}`;
+  return `1 in ${count(Math.round(n / step) * step)} windows`;
 }
 
 export function scoreText(score: number | null): string {
   if (score === null) return "–";
-  if (score >= 0.9999) return "0.9999";
+  if (score > 0.99995) return "> 0.9999";
   return score.toFixed(score >= 0.99 ? 4 : 2);
 }
 

@@ -60,7 +60,7 @@ function Vitals({ data }: { data: Data }) {
       {summary && (
         <>
           <span className="vital rate" title="Windows of 5 s that arrived per second, over the last minute">
-            <Spark values={data.rates} />
+            {data.rates.length >= 8 && <Spark values={data.rates} />}
             <b>{summary.windows_per_second < 10 ? summary.windows_per_second.toFixed(1) : count(Math.round(summary.windows_per_second))}</b>
             <i>windows/s</i>
           </span>

@@ -4,7 +4,7 @@ import { episodes, SensorChart } from "./chart";
 import { useNow } from "./clock";
 import { ago, causeName, count, eventTime, odds, scoreText, surprise, surpriseMax } from "./format";
 import { Icon, SeverityIcon, StateIcon, stateLabel } from "./icons";
-import { isClosed, severity, stateName, type Anomaly } from "./model";
+import { isClosed, severity, stateName, type Anomaly, type Window } from "./model";
 import type { Data, Detail } from "./store";
 
 const minutes = [2, 5, 15] as const;
@@ -79,12 +79,13 @@ function Known({ data, detail }: { data: Data; detail: Detail }) {
             )}
           </p>
         </div>
+        <ScoreStrip windows={windows} />
         <div className="bigscore" title="Calibrated score: 1 - p-value. Higher is more unusual.">
           <span className="value">{scoreText(row.sc)}</span>
           <span className="gauge">
             <span className="fill" style={{ transform: `scaleX(${Math.min(1, surprise(row.sc) / surpriseMax)})` }} />
           </span>
-          <span className="odds">{odds(row.sc) === "usual" ? "a usual window" : `${odds(row.sc)} windows`}</span>
+          <span className="odds">{odds(row.sc) === "usual" ? "nothing unusual" : odds(row.sc)}</span>
         </div>
       </div>
       {state === "silent" && (
@@ -135,6 +136,30 @@ function Known({ data, detail }: { data: Data; detail: Detail }) {
       )}
       <Anomalies list={detail.anomalies} now={now} />
     </>
+  );
+}
+
+/** The machine's score, window by window, on the logarithmic scale of the gauge. */
+function ScoreStrip({ windows }: { windows: Window[] }) {
+  const first = windows[0]?.start_us ?? 0;
+  const length = (windows.at(-1)?.end_us ?? 0) - first;
+  if (windows.length < 2) return null;
+  return (
+    <svg className="strip" viewBox="0 0 1000 40" preserveAspectRatio="none" role="img" aria-label="Score over time">
+      {windows.map((w) => {
+        const h = 1.5 + 38.5 * Math.min(1, surprise(w.score) / surpriseMax);
+        return (
+          <rect
+            key={w.start_us}
+            className={w.learning ? "dim" : h > 24 ? "high" : ""}
+            x={((1000 * (w.start_us - first)) / length).toFixed(1)}
+            width={Math.max(1, (1000 * (w.end_us - w.start_us)) / length - 1).toFixed(1)}
+            y={(40 - h).toFixed(1)}
+            height={h.toFixed(1)}
+          />
+        );
+      })}
+    </svg>
   );
 }
 
