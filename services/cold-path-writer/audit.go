@@ -1,0 +1,226 @@
+package coldpathwriter
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/tocsin-io/tocsin/pkg/objstore"
+	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/lake"
+	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/parquetfile"
+	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/rowhash"
+	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/table"
+)
+
+// AuditOptions say what Audit looks at.
+type AuditOptions struct {
+	// Tables to audit; empty: all.
+	Tables []string
+	// Shallow leaves out reading the files: only the intervals in the metadata are compared.
+	Shallow bool
+	// MaxFindings stops the listing of findings (not their counting); 0 means 1000.
+	MaxFindings int
+}
+
+// FindingKind says what is wrong.
+type FindingKind string
+
+// Kinds of findings.
+const (
+	// FindingGap: offsets that no file covers. Rows are missing (or a skip_lost stands behind it).
+	FindingGap FindingKind = "gap"
+	// FindingOverlap: offsets that two files cover. Rows may stand twice.
+	FindingOverlap FindingKind = "overlap"
+	// FindingContent: the file's rows are not those that its metadata tells of, or it cannot be read.
+	FindingContent FindingKind = "content"
+	// FindingMetadata: a file of the lake without its metadata.
+	FindingMetadata FindingKind = "metadata"
+	// FindingForeign: an object in a table's folder that the writer did not make.
+	FindingForeign FindingKind = "foreign"
+)
+
+// Finding is one thing that is wrong.
+type Finding struct {
+	Kind   FindingKind `json:"kind"`
+	Table  string      `json:"table"`
+	Key    string      `json:"key,omitempty"`
+	Source string      `json:"source,omitempty"` // topic, topic id and partition
+	First  int64       `json:"first"`            // offsets [First, End)
+	End    int64       `json:"end"`
+	Detail string      `json:"detail"`
+}
+
+// TableAudit is what one table holds.
+type TableAudit struct {
+	Table string `json:"table"`
+	Files int64  `json:"files"`
+	Rows  int64  `json:"rows"`
+	Bytes int64  `json:"bytes"`
+	// Partitions of topics' incarnations.
+	Partitions int `json:"partitions"`
+}
+
+// AuditReport is the result of Audit.
+type AuditReport struct {
+	Tables   []TableAudit `json:"tables"`
+	Findings []Finding    `json:"findings"`
+	// Count is the number of findings, also of those beyond MaxFindings.
+	Count int `json:"count"`
+}
+
+// OK tells whether the lake is whole.
+func (r AuditReport) OK() bool { return r.Count == 0 }
+
+// Audit proves a lake from its objects alone: per partition the files' offset intervals tile, without gap or overlap, and
+// each file holds the rows that its metadata tells of. An error means that the store could not be asked; what is
+// wrong in the lake are findings. It reads every file once unless shallow, and holds 32 bytes per file. It may run while writers do.
+func Audit(ctx context.Context, bucket objstore.Bucket, opts AuditOptions) (AuditReport, error) {
+	a := auditor{ctx: ctx, bucket: bucket, opts: opts}
+	if a.opts.MaxFindings == 0 {
+		a.opts.MaxFindings = 1000
+	}
+	known := map[string]table.Table{}
+	for _, t := range table.All(nil) {
+		known[t.Name()] = t
+	}
+	names := opts.Tables
+	if len(names) == 0 {
+		names = slices.Sorted(maps.Keys(known))
+	}
+	for _, n := range names {
+		t, ok := known[n]
+		if !ok {
+			return a.report, fmt.Errorf("audit: no table %q", n)
+		}
+		if err := a.table(t); err != nil {
+			return a.report, fmt.Errorf("audit %s: %w", n, err)
+		}
+	}
+	return a.report, nil
+}
+
+type auditor struct {
+	ctx    context.Context
+	bucket objstore.Bucket
+	opts   AuditOptions
+	report AuditReport
+}
+
+// interval is a file, as little of it as its key can be made of again.
+type interval struct{ first, end, sinceMS int64 }
+
+func (a *auditor) found(f Finding) {
+	a.report.Count++
+	if len(a.report.Findings) < a.opts.MaxFindings {
+		a.report.Findings = append(a.report.Findings, f)
+	}
+}
+
+func (a *auditor) table(t table.Table) error {
+	sum := TableAudit{Table: t.Name()}
+	intervals := map[lake.Source][]interval{}
+	for info, err := range a.bucket.List(a.ctx, lake.Prefix(t.Name())) {
+		if err != nil {
+			return err
+		}
+		o, err := lake.ParseKey(info.Key)
+		if err != nil {
+			a.found(Finding{Kind: FindingForeign, Table: t.Name(), Key: info.Key, Detail: err.Error()})
+			continue
+		}
+		if o, err = a.object(t, o); err != nil {
+			return err
+		}
+		if o.End == 0 {
+			continue // told already
+		}
+		sum.Files++
+		sum.Bytes += info.Size
+		sum.Rows += o.Rows
+		intervals[o.Source] = append(intervals[o.Source], interval{o.First, o.End, o.SinceMS})
+	}
+	sum.Partitions = len(intervals)
+	a.report.Tables = append(a.report.Tables, sum)
+	for src, list := range intervals {
+		a.tiles(src, list)
+	}
+	slices.SortStableFunc(a.report.Findings, func(x, y Finding) int {
+		return cmp.Or(cmp.Compare(x.Table, y.Table), cmp.Compare(x.Source, y.Source), cmp.Compare(x.First, y.First))
+	})
+	return nil
+}
+
+// object completes o by its metadata and compares it with its content. End stays 0 when the object is of no use.
+func (a *auditor) object(t table.Table, o lake.Object) (lake.Object, error) {
+	key := o.Key()
+	complain := func(kind FindingKind, err error) {
+		a.found(Finding{Kind: kind, Table: t.Name(), Key: key, Source: sourceName(o.Source), First: o.First, End: o.End, Detail: err.Error()})
+	}
+	var data []byte
+	var info objstore.Info
+	var err error
+	if a.opts.Shallow {
+		info, err = a.bucket.Head(a.ctx, key)
+	} else {
+		data, info, err = a.bucket.Get(a.ctx, key, 0)
+	}
+	if errors.Is(err, objstore.ErrNotFound) {
+		return lake.Object{}, nil // removed since it was listed
+	}
+	if err != nil {
+		return o, err
+	}
+	full, err := o.WithMetadata(info.Metadata)
+	if err != nil {
+		complain(FindingMetadata, err)
+		return lake.Object{}, nil
+	}
+	o = full
+	if o.Key() != key {
+		complain(FindingMetadata, fmt.Errorf("metadata names the time %d, which is another folder", o.SinceMS))
+	}
+	if a.opts.Shallow {
+		return o, nil
+	}
+	rows, hash, err := t.Inspect(data)
+	if err != nil {
+		complain(FindingContent, err)
+		return o, nil
+	}
+	if rows != o.Rows || hash != o.Hash {
+		complain(FindingContent, fmt.Errorf("%d rows with hash %s, metadata says %d with %s", rows, rowhash.Format(hash), o.Rows, rowhash.Format(o.Hash)))
+	}
+	footer, err := parquetfile.Metadata(data, slices.Collect(maps.Keys(info.Metadata))...)
+	if err != nil || !maps.Equal(footer, o.Metadata()) {
+		complain(FindingMetadata, fmt.Errorf("the file's own footer says otherwise: %v (%w)", footer, err))
+	}
+	return o, nil
+}
+
+// tiles looks for gaps and overlaps among one partition's files.
+func (a *auditor) tiles(src lake.Source, list []interval) {
+	slices.SortFunc(list, func(x, y interval) int { return cmp.Or(cmp.Compare(x.first, y.first), cmp.Compare(x.end, y.end)) })
+	reach := list[0].end
+	for _, i := range list[1:] {
+		f := Finding{Table: src.Table, Source: sourceName(src), Key: lake.Object{Source: src, First: i.first, SinceMS: i.sinceMS}.Key()}
+		switch {
+		case i.first > reach:
+			f.Kind, f.First, f.End = FindingGap, reach, i.first
+			f.Detail = fmt.Sprintf("no file covers offsets [%d,%d)", f.First, f.End)
+			a.found(f)
+		case i.first < reach:
+			f.Kind, f.First, f.End = FindingOverlap, i.first, min(reach, i.end)
+			f.Detail = fmt.Sprintf("two files cover offsets [%d,%d)", f.First, f.End)
+			a.found(f)
+		}
+		reach = max(reach, i.end)
+	}
+}
+
+func sourceName(s lake.Source) string {
+	return fmt.Sprintf("%s/%s/%d", s.Topic, hex.EncodeToString(s.TopicID[:]), s.Partition)
+}

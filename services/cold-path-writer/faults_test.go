@@ -1,0 +1,498 @@
+package coldpathwriter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tocsin-io/tocsin/pkg/kafka"
+	"github.com/tocsin-io/tocsin/pkg/kafka/kafkatest"
+	"github.com/tocsin-io/tocsin/pkg/objstore"
+	"github.com/tocsin-io/tocsin/pkg/topic"
+	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/chunk"
+	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/commit"
+)
+
+// faulty is a bucket whose writes can fail before or after they were made.
+type faulty struct {
+	objstore.Bucket
+	before, after func(key string) error
+	puts          atomic.Int64
+}
+
+func newFaulty(t testing.TB, dir string) *faulty {
+	t.Helper()
+	b, err := objstore.OpenDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close() })
+	pass := func(string) error { return nil }
+	return &faulty{Bucket: b, before: pass, after: pass}
+}
+
+func (f *faulty) PutIfAbsent(ctx context.Context, key string, data []byte, meta map[string]string) error {
+	if strings.HasPrefix(key, "probe/") {
+		return f.Bucket.PutIfAbsent(ctx, key, data, meta)
+	}
+	f.puts.Add(1)
+	if err := f.before(key); err != nil {
+		return err
+	}
+	err := f.Bucket.PutIfAbsent(ctx, key, data, meta)
+	if err == nil {
+		err = f.after(key)
+	}
+	return err
+}
+
+// Close leaves the directory open for the next writer of the test.
+func (f *faulty) Close() error { return nil }
+
+var errDown = errors.New("injected: store does not answer")
+
+// blockCommits makes the broker refuse offset commits until the returned function is called.
+func blockCommits(c *kfake.Cluster) (release func()) {
+	var off atomic.Bool
+	c.ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		if off.Load() {
+			return nil, nil, false
+		}
+		c.KeepControl()
+		r := req.(*kmsg.OffsetCommitRequest)
+		resp := r.ResponseKind().(*kmsg.OffsetCommitResponse)
+		for _, t := range r.Topics {
+			rt := kmsg.NewOffsetCommitResponseTopic()
+			rt.Topic, rt.TopicID = t.Topic, t.TopicID
+			for _, p := range t.Partitions {
+				rp := kmsg.NewOffsetCommitResponseTopicPartition()
+				rp.Partition, rp.ErrorCode = p.Partition, kerr.CoordinatorLoadInProgress.Code
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp, nil, true
+	})
+	return func() { off.Store(true) }
+}
+
+// clean fails the test unless the audit finds nothing wrong.
+func clean(t testing.TB, dir string) AuditReport {
+	t.Helper()
+	b, err := objstore.OpenDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = b.Close() }()
+	r, err := Audit(t.Context(), b, AuditOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range r.Findings {
+		t.Errorf("audit: %+v", f)
+	}
+	return r
+}
+
+func counter(w *writer, name string) int {
+	var sb strings.Builder
+	w.deps.Metrics.WritePrometheus(&sb)
+	for line := range strings.Lines(sb.String()) {
+		if v, ok := strings.CutPrefix(line, name+" "); ok {
+			var n int
+			if _, err := fmt.Sscan(v, &n); err == nil {
+				return n
+			}
+		}
+	}
+	return -1
+}
+
+// crashedBeforeCommit leaves a lake with one file whose offsets are committed and one whose are not, of n readings in all.
+func crashedBeforeCommit(t *testing.T, n int) (k kafka.Config, src *source, dir string) {
+	t.Helper()
+	c, k := kafkatest.StartCluster(t, 1)
+	src, dir = newSource(t, k), t.TempDir()
+	src.readings(0, 4)
+	w := start(t, testConfig(dir), k, nil)
+	awaitExact(t, dir, 4)
+	w.stop(t)
+	release := blockCommits(c)
+	src.readings(0, n-4)
+	cfg := testConfig(dir)
+	cfg.DrainTimeout = time.Millisecond
+	w = start(t, cfg, k, nil)
+	eventually(t, "a file more", func() bool { return len(files(t, dir, "readings")) == 2 })
+	w.stop(t)
+	release()
+	return k, src, dir
+}
+
+func TestCrashAfterPutBeforeCommit(t *testing.T) {
+	k, src, dir := crashedBeforeCommit(t, 12)
+	src.readings(0, 8)
+	w := start(t, testConfig(dir), k, nil)
+	awaitExact(t, dir, 20)
+	if n := counter(w, `tocsin_lake_files_found_total{table="readings"}`); n != 1 {
+		t.Errorf("%d files were found to be there, want 1", n)
+	}
+	clean(t, dir)
+}
+
+func TestAnswerOfPutIsLost(t *testing.T) {
+	k := kafkatest.Start(t, 1)
+	src, dir := newSource(t, k), t.TempDir()
+	b := newFaulty(t, dir)
+	var lost atomic.Int64
+	b.after = func(string) error {
+		lost.Add(1)
+		return errDown
+	}
+	src.readings(0, 40)
+	w := start(t, testConfig(dir), k, b)
+	awaitExact(t, dir, 40)
+	w.stop(t)
+	if lost.Load() == 0 {
+		t.Fatal("nothing was injected")
+	}
+	clean(t, dir)
+}
+
+func TestStoreOutage(t *testing.T) {
+	k := kafkatest.Start(t, 2)
+	src, dir := newSource(t, k), t.TempDir()
+	b := newFaulty(t, dir)
+	var down atomic.Bool
+	down.Store(true)
+	b.before = func(string) error {
+		if down.Load() {
+			return errDown
+		}
+		return nil
+	}
+	src.readings(0, 40)
+	src.readings(1, 40)
+	w := start(t, testConfig(dir), k, b)
+	eventually(t, "readiness names the reason", func() bool {
+		err := w.Ready()
+		return err != nil && strings.Contains(err.Error(), "store does not answer")
+	})
+	if n := len(files(t, dir, "readings")); n != 0 {
+		t.Fatalf("%d files during the outage", n)
+	}
+	down.Store(false)
+	awaitExact(t, dir, 80)
+	eventually(t, "ready again", func() bool { return w.Ready() == nil })
+	clean(t, dir)
+}
+
+// The rules change between the PUT and the commit: the chunk that is there stands, whichever of the two is longer.
+func TestAdoptsAnotherEnd(t *testing.T) {
+	for name, rows := range map[string]int64{"longer": 100, "shorter": 20} {
+		t.Run(name, func(t *testing.T) {
+			k, src, dir := crashedBeforeCommit(t, 30)
+			src.readings(0, 30)
+			cfg := testConfig(dir)
+			cfg.Chunk.MaxRows = rows
+			start(t, cfg, k, nil)
+			per := int(rows / rowsPerReading)
+			awaitExact(t, dir, 8+(60-8)/per*per)
+			if r := clean(t, dir); r.Tables[2].Files != int64(2+(60-8)/per) {
+				t.Errorf("%+v", r.Tables)
+			}
+		})
+	}
+}
+
+func TestStopsWhenTheLakeDiffers(t *testing.T) {
+	k, _, dir := crashedBeforeCommit(t, 12)
+	b := newFaulty(t, dir)
+	for info, err := range b.List(t.Context(), "tocsin/") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, full, err := b.Get(t.Context(), info.Key, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		full.Metadata["row-hash"] = "1234"
+		if err := errors.Join(b.Delete(t.Context(), info.Key), b.PutIfAbsent(t.Context(), info.Key, data, full.Metadata)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := start(t, testConfig(dir), k, nil)
+	w.wait(t)
+	if !errors.Is(w.err, commit.ErrDiverged) {
+		t.Errorf("ended with %v", w.err)
+	}
+}
+
+// Kills at random moments, over one log, into one lake: every row once.
+func TestRandomRestarts(t *testing.T) {
+	k := kafkatest.Start(t, 3)
+	src, dir := newSource(t, k), t.TempDir()
+	b := newFaulty(t, dir)
+	b.before = flaky(0.2)
+	b.after = flaky(0.2)
+	cfg := testConfig(dir)
+	cfg.DrainTimeout = time.Millisecond // a kill, as near as a process can come to its own
+	n := 0
+	for range 6 {
+		w := start(t, cfg, k, b)
+		for p := range int32(3) {
+			src.readings(p, 8)
+			n += 8
+		}
+		puts := b.puts.Load()
+		eventually(t, "some writes", func() bool { return b.puts.Load() >= puts+int64(rand.N(5)) })
+		w.cancel()
+		w.wait(t)
+	}
+	start(t, cfg, k, b)
+	awaitExact(t, dir, n)
+	clean(t, dir)
+}
+
+func flaky(p float64) func(string) error {
+	return func(string) error {
+		if rand.Float64() < p {
+			return errDown
+		}
+		return nil
+	}
+}
+
+// Members come and go while records flow.
+func TestRebalances(t *testing.T) {
+	k := kafkatest.Start(t, 6)
+	src, dir := newSource(t, k), t.TempDir()
+	cfg := testConfig(dir)
+	cfg.InstanceID = "a"
+	start(t, cfg, k, nil)
+	n := 0
+	for i := range 4 {
+		cfg.InstanceID = fmt.Sprintf("b%d", i)
+		w := start(t, cfg, k, nil)
+		for p := range int32(6) {
+			src.readings(p, 8)
+			n += 8
+		}
+		eventually(t, "partitions at both", func() bool { return w.group.Ready() == nil })
+		w.stop(t)
+	}
+	awaitExact(t, dir, n)
+	clean(t, dir)
+}
+
+func TestSecondProcessOfTheSameInstanceIsTold(t *testing.T) {
+	k := kafkatest.Start(t, 1)
+	cfg := testConfig(t.TempDir())
+	first := start(t, cfg, k, nil)
+	eventually(t, "first is ready", func() bool { return first.Ready() == nil })
+	second := start(t, cfg, k, nil)
+	first.wait(t)
+	if !errors.Is(first.err, kerr.FencedInstanceID) {
+		t.Errorf("first ended with %v", first.err)
+	}
+	eventually(t, "second is ready", func() bool { return second.Ready() == nil })
+}
+
+// The group's offsets expire: the lake knows how far it reaches.
+func TestOffsetsAreGone(t *testing.T) {
+	k := kafkatest.Start(t, 1)
+	src, dir := newSource(t, k), t.TempDir()
+	src.readings(0, 24)
+	w := start(t, testConfig(dir), k, nil)
+	awaitExact(t, dir, 24)
+	w.stop(t)
+	cfg := testConfig(dir)
+	cfg.Group = "another"
+	src.readings(0, 16)
+	start(t, cfg, k, nil)
+	awaitExact(t, dir, 40)
+	clean(t, dir)
+}
+
+func TestTopicMadeAnew(t *testing.T) {
+	k := kafkatest.Start(t, 1)
+	src, dir := newSource(t, k), t.TempDir()
+	src.readings(0, 8)
+	w := start(t, testConfig(dir), k, nil)
+	awaitExact(t, dir, 8)
+	w.stop(t)
+	adm := kadm.NewClient(kafkatest.Client(t, k))
+	if _, err := adm.DeleteTopics(t.Context(), topic.Readings); err != nil {
+		t.Fatal(err)
+	}
+	if err := kafka.EnsureTopics(t.Context(), kafkatest.Client(t, k), k, topic.All()...); err != nil {
+		t.Fatal(err)
+	}
+	again := &source{t: t, n: 8, cl: kafkatest.Client(t, k, kgo.TransactionalID("again"), kgo.RecordPartitioner(kgo.ManualPartitioner()))}
+	again.readings(0, 8)
+	start(t, testConfig(dir), k, nil)
+	awaitExact(t, dir, 16)
+	if r := clean(t, dir); r.Tables[2].Partitions != 2 {
+		t.Errorf("%+v", r.Tables)
+	}
+}
+
+func TestRecordsLostToRetention(t *testing.T) {
+	k := kafkatest.Start(t, 1)
+	src, dir := newSource(t, k), t.TempDir()
+	src.readings(0, 8)
+	w := start(t, testConfig(dir), k, nil)
+	awaitExact(t, dir, 8)
+	w.stop(t)
+	src.readings(0, 16)
+	adm := kadm.NewClient(kafkatest.Client(t, k))
+	ends, err := adm.ListEndOffsets(t.Context(), topic.Readings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := kadm.Offsets{}
+	end, _ := ends.Lookup(topic.Readings, 0)
+	cut.AddOffset(topic.Readings, 0, end.Offset-6, -1)
+	if _, err := adm.DeleteRecords(t.Context(), cut); err != nil {
+		t.Fatal(err)
+	}
+	w = start(t, testConfig(dir), k, nil)
+	w.wait(t)
+	if w.err == nil || !strings.Contains(w.err.Error(), "skip_lost") {
+		t.Fatalf("ended with %v", w.err)
+	}
+	cfg := testConfig(dir)
+	cfg.SkipLost = true
+	src.readings(0, 8)
+	w = start(t, cfg, k, nil)
+	eventually(t, "it goes on", func() bool { return counter(w, `tocsin_lake_rows_total{table="readings"}`) >= 40 })
+	if n := counter(w, `tocsin_lake_lost_records_total{table="readings"}`); n <= 0 {
+		t.Errorf("%d lost records counted", n)
+	}
+	b := newFaulty(t, dir)
+	r, err := Audit(t.Context(), b, AuditOptions{})
+	if err != nil || r.Count != 1 || r.Findings[0].Kind != FindingGap {
+		t.Errorf("audit: %+v %v", r, err)
+	}
+}
+
+// The same log gives the same files, byte for byte, however it is polled, split among members and interrupted.
+func TestDeterminism(t *testing.T) {
+	k := kafkatest.Start(t, 3)
+	src := newSource(t, k)
+	for p := range int32(3) {
+		src.readings(p, 40)
+		src.transaction(kgo.TryCommit, tick(t, topic.Readings, p), src.reading(p))
+		src.readings(p, 40)
+	}
+	// 81 readings of 10 rows per partition, 4 to a file: 20 files each.
+	run := func(group string, chaotic bool) map[string]string {
+		dir := t.TempDir()
+		cfg := testConfig(dir)
+		cfg.Group = group
+		b := newFaulty(t, dir)
+		if chaotic {
+			cfg.DrainTimeout = time.Millisecond
+			b.before, b.after = flaky(0.1), flaky(0.1)
+			for range 5 {
+				w := start(t, cfg, k, b)
+				puts := b.puts.Load()
+				eventually(t, "progress", func() bool { return b.puts.Load() > puts+int64(rand.N(8)) || len(files(t, dir, "readings")) == 60 })
+				w.cancel()
+				w.wait(t)
+			}
+		}
+		w := start(t, cfg, k, b)
+		eventually(t, "all files", func() bool { return len(files(t, dir, "readings")) == 60 })
+		w.stop(t)
+		clean(t, dir)
+		content := map[string]string{}
+		for _, f := range files(t, dir, "readings") {
+			data, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			content[strings.TrimPrefix(f, dir+string(filepath.Separator))] = string(data)
+		}
+		return content
+	}
+	if a, b := run("calm", false), run("chaotic", true); !maps.Equal(a, b) {
+		t.Errorf("%d and %d files that differ", len(a), len(b))
+	}
+}
+
+func TestMemoryLimit(t *testing.T) {
+	k := kafkatest.Start(t, 4)
+	src, dir := newSource(t, k), t.TempDir()
+	b := newFaulty(t, dir)
+	var down atomic.Bool
+	down.Store(true)
+	b.before = func(string) error {
+		if down.Load() {
+			return errDown
+		}
+		return nil
+	}
+	cfg := testConfig(dir)
+	cfg.Chunk = chunk.Rules{MaxRows: 1_000_000, MaxBytes: 32 << 10, Interval: time.Hour}
+	cfg.MemoryLimit = 64 << 10
+	for p := range int32(4) { // about 90 KiB each
+		src.readings(p, 400)
+	}
+	w := start(t, cfg, k, b)
+	eventually(t, "something is held", func() bool { return w.group.Held() > 32<<10 })
+	down.Store(false)
+	var most int64
+	want := func() bool {
+		most = max(most, w.group.Held())
+		seen := sequences(t, dir)
+		for p := range 4 {
+			if seen[int64(p*400+1)] == 0 || seen[int64(p*400+200)] == 0 {
+				return false
+			}
+		}
+		return true
+	}
+	eventually(t, "all partitions get on", want)
+	t.Logf("held at most %d bytes", most)
+	for s, n := range sequences(t, dir) {
+		if n != rowsPerReading {
+			t.Errorf("reading %d has %d rows", s, n)
+		}
+	}
+	clean(t, dir)
+}
+
+// A stop commits nothing that is not in the lake, and leaves no half file.
+func TestStopInTheMiddle(t *testing.T) {
+	k := kafkatest.Start(t, 1)
+	src, dir := newSource(t, k), t.TempDir()
+	src.readings(0, 6) // one file of 4, and 2 left over
+	w := start(t, testConfig(dir), k, nil)
+	awaitExact(t, dir, 4)
+	w.stop(t)
+	if err := w.Ready(); err == nil {
+		t.Error("ready after its end")
+	}
+	awaitExact(t, dir, 4)
+	src.readings(0, 2)
+	start(t, testConfig(dir), k, nil)
+	awaitExact(t, dir, 8)
+	if n := len(files(t, dir, "readings")); n != 2 {
+		t.Errorf("%d files, want 2", n)
+	}
+	clean(t, dir)
+}
