@@ -62,7 +62,7 @@ const (
 // SensorPrior fits a detector on one sensor; MachinePrior the machine's scan over windows, which are more dependent than assumed.
 var (
 	SensorPrior  = Prior{Beta: 1, Windows: 60, Peaks: 5, MinBeta: 0.9}
-	MachinePrior = Prior{Beta: 1.25, Windows: 100, Peaks: 10, MinBeta: 1}
+	MachinePrior = Prior{Beta: 1.5, Windows: 100, Peaks: 10, MinBeta: 1}
 )
 
 var zeta0 = math.Exp(-threshold)

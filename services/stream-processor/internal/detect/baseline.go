@@ -10,10 +10,11 @@ const (
 	minMemory = 50
 	maxMemory = 1_000_000
 
-	minLearned  = 10   // windows before a baseline has an opinion
-	bandWidth   = 3    // half width of the expected band, in standard deviations
-	clipFrom    = 30   // windows learned before what is learned next is clipped
-	clipAt      = 3.5  // standard deviations
+	minLearned  = 10  // windows before a baseline has an opinion
+	bandWidth   = 3   // half width of the expected band, in standard deviations
+	clipFrom    = 30  // windows learned before what is learned next is clipped
+	clipAt      = 3.5 // standard deviations
+	minFreedom  = 8
 	maxFreedom  = 30   // degrees of freedom: tails stay heavier than normal for ever
 	relativeEps = 2e-7 // relative precision of a float32 value
 )
@@ -22,6 +23,8 @@ const (
 // weight), over the windows learned from. Values far out are clipped before they are learned, so one outlier moves it little.
 type baseline struct {
 	mean, variance float64
+	lagged         float32 // covariance of neighbouring windows
+	before         float32 // deviation of the last window learned
 	count          float32 // mean number of values per window
 	n              uint32  // windows learned, up to the memory
 }
@@ -39,7 +42,18 @@ func (b *baseline) thinness(count uint32) float64 {
 	return max(1, float64(b.count)/float64(count))
 }
 
-func (b *baseline) freedom() float64 { return min(max(float64(b.n)-1, 3), maxFreedom) }
+// effective is the number of independent windows that the learned ones are worth: n(1-r)/(1+r) for a first-order autocorrelation r
+// (Bayley and Hammersley 1946). An hour of a slow temperature tells little about its mean.
+func (b *baseline) effective() float64 {
+	r := 0.0
+	if b.variance > 0 {
+		r = max(0, min(float64(b.lagged)/b.variance, 0.98))
+	}
+	return float64(b.n) * (1 - r) / (1 + r)
+}
+
+// freedom is the degrees of freedom of the variance.
+func (b *baseline) freedom() float64 { return min(max(b.effective()-1, minFreedom), maxFreedom) }
 
 func (b *baseline) learn(x, resolution float64, count uint32, memory int) {
 	if b.n == 0 {
@@ -57,18 +71,22 @@ func (b *baseline) learn(x, resolution float64, count uint32, memory int) {
 	a := 1 / float64(b.n)
 	b.mean += a * d
 	b.variance = (1 - a) * (b.variance + a*d*d)
+	b.lagged += float32(a) * (float32(d)*b.before - b.lagged)
+	b.before = float32(d)
 	b.count += float32(a) * (float32(count) - b.count)
 }
 
-const baselineSize = 8 + 8 + 4 + 4
+const baselineSize = 8 + 8 + 4 + 4 + 4 + 4
 
 func (b *baseline) appendState(dst []byte) []byte {
 	dst = codec.AppendF64(dst, b.mean)
 	dst = codec.AppendF64(dst, b.variance)
+	dst = codec.AppendF32(dst, b.lagged)
+	dst = codec.AppendF32(dst, b.before)
 	dst = codec.AppendF32(dst, b.count)
 	return codec.AppendU32(dst, b.n)
 }
 
 func (b *baseline) restoreState(r *codec.Reader) {
-	*b = baseline{mean: r.F64(), variance: r.F64(), count: r.F32(), n: r.U32()}
+	*b = baseline{mean: r.F64(), variance: r.F64(), lagged: r.F32(), before: r.F32(), count: r.F32(), n: r.U32()}
 }

@@ -1,7 +1,7 @@
 // Package detect holds the detectors: what each believes of a machine's sensors, behind one interface.
 //
-// The order is always score, then learn: a detector says what it thinks of a window before it may learn from it. Detectors are
-// deterministic (no clock, no random source, no map order), own their memory, and are used by one goroutine at a time.
+// The order is always score, then learn: a detector says what it thinks of a window before it may learn from it, and it learns with a lag, so
+// that what leads up to a fault is not learned either. Detectors are deterministic (no clock, no random source, no map order), own their memory, and are used by one goroutine at a time.
 //
 // To add one: write a file with a type that implements Detector and a doc comment that names the paper or
 // textbook, and add its line to Builtin. Tests over Builtin hold it to the rules above.
@@ -56,11 +56,13 @@ type Detector interface {
 	// Score judges w against what is known so far and changes nothing. It fills s, whose slices are sized and preset to "no opinion";
 	// it must not keep w or s, and must not allocate.
 	Score(w *Window, s *Scores)
-	// Advance moves on past w, after Score. It is called once for every window, in order. Only if learn is true may w change
-	// what the detector holds to be usual; without it, it may merely follow the signal (such as a chart's running mean). Sensors
-	// without usable values are not learned from. It must not allocate.
-	Advance(w *Window, learn bool)
-	// AppendState appends all that Score and Advance depend on, except the configuration and the sensors' names.
+	// Follow moves on past w, right after Score: once for every window, in order. It must not change what the detector holds to be usual, only what
+	// follows the signal whatever happens, such as a chart's running mean. It must not allocate.
+	Follow(w *Window)
+	// Learn takes w into what is usual. It comes some windows later than Score and Follow, when it is known that w did not lead up to an episode; for a window
+	// that did it never comes. Sensors without usable values are not learned from. It must not allocate.
+	Learn(w *Window)
+	// AppendState appends all that Score, Follow and Learn depend on, except the configuration and the sensors' names.
 	AppendState(dst []byte) []byte
 	// RestoreState is its inverse, into a new detector that was told all sensors. It leaves errors in r.
 	RestoreState(r *codec.Reader)

@@ -1,14 +1,17 @@
 package detect
 
 import (
+	"math"
+
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine/codec"
 )
 
 // ewma is the exponentially weighted moving average control chart (Roberts 1959, "Control chart tests based on geometric moving averages"):
-// a running mean of each sensor, held against a slow baseline. It finds small shifts that last, and drift. 40 bytes per sensor.
+// a running mean of each sensor, held against a slow baseline. It finds small shifts that last, and drift. 64 bytes per sensor.
 //
 // The chart follows the signal always; the baseline learns only when it may. With weight lambda the running mean of independent values
-// has lambda/(2-lambda) of their variance; dependence between windows is left to the calibration.
+// has lambda/(2-lambda) of their variance. Temperatures and the like wander, and their running mean with them: the variance it really
+// shows is learned as well, and the larger one counts (the idea of Zhang's 1998 EWMAST chart for autocorrelated processes).
 type ewma struct {
 	lambda  float64
 	memory  int
@@ -16,9 +19,11 @@ type ewma struct {
 }
 
 type ewmaSensor struct {
-	base  baseline
-	chart float64
-	seen  bool
+	base   baseline
+	chart  float64
+	usual  float64 // the chart of the windows learned from
+	wander float64 // mean square of its distance from the baseline
+	seen   bool
 }
 
 func newEWMA(c *Config) Detector { return &ewma{lambda: c.EWMA.Lambda, memory: c.EWMA.Memory} }
@@ -36,14 +41,15 @@ func (d *ewma) Score(w *Window, s *Scores) {
 		band := bandWidth * b.deviation(v.Resolution, thin)
 		s.Low[i], s.High[i] = float32(b.mean-band), float32(b.mean+band)
 		chart := e.chart + d.lambda*(v.Mean-e.chart)
-		share := d.lambda/(2-d.lambda) + d.lambda*d.lambda*(thin-1) + 1/float64(b.n)
-		if sd := b.deviation(v.Resolution, share); sd > 0 { // else it never varied
+		share := d.lambda/(2-d.lambda) + d.lambda*d.lambda*(thin-1) + 1/max(b.effective(), 1)
+		sd := b.deviation(v.Resolution, share)
+		if sd = max(sd, math.Sqrt(e.wander)); sd > 0 { // else it never varied
 			s.Surprise[i] = float32(studentSurprise((chart-b.mean)/sd, b.freedom()))
 		}
 	}
 }
 
-func (d *ewma) Advance(w *Window, learn bool) {
+func (d *ewma) Follow(w *Window) {
 	for i := range w.Values {
 		v, e := &w.Values[i], &d.sensors[i]
 		if v.Count == 0 {
@@ -53,9 +59,22 @@ func (d *ewma) Advance(w *Window, learn bool) {
 			e.chart, e.seen = v.Mean, true
 		}
 		e.chart += d.lambda * (v.Mean - e.chart)
-		if learn {
-			e.base.learn(v.Mean, v.Resolution, v.Count, d.memory)
+	}
+}
+
+func (d *ewma) Learn(w *Window) {
+	for i := range w.Values {
+		v, e := &w.Values[i], &d.sensors[i]
+		if v.Count == 0 {
+			continue
 		}
+		if e.base.n == 0 {
+			e.usual = v.Mean
+		}
+		e.base.learn(v.Mean, v.Resolution, v.Count, d.memory)
+		e.usual += d.lambda * (v.Mean - e.usual)
+		off := e.usual - e.base.mean
+		e.wander += (off*off - e.wander) / float64(e.base.n)
 	}
 }
 
@@ -65,16 +84,19 @@ func (d *ewma) AppendState(dst []byte) []byte {
 		e := &d.sensors[i]
 		dst = e.base.appendState(dst)
 		dst = codec.AppendF64(dst, e.chart)
+		dst = codec.AppendF64(dst, e.usual)
+		dst = codec.AppendF64(dst, e.wander)
 		dst = codec.AppendBool(dst, e.seen)
 	}
 	return dst
 }
 
 func (d *ewma) RestoreState(r *codec.Reader) {
-	n := r.Len(len(d.sensors), baselineSize+9)
+	n := r.Len(len(d.sensors), baselineSize+25)
 	for i := range n {
-		d.sensors[i].base.restoreState(r)
-		d.sensors[i].chart, d.sensors[i].seen = r.F64(), r.Bool()
+		e := &d.sensors[i]
+		e.base.restoreState(r)
+		e.chart, e.usual, e.wander, e.seen = r.F64(), r.F64(), r.F64(), r.Bool()
 	}
 }
 

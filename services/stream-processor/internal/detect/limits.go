@@ -97,7 +97,10 @@ func finite(x float64) float32 {
 	return float32(x)
 }
 
-func (d *limits) Advance(w *Window, _ bool) {
+// Learn does nothing: limits are fixed.
+func (d *limits) Learn(*Window) {}
+
+func (d *limits) Follow(w *Window) {
 	for i := range d.sensors {
 		e := &d.sensors[i]
 		if v := &w.Values[e.slot]; v.Count > 0 {

@@ -69,6 +69,29 @@ func (e *robustSensor) location() (median, sigma float64) {
 	return median, max(madToSigma*mad, mnaToSigma*sum/float64(n)/2)
 }
 
+// independence is the share of the history that is worth independent windows, (1-r)/(1+r) for its first-order autocorrelation r.
+func (e *robustSensor) independence(median float64, history int) float64 {
+	var square, lagged, before float64
+	at := int(e.pos) - int(e.n) // oldest first
+	if at < 0 {
+		at += history
+	}
+	for range int(e.n) {
+		x := float64(e.values[at]) - median
+		if at++; at == history {
+			at = 0
+		}
+		square += x * x
+		lagged += x * before
+		before = x
+	}
+	if square == 0 {
+		return 1
+	}
+	r := max(0, min(lagged/square, 0.98))
+	return (1 - r) / (1 + r)
+}
+
 func (d *robustZ) Score(w *Window, s *Scores) {
 	for i := range w.Values {
 		v, e := &w.Values[i], &d.sensors[i]
@@ -83,15 +106,15 @@ func (d *robustZ) Score(w *Window, s *Scores) {
 		sd := math.Sqrt(sigma*sigma*(thin+math.Pi/(2*n)) + floor*floor)
 		s.Low[i], s.High[i] = float32(median-bandWidth*sd), float32(median+bandWidth*sd)
 		if sd > 0 { // else it never varied
-			s.Surprise[i] = float32(studentSurprise((v.Mean-median)/sd, max(3, 0.37*n)))
+			s.Surprise[i] = float32(studentSurprise((v.Mean-median)/sd, max(minFreedom, 0.37*n*e.independence(median, d.history))))
 		}
 	}
 }
 
-func (d *robustZ) Advance(w *Window, learn bool) {
-	if !learn {
-		return
-	}
+// Follow does nothing: there is no running state.
+func (d *robustZ) Follow(*Window) {}
+
+func (d *robustZ) Learn(w *Window) {
 	for i := range w.Values {
 		v, e := &w.Values[i], &d.sensors[i]
 		if v.Count == 0 {

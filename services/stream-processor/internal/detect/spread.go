@@ -8,7 +8,7 @@ import (
 
 // spread watches how much a sensor varies inside a window: an S chart on the logarithm of the standard deviation (Montgomery, Introduction to
 // Statistical Quality Control, ch. 6; Crowder and Hamilton 1992 for the logarithm, which makes it near to normal). It finds bursts of
-// variance, and a signal gone quiet, where the mean stays as it was. 24 bytes per sensor.
+// variance, and a signal gone quiet, where the mean stays as it was. 32 bytes per sensor.
 type spread struct {
 	memory   int
 	minCount uint32
@@ -45,14 +45,14 @@ func (d *spread) Score(w *Window, s *Scores) {
 		fewer := max(0, 1/(2*float64(v.Count-1))-1/(2*max(float64(b.count)-1, 1)))
 		sd := math.Sqrt(b.variance + fewer + 1e-4)
 		s.Low[i], s.High[i] = float32(math.Exp(b.mean-bandWidth*sd)), float32(math.Exp(b.mean+bandWidth*sd))
-		s.Surprise[i] = float32(studentSurprise((x-b.mean)/(sd*math.Sqrt(1+1/float64(b.n))), b.freedom()))
+		s.Surprise[i] = float32(studentSurprise((x-b.mean)/(sd*math.Sqrt(1+1/max(b.effective(), 1))), b.freedom()))
 	}
 }
 
-func (d *spread) Advance(w *Window, learn bool) {
-	if !learn {
-		return
-	}
+// Follow does nothing: there is no running state.
+func (d *spread) Follow(*Window) {}
+
+func (d *spread) Learn(w *Window) {
 	for i := range w.Values {
 		v := &w.Values[i]
 		if x := d.logSpread(v); x == x {

@@ -74,9 +74,6 @@ func (m *Machine) behaviourFinding(op *opinion, sc *scratch) finding {
 	f.severity, f.evidence = eventv1.Severity_SEVERITY_WARNING, m.behaviourEvidence(sc)
 	e := &m.episodes[behaviour]
 	if !e.open {
-		// A page teaches the machine's tail once: if it was false, the next needs more. Where nothing is wrong, the budget so holds in the long
-		// run even if the model does not fit; a true fault now and then costs little.
-		m.tail.Learn(m.cfg.Calibrate.Memory, op.nominal)
 		n := float64(m.learned)
 		e.confidence = float32(n / (n + float64(m.cfg.Calibrate.WarmUp)) * float64(op.usable) / float64(max(1, len(m.sensors))))
 	}
@@ -167,6 +164,7 @@ func (m *Machine) step(c cause, p *window.Pane, fresh bool, f finding, out *Outp
 			e.open = false
 			if c == behaviour {
 				m.scan.Reset()
+				m.strict = min(m.strict+pageDemand, maxStrict)
 			}
 			return
 		}
@@ -191,6 +189,11 @@ func (m *Machine) start(c cause, startedUS int64, f finding) {
 	confidence := float32(1)
 	if c == behaviour {
 		confidence = e.confidence
+	}
+	if c == behaviour || c == limit {
+		for _, p := range m.panes.All() {
+			p.Teaches = false // they led up to it
+		}
 	}
 	*e = episode{
 		open: true, any: true, startedUS: startedUS, severity: f.severity, flagged: 1, peak: float32(f.score),

@@ -75,7 +75,7 @@ func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opini
 	op.own = joint.Surprise()
 	if op.own == op.own {
 		op.nominal = scan.Surprise(op.own)
-		op.final = m.tail.Correct(&calibrate.MachinePrior, op.nominal)
+		op.final = m.tail.Correct(&calibrate.MachinePrior, op.nominal) * math.Exp(-m.strict)
 	}
 	return op
 }
@@ -161,7 +161,7 @@ func (m *Machine) closePanes(out *Output) {
 		if p.Changed {
 			m.conclude(p, &op, out)
 		}
-		m.learn(p, &op, &out.scratch)
+		m.follow(p, &op, &out.scratch)
 		p.State = window.Closed
 		m.trim(out)
 	}
@@ -203,33 +203,98 @@ func (m *Machine) mark(i int, learning bool, sc *scratch) window.Mark {
 	return k
 }
 
-// learn moves everything past a closed pane, and lets it learn unless an episode is open.
-func (m *Machine) learn(p *window.Pane, op *opinion, sc *scratch) {
-	may, memory := !m.frozen(), m.cfg.Calibrate.Memory
+// follow moves everything past a pane that closes, and notes what may be learned from it later.
+func (m *Machine) follow(p *window.Pane, op *opinion, sc *scratch) {
 	for d := range m.detectors {
-		det := &m.detectors[d]
-		if may && !det.spec.Fixed {
-			for i, t := range sc.scores[d].Surprise {
-				if t == t {
-					det.tails[i].Learn(memory, float64(t))
-				}
-			}
-			if j := float64(sc.scores[d].Joint); j == j {
-				det.joint.Learn(memory, j)
-			}
-		}
-		det.Advance(&sc.window, may)
+		m.detectors[d].Follow(&sc.window)
 	}
+	p.Teaches, p.Nominal = !m.frozen() && op.usable > 0, float32(math.NaN())
+	p.Opinions = p.Opinions[:0]
 	if op.own == op.own {
-		if may && m.learned >= settled {
-			m.tail.Learn(memory, op.nominal)
-		}
+		p.Nominal = float32(op.nominal)
 		m.scan.Push(op.own)
 	}
-	if may && op.usable > 0 && m.learned < math.MaxUint32 {
-		m.learned++
+	if p.Teaches {
+		for d := range m.detectors {
+			if m.detectors[d].spec.Fixed {
+				continue
+			}
+			p.Opinions = append(p.Opinions, coarse(sc.scores[d].Joint))
+			for _, t := range sc.scores[d].Surprise {
+				p.Opinions = append(p.Opinions, coarse(t))
+			}
+		}
+	}
+	if p.Teaches && !m.learning() && op.final >= m.pageSurprise()/2 {
+		m.held++
+	} else {
+		m.held = 0
 	}
 	m.notePeriod(p.StartUS)
+	m.strict = max(0, m.strict-pageDemand*math.Exp(-m.pageSurprise()))
+}
+
+// pageDemand is the logarithm by which a page raises the demand on the next one. It wears off at the rate at which the budget allows pages, so a machine
+// whose signals fit no model reaches its budget after some pages, whatever its signals are: adaptive conformal inference (Gibbs and Candes 2021) on the
+// scale of surprise. A machine with a true fault loses little: faults surprise by far more than they must.
+const (
+	pageDemand = 0.35
+	maxStrict  = 5
+)
+
+// coarse packs a nominal surprise for the tails, which tell no more than 3 from 13.
+func coarse(t float32) uint8 {
+	if t != t {
+		return noOpinion
+	}
+	return uint8(max(0, min(t*coarseSteps, noOpinion-1)))
+}
+
+const (
+	coarseSteps = 19
+	noOpinion   = 255
+)
+
+// mostHeld is the number of windows for which suspicion alone, without an episode, holds the learning back.
+const mostHeld = 60
+
+// learn takes a pane that is dropped into what is usual. By now it is as old as corrections go (30 s by default): what led up to an episode was barred when it
+// opened, and while the newest windows are half way to a page, nothing is learned, so that a slow fault does not teach its own beginning. A
+// single odd window is learned from like any other: it is part of what is usual.
+func (m *Machine) learn(p *window.Pane, sc *scratch) {
+	if !p.Teaches || m.frozen() || m.held > 0 && m.held < mostHeld {
+		return
+	}
+	var op opinion
+	m.observe(p, sc, &op)
+	memory := m.cfg.Calibrate.Memory
+	opinions, each := p.Opinions, 0
+	if m.calibrated > 0 {
+		each = len(opinions) / m.calibrated
+	}
+	for d := range m.detectors {
+		det := &m.detectors[d]
+		det.Learn(&sc.window)
+		if det.spec.Fixed || each == 0 {
+			continue
+		}
+		for i, t := range opinions[:each] {
+			switch {
+			case t == noOpinion:
+			case i == 0:
+				det.joint.Learn(memory, float64(t)/coarseSteps)
+			case i <= len(det.tails):
+				det.tails[i-1].Learn(memory, float64(t)/coarseSteps)
+			}
+		}
+		opinions = opinions[each:]
+	}
+	if p.Nominal == p.Nominal && m.learned >= settled {
+		m.tail.Learn(memory, float64(p.Nominal))
+	}
+	if m.learned < math.MaxUint32 {
+		m.learned++
+	}
 }
 
 // notePeriod learns the usual distance of windows: 5 s where samples come faster, more where they are rarer. Gaps count little.
@@ -251,9 +316,11 @@ func (m *Machine) trim(out *Output) {
 	const perSensor = window.AccumSize + 12
 	kept := min(m.cfg.KeptWindows, max(1, maxKeptBytes/(perSensor*max(1, len(m.sensors)))))
 	for m.panes.ClosedCount() > kept {
-		if p := m.panes.All()[0]; p.Changed {
+		p := m.panes.All()[0]
+		if p.Changed {
 			m.correct(p, out)
 		}
+		m.learn(p, &out.scratch)
 		m.panes.DropOldest()
 	}
 }
@@ -277,7 +344,7 @@ func (m *Machine) correct(p *window.Pane, out *Output) {
 	for len(p.Marks) < len(p.Accums) {
 		p.Marks = append(p.Marks, window.Mark{Low: nan, High: nan})
 	}
-	p.Changed = false
+	p.Changed, p.Teaches = false, false // late rows are never learned from
 	m.emit(p, out)
 }
 

@@ -50,10 +50,14 @@ type Machine struct {
 	sensors   []sensor
 	panes     window.Panes
 	detectors []detector
+	// calibrated is the number of detectors that are not fixed.
+	calibrated int
 
 	scan     calibrate.Scan
 	tail     calibrate.Tail
 	learned  uint32  // windows learned from
+	held     uint32  // windows in a row that are suspicious
+	strict   float64 // what recent pages add to the demand on the next one, as a logarithm
 	lastUS   int64   // start of the newest window learned or passed over
 	periodUS float64 // usual distance of two windows; 0: unknown
 
@@ -82,6 +86,9 @@ func New(cfg *Config, equipmentID string) *Machine {
 	m := &Machine{cfg: cfg, id: equipmentID, logMS: -maxLogMS - 1}
 	for _, spec := range cfg.Detect.Specs() {
 		m.detectors = append(m.detectors, detector{Detector: spec.New(&cfg.Detect), spec: spec})
+		if !spec.Fixed {
+			m.calibrated++
+		}
 	}
 	return m
 }

@@ -48,8 +48,10 @@ func (m *Machine) AppendSnapshot(dst []byte) []byte {
 	dst = m.scan.AppendState(dst)
 	dst = m.tail.AppendState(dst)
 	dst = codec.AppendU32(dst, m.learned)
+	dst = codec.AppendU32(dst, m.held)
 	dst = codec.AppendI64(dst, m.lastUS)
 	dst = codec.AppendF64(dst, m.periodUS)
+	dst = codec.AppendF64(dst, m.strict)
 
 	for i := range m.episodes {
 		dst = m.episodes[i].appendState(dst)
@@ -137,9 +139,12 @@ func (m *Machine) restore(r *codec.Reader) {
 	m.restoreDetectors(r)
 	m.scan.RestoreState(r)
 	m.tail.RestoreState(r)
-	m.learned, m.lastUS, m.periodUS = r.U32(), r.I64(), r.F64()
+	m.learned, m.held, m.lastUS, m.periodUS, m.strict = r.U32(), r.U32(), r.I64(), r.F64(), r.F64()
 	if !(m.periodUS >= 0 && m.periodUS <= maxTimeUS*2) {
 		r.Fail("period out of range")
+	}
+	if !(m.strict >= 0 && m.strict <= maxStrict) {
+		r.Fail("demand out of range")
 	}
 	for i := range m.episodes {
 		m.episodes[i].restoreState(r, m)
@@ -168,8 +173,11 @@ func (m *Machine) checkTimes(r *codec.Reader) {
 }
 
 func (m *Machine) restoreDetectors(r *codec.Reader) {
-	for range r.Len(255, 8) {
+	n := r.Len(255, 8)
+	same := n == len(m.detectors)
+	for i := range n {
 		name, state := r.String(maxIDBytes), r.Bytes(r.Remaining())
+		same = same && m.detectors[i].spec.Name == name
 		for i := range m.detectors {
 			d := &m.detectors[i]
 			if d.spec.Name != name {
@@ -189,6 +197,11 @@ func (m *Machine) restoreDetectors(r *codec.Reader) {
 			// Another configuration's: it starts with nothing.
 			*d = detector{Detector: d.spec.New(&m.cfg.Detect), spec: d.spec}
 			m.grow()
+		}
+	}
+	if !same { // whose opinions they were is not known
+		for _, p := range m.panes.All() {
+			p.Opinions = nil
 		}
 	}
 }

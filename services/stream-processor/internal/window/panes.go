@@ -30,10 +30,13 @@ type Pane struct {
 	Revision uint32
 	State    State
 	Changed  bool    // rows came since it was last written
+	Teaches  bool    // closed, and may be learned from when it is dropped
 	Learning bool    // as it was judged
 	Surprise float32 // of the machine, calibrated, as it was judged
 	Accums   []Accum // by sensor slot
 	Marks    []Mark  // by sensor slot; shorter than Accums until judged
+	Nominal  float32 // the machine's surprise before calibration; NaN: none
+	Opinions []uint8 // the detectors' nominal surprises, coarsely; for the machine to fill and to read
 
 	stuck []uint64 // bit set of sensor slots; nil while none is
 }
@@ -87,7 +90,7 @@ func (p *Pane) StuckCount() int {
 }
 
 func (p *Pane) reset(startUS int64, sensors int) {
-	*p = Pane{StartUS: startUS, Accums: p.Accums[:0], Marks: p.Marks[:0], stuck: p.stuck[:0]}
+	*p = Pane{StartUS: startUS, Accums: p.Accums[:0], Marks: p.Marks[:0], Opinions: p.Opinions[:0], stuck: p.stuck[:0]}
 	p.Grow(sensors)
 }
 
@@ -171,6 +174,7 @@ func (s *Panes) AppendState(dst []byte) []byte {
 		dst = codec.AppendU32(dst, p.Revision)
 		dst = append(dst, byte(p.State))
 		dst = codec.AppendBool(dst, p.Changed)
+		dst = codec.AppendBool(dst, p.Teaches)
 		dst = codec.AppendBool(dst, p.Learning)
 		dst = codec.AppendF32(dst, p.Surprise)
 		dst = codec.AppendU32(dst, uint32(len(p.Accums)))
@@ -183,6 +187,9 @@ func (s *Panes) AppendState(dst []byte) []byte {
 			dst = codec.AppendF32(dst, m.Low)
 			dst = codec.AppendF32(dst, m.High)
 		}
+		dst = codec.AppendF32(dst, p.Nominal)
+		dst = codec.AppendU32(dst, uint32(len(p.Opinions)))
+		dst = append(dst, p.Opinions...)
 		dst = codec.AppendU32(dst, uint32(len(p.stuck)))
 		for _, w := range p.stuck {
 			dst = codec.AppendU64(dst, w)
@@ -193,13 +200,13 @@ func (s *Panes) AppendState(dst []byte) []byte {
 
 // RestoreState is the inverse of AppendState for a machine of that many sensors.
 func (s *Panes) RestoreState(r *codec.Reader, sensors int) {
-	const header = 8 + 4 + 1 + 1 + 1 + 4 + 4 + 4 + 4
+	const header = 8 + 4 + 1 + 1 + 1 + 1 + 4 + 4 + 4 + 4 + 4 + 4
 	n := r.Len(math.MaxInt32, header)
 	s.list = make([]*Pane, 0, n)
 	open := false
 	for i := range n {
 		p := &Pane{StartUS: r.I64(), Revision: r.U32(), State: State(r.U8())}
-		p.Changed, p.Learning, p.Surprise = r.Bool(), r.Bool(), r.F32()
+		p.Changed, p.Teaches, p.Learning, p.Surprise = r.Bool(), r.Bool(), r.Bool(), r.F32()
 		switch {
 		case p.State > Closed:
 			r.Fail("pane state %d", p.State)
@@ -217,6 +224,8 @@ func (s *Panes) RestoreState(r *codec.Reader, sensors int) {
 		for j := range p.Marks {
 			p.Marks[j] = Mark{Surprise: r.F32(), Low: r.F32(), High: r.F32()}
 		}
+		p.Nominal = r.F32()
+		p.Opinions = append(p.Opinions, r.Bytes(math.MaxInt32)...)
 		if words := r.Len((sensors+63)/64, 8); words > 0 {
 			p.stuck = make([]uint64, words)
 			for j := range p.stuck {
