@@ -48,8 +48,8 @@ func DefaultConfig() Config {
 // Validate names the first field that is wrong.
 func (c Config) Validate() error {
 	switch {
-	case c.Timeout < 100*time.Millisecond:
-		return errors.New("timeout: must be 100ms or more")
+	case c.Timeout < time.Second:
+		return errors.New("timeout: must be 1s or more")
 	case c.Linger < 0 || c.Linger > time.Second:
 		return errors.New("linger: must be in 0..1s")
 	case c.MaxInFlightBytes < 1:
