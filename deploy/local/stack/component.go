@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -74,7 +75,7 @@ func (s *Stack) httpHealth(port, path string) func(context.Context) error {
 			return nil
 		}
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, 500))
-		return fmt.Errorf("GET %s: %s: %s", req.URL, resp.Status, body)
+		return fmt.Errorf("GET %s: %s: %s", req.URL, resp.Status, strings.Join(strings.Fields(string(body)), " "))
 	}
 }
 

@@ -39,8 +39,15 @@ func frozen(pid int) bool {
 // ok is false when the process is gone or a zombie.
 func birth(pid int) (id string, ok bool, err error) {
 	state, start, ok, err := stat(pid)
-	if err != nil || !ok || state == 'Z' || state == 'X' {
+	if err != nil || !ok || state == 'X' {
 		return "", false, err
+	}
+	if state == 'Z' {
+		// The first thread has ended; the process, and with it its ports, is gone when the others have too.
+		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+		if err != nil || len(threads) <= 1 {
+			return "", false, nil //nolint:nilerr // reaped between the two looks
+		}
 	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

@@ -214,11 +214,8 @@ func (s *Stack) start(ctx context.Context, c *component) error {
 	running := r.alive()
 	if !running {
 		s.reaped(c.name)
-		for _, p := range c.ports {
-			if err := portFree(s.set.Ports[p]); err != nil {
-				return fmt.Errorf("port %d is taken by something that this stack did not start (%w); choose others with --port-offset",
-					s.set.Ports[p], err)
-			}
+		if err := s.portsFree(ctx, c); err != nil {
+			return err
 		}
 		cmd, err := c.prepare(ctx)
 		if err != nil {
@@ -240,6 +237,19 @@ func (s *Stack) start(ctx context.Context, c *component) error {
 		s.say("%-18s already running, pid %d, %s", c.name, r.PID, s.Addr(c.name))
 	} else {
 		s.say("%-18s healthy after %.1f s, pid %d, %s", c.name, time.Since(begin).Seconds(), r.PID, s.Addr(c.name))
+	}
+	return nil
+}
+
+// portsFree waits a moment for the ports of a process that has just been killed.
+func (s *Stack) portsFree(ctx context.Context, c *component) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	for _, p := range c.ports {
+		port := s.set.Ports[p]
+		if err := poll(ctx, func() error { return portFree(port) }); err != nil {
+			return fmt.Errorf("port %d is taken by something that this stack did not start (%w); choose others with --port-offset", port, err)
+		}
 	}
 	return nil
 }
