@@ -117,7 +117,7 @@ func (s *Stack) prepareKafka(ctx context.Context, node int) (command, error) {
 	name := brokerName(node)
 	properties, logging := s.confFile(name+".properties"), s.confFile("kafka-log4j2.properties")
 	if err := errors.Join(
-		writeFile(properties, []byte(s.kafkaProperties(node)), 0o644),
+		writeFile(properties, []byte(s.KafkaProperties(node)), 0o644),
 		writeFile(logging, kafkaLogging, 0o644),
 	); err != nil {
 		return command{}, err
@@ -139,9 +139,9 @@ func (s *Stack) prepareKafka(ctx context.Context, node int) (command, error) {
 	return command{path: java, args: append(jvm, "kafka.Kafka", properties)}, nil
 }
 
-// kafkaProperties is a node's configuration. Where it departs from Kafka's defaults, it says why; docker-compose.yml and
+// KafkaProperties is a node's configuration. Where it departs from Kafka's defaults, it says why; docker-compose.yml and
 // a production cluster want the same where the line is not about being small.
-func (s *Stack) kafkaProperties(node int) string {
+func (s *Stack) KafkaProperties(node int) string {
 	name := brokerName(node)
 	voters := make([]string, s.set.Brokers)
 	for i := range voters {

@@ -45,7 +45,7 @@ func (s *Stack) services() []*component {
 func (s *Stack) ConfigFile() string { return filepath.Join(s.opts.Dir, "tocsin.yaml") }
 
 func (s *Stack) prepareService(name string) (command, error) {
-	b, err := s.fleetConfig()
+	b, err := s.FleetConfig()
 	if err != nil {
 		return command{}, err
 	}
@@ -59,7 +59,8 @@ func (s *Stack) prepareService(name string) (command, error) {
 	}, nil
 }
 
-func (s *Stack) fleetConfig() ([]byte, error) {
+// FleetConfig is what ConfigFile holds.
+func (s *Stack) FleetConfig() ([]byte, error) {
 	t, err := template.New("tocsin.yaml").Option("missingkey=error").Parse(fleetTemplate)
 	if err != nil {
 		return nil, err
