@@ -5,13 +5,16 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/tocsin-io/tocsin/pkg/kafka"
+	"github.com/tocsin-io/tocsin/pkg/kafka/kafkatest"
 	"github.com/tocsin-io/tocsin/pkg/service"
+	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 )
 
 func TestMain(m *testing.M) {
@@ -104,4 +107,78 @@ func (r *running) raw(path string) (int, []byte, http.Header) {
 		r.t.Fatalf("GET %s: %v", path, err)
 	}
 	return resp.StatusCode, body, resp.Header
+}
+
+func TestServesWhatIsLive(t *testing.T) {
+	k := kafkatest.Start(t, 3)
+	f := newFixture(t, k)
+	f.windows(f.window("pump-1", 0, 3, nil, false), f.window("pump-1", windowUS, 3, nil, false))
+	r := start(t, k, nil)
+	if status, v := r.get("/v1/machines/pump-1"); status != 200 || v["machine"].(map[string]any)["state"] != "MACHINE_STATE_OK" {
+		t.Fatalf("%d %v", status, v)
+	}
+	f.alert(alertOf("pump-1", "limit", eventv1.Severity_SEVERITY_CRITICAL, 5, "hot"))
+	eventually(t, 20*time.Second, "critical", func() bool {
+		_, v := r.get("/v1/machines?state=critical")
+		return v["total"] == 1.0
+	})
+	for path, want := range map[string]string{
+		"/": "text/html", "/assets/app.js": "text/javascript", "/assets/app.css": "text/css", "/third-party-licences.txt": "text/plain",
+		"/openapi.yaml": "application/yaml", "/metrics": "text/plain", "/health/ready": "application/json", "/health/live": "application/json",
+		"/status/config": "application/json",
+	} {
+		status, body, header := r.raw(path)
+		if status != 200 || !strings.HasPrefix(header.Get("Content-Type"), want) || len(body) == 0 {
+			t.Errorf("GET %s: %d %s, %d bytes", path, status, header.Get("Content-Type"), len(body))
+		}
+	}
+	_, body, _ := r.raw("/metrics")
+	for _, name := range []string{"tocsin_api_machines 1", `tocsin_api_alerts{state="open"} 1`, "tocsin_api_stream_clients 0", "tocsin_api_records_total{"} {
+		if !strings.Contains(string(body), name) {
+			t.Errorf("/metrics lacks %s", name)
+		}
+	}
+	if status, _, _ := r.raw("/nothing"); status != 404 {
+		t.Errorf("GET /nothing: %d", status)
+	}
+}
+
+func TestCloseWithoutRun(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.HTTP.Listen = "127.0.0.1:0"
+	svc, err := New(cfg, service.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if svc.Ready() == nil {
+		t.Error("ready before Run")
+	}
+	for range 2 {
+		if err := svc.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestConfigNamesTheField(t *testing.T) {
+	if err := DefaultConfig().Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for field, breakIt := range map[string]func(*Config){
+		"http.listen":            func(c *Config) { c.HTTP.Listen = "nowhere" },
+		"look_back":              func(c *Config) { c.LookBack = -1 },
+		"keep.windows":           func(c *Config) { c.Keep.Windows = 0 },
+		"keep.cells":             func(c *Config) { c.Keep.Cells = -1 },
+		"stream.interval":        func(c *Config) { c.Stream.Interval = 0 },
+		"stream.write_timeout":   func(c *Config) { c.Stream.WriteTimeout = 0 },
+		"stream.ping_interval":   func(c *Config) { c.Stream.PingInterval = 0 },
+		"stream.max_clients":     func(c *Config) { c.Stream.MaxClients = 0 },
+		"stream.allowed_origins": func(c *Config) { c.Stream.AllowedOrigins = []string{"["} },
+	} {
+		c := DefaultConfig()
+		breakIt(&c)
+		if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), field+": ") {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
 }

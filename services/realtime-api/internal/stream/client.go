@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,6 +46,7 @@ type channel struct {
 type client struct {
 	s    *Server
 	conn *websocket.Conn
+	raw  net.Conn // under conn
 
 	mu     sync.Mutex
 	wanted []string // channels asked for last
@@ -60,8 +62,8 @@ type client struct {
 	taken    time.Time
 }
 
-func newClient(s *Server, conn *websocket.Conn) *client {
-	return &client{s: s, conn: conn, wake: make(chan struct{}, 1), channels: map[string]*channel{}}
+func newClient(s *Server, conn *websocket.Conn, raw net.Conn) *client {
+	return &client{s: s, conn: conn, raw: raw, wake: make(chan struct{}, 1), channels: map[string]*channel{}}
 }
 
 // run serves the client until it leaves, its line is dead, or the server ends.
@@ -78,7 +80,7 @@ func (c *client) run(ctx context.Context, cancel context.CancelFunc) {
 			select {
 			case <-ctx.Done():
 			case <-time.After(goodbye):
-				_ = c.conn.CloseNow()
+				_ = c.raw.Close() // the library would wait longer for the closing handshake
 			}
 		}
 	})
@@ -120,7 +122,9 @@ func (c *client) read(ctx context.Context) {
 		if fault != "" {
 			c.s.faults.Inc()
 			if faults++; faults > maxFaults {
+				cut := time.AfterFunc(goodbye, func() { _ = c.raw.Close() })
 				_ = c.conn.Close(websocket.StatusPolicyViolation, "too many bad requests")
+				cut.Stop()
 				return
 			}
 		}

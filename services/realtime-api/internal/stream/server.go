@@ -21,11 +21,13 @@
 package stream
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -199,7 +201,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		httpserver.Problem(w, http.StatusUpgradeRequired, "Upgrade required", "this is a WebSocket endpoint", nil)
 		return
 	}
-	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{OriginPatterns: s.cfg.AllowedOrigins})
+	catch := &catcher{ResponseWriter: w}
+	conn, err := websocket.Accept(catch, r, &websocket.AcceptOptions{OriginPatterns: s.cfg.AllowedOrigins})
 	if err != nil { // Accept has answered, e.g. 403 to a foreign origin
 		s.refused.Inc()
 		s.log.Debug("stream refused", zap.Error(err))
@@ -210,8 +213,20 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Not the request's context: it may end before the goodbye is said.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	defer cancel()
-	c := newClient(s, conn)
+	c := newClient(s, conn, catch.raw)
 	c.run(ctx, cancel)
+}
+
+// catcher keeps the connection that is taken over, to be able to end it at once.
+type catcher struct {
+	http.ResponseWriter
+	raw net.Conn
+}
+
+func (c *catcher) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	raw, rw, err := http.NewResponseController(c.ResponseWriter).Hijack()
+	c.raw = raw
+	return raw, rw, err
 }
 
 func (s *Server) hello() []byte {
