@@ -2,7 +2,7 @@ package routing
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"net/url"
 	"time"
 
@@ -38,7 +38,7 @@ func (e *Engine) newPlan() (*plan, error) {
 	}
 	p := &plan{conf: conf, intervals: make(map[string][]timeinterval.TimeInterval)}
 	if p.tmpl, err = template.FromGlobs(conf.Templates); err != nil {
-		return nil, src.wrap(err)
+		return nil, src.wrap(fmt.Errorf("templates: %w", err))
 	}
 	p.tmpl.ExternalURL = e.externalURL()
 	p.routes = dispatch.NewRoute(conf.Route, nil)
@@ -51,7 +51,7 @@ func (e *Engine) newPlan() (*plan, error) {
 		}
 		built, err := receiver.BuildReceiverIntegrations(rc, p.tmpl, e.slog)
 		if err != nil {
-			return nil, src.wrap(errors.Join(errors.New("receiver \""+rc.Name+"\""), err))
+			return nil, src.wrap(fmt.Errorf("receiver %q: %w", rc.Name, err))
 		}
 		if e.opts.LogNotifications {
 			l := &logReceiver{receiver: rc.Name, log: e.log}
