@@ -5,8 +5,8 @@
 //   - A frame that Send took is either acknowledged, reported to OnReject, or still held when Close says so. Lost
 //     connections, lost answers, 429, 503 and RETRY never lose it; it is sent again unchanged, with the sequence it had, so
 //     the processor counts it once.
-//   - Frames of one machine (gateway_id, equipment_id) reach the gateway in the order of the Send calls, whatever fails.
-//     While a frame of a machine is refused, later frames of that machine wait behind it; other machines go on.
+//   - Frames of one machine (gateway_id, equipment_id) reach Kafka in the order of the Send calls, whatever fails (but see
+//     Config.MaxInFlightPerMachine). While a frame of a machine is refused, later frames of that machine wait behind it; other machines go on.
 //   - Memory is bounded by Config.MaxBufferedBytes. When it is used up, Send blocks: the caller is the back-pressure.
 //
 // # How it is built

@@ -23,7 +23,7 @@ import (
 
 const (
 	// contentBulk is SensorFrames one after the other, each after its length as a varint.
-	contentBulk = "application/x-protobuf-delimited"
+	contentBulk = "application/x-protobuf; delimited=true"
 	// contentProto is what answers are asked for in: one PublishResponse.
 	contentProto = "application/x-protobuf"
 	// maxAnswer bounds what is read of an answer: 1,000 results with long reasons need under 1 MiB.

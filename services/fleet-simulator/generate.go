@@ -31,11 +31,11 @@ func Frames(cfg Config, start time.Time, d time.Duration) (iter.Seq[Sample], err
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if _, err := newFleet(cfg, 1); err != nil {
+	if _, err := newFleet(cfg); err != nil {
 		return nil, err
 	}
 	return func(yield func(Sample) bool) {
-		f, err := newFleet(cfg, 1) // a new one for every range over it
+		f, err := newFleet(cfg) // a new one for every range over it
 		if err != nil {
 			return // it worked above, so a file was taken away since
 		}
@@ -73,8 +73,8 @@ func DemoFaults(cfg Config) []string {
 	return out
 }
 
-// newFleet reads or makes the plan and builds the machines.
-func newFleet(cfg Config, firstSequence uint64) (*fleet.Fleet, error) {
+// newFleet reads or makes the plan and builds the machines, with sequences from 1 on.
+func newFleet(cfg Config) (*fleet.Fleet, error) {
 	targets := fleet.Targets(cfg.Machines, cfg.gateways())
 	var plan fault.Plan
 	switch cfg.Faults {
@@ -94,7 +94,7 @@ func newFleet(cfg Config, firstSequence uint64) (*fleet.Fleet, error) {
 		}
 	}
 	f, err := fleet.New(fleet.Config{
-		Machines: cfg.Machines, Gateways: cfg.gateways(), Seed: cfg.Seed, Cycle: cfg.Cycle, FirstSequence: firstSequence,
+		Machines: cfg.Machines, Gateways: cfg.gateways(), Seed: cfg.Seed, Cycle: cfg.Cycle,
 	}, plan)
 	if err != nil {
 		return nil, fmt.Errorf("faults: %w", err)

@@ -29,7 +29,7 @@ const (
 	// maxLag: what is further behind than this, in real time, is left out rather than caught up with.
 	maxLag     = time.Minute
 	statsEvery = 10 * time.Second
-	// drain is how long the frames under way may take at the end.
+	// drain is how long the frames under way may take once the simulation is told to stop.
 	drain = 5 * time.Second
 )
 
@@ -46,6 +46,7 @@ type sender interface {
 type Service struct {
 	cfg    Config
 	log    *zap.Logger
+	fleet  *fleet.Fleet
 	client sender
 	truth  *os.File // nil: not wanted
 	line   []byte
@@ -72,10 +73,11 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("fleet simulator: %w", err)
 	}
-	if _, err := newFleet(cfg, 1); err != nil {
+	f, err := newFleet(cfg)
+	if err != nil {
 		return nil, fmt.Errorf("fleet simulator: %w", err)
 	}
-	s := &Service{cfg: cfg, log: deps.Log, rejects: rejections{seen: map[string]bool{}}}
+	s := &Service{cfg: cfg, log: deps.Log, fleet: f, rejects: rejections{seen: map[string]bool{}}}
 	client, err := ingestclient.New(ingestclient.Config{URL: cfg.To, Token: cfg.Token, Log: deps.Log, OnReject: s.rejected})
 	if err != nil {
 		return nil, fmt.Errorf("fleet simulator: %w", err)
@@ -136,18 +138,16 @@ func (s *Service) Close() error {
 	return s.closeErr
 }
 
-// Run simulates until ctx ends or Duration is over, then waits a moment for what is under way. Frames without an
-// answer at the end are logged, not an error: a fleet does not stop because nobody listens.
+// Run simulates until ctx ends, then waits a moment for what is under way; or until Duration is over, then waits for all
+// of it. Frames without an answer at the end are logged, not an error: a fleet does not stop because nobody listens. It can be called once.
 func (s *Service) Run(ctx context.Context) error {
 	now := time.Now()
 	start, err := s.cfg.startTime(now)
 	if err != nil {
 		return errors.Join(fmt.Errorf("start_time: %w", err), s.Close())
 	}
-	f, err := newFleet(s.cfg, firstSequence(now))
-	if err != nil {
-		return errors.Join(err, s.Close())
-	}
+	f := s.fleet
+	f.StartSequences(firstSequence(now))
 	s.running.Store(true)
 	defer s.running.Store(false)
 	s.log.Info("simulation starts", zap.Int("machines", s.cfg.Machines), zap.Int("gateways", s.cfg.gateways()), zap.Float64("rate_hz", s.cfg.Rate),
@@ -161,7 +161,7 @@ func (s *Service) Run(ctx context.Context) error {
 		err = nil // asked to stop
 	}
 	err = errors.Join(err, s.record(f.Stop(start.Add(at).UnixMicro())))
-	err = errors.Join(err, s.finish(ctx))
+	err = errors.Join(err, s.finish(ctx, err == nil && ctx.Err() == nil))
 	done()
 	wg.Wait()
 	s.logStats("simulation ended")
@@ -238,8 +238,12 @@ func (s *Service) record(truths []Truth) error {
 	return nil
 }
 
-// finish waits for the last answers and closes.
-func (s *Service) finish(ctx context.Context) error {
+// finish waits for the last answers and closes. When the simulation came to its end, it waits until all are there or ctx ends;
+// whoever stops it before wants it to stop.
+func (s *Service) finish(ctx context.Context, patient bool) error {
+	if patient && s.client.Flush(ctx) == nil {
+		return s.Close()
+	}
 	fctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
 	if err := s.client.Flush(fctx); err != nil {

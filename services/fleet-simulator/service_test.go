@@ -25,13 +25,14 @@ import (
 
 // sink is a sender that keeps what it gets. Each Send takes delay.
 type sink struct {
-	delay  time.Duration
-	mu     sync.Mutex
-	frames []*eventv1.SensorFrame
-	at     []time.Time
-	stall  chan struct{} // Send waits for it
-	closed bool
-	fail   error
+	delay   time.Duration
+	answers time.Duration // how long Flush takes
+	mu      sync.Mutex
+	frames  []*eventv1.SensorFrame
+	at      []time.Time
+	stall   chan struct{} // Send waits for it
+	closed  bool
+	fail    error
 }
 
 func (s *sink) Send(ctx context.Context, f *eventv1.SensorFrame) error {
@@ -46,7 +47,7 @@ func (s *sink) Send(ctx context.Context, f *eventv1.SensorFrame) error {
 		}
 	}
 	if s.delay > 0 {
-		time.Sleep(s.delay) // synthetic time
+		<-time.After(s.delay) // synthetic time
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -58,9 +59,17 @@ func (s *sink) Send(ctx context.Context, f *eventv1.SensorFrame) error {
 	return nil
 }
 
-func (s *sink) Flush(context.Context) error { return nil }
-func (s *sink) Close() error                { s.closed = true; return nil }
-func (s *sink) Err() error                  { return s.fail }
+func (s *sink) Flush(ctx context.Context) error {
+	select {
+	case <-time.After(s.answers):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *sink) Close() error { s.closed = true; return nil }
+func (s *sink) Err() error   { return s.fail }
 
 func (s *sink) Stats() ingestclient.Stats {
 	s.mu.Lock()
@@ -201,6 +210,29 @@ func TestCancelEndsARunAtOnce(t *testing.T) {
 			cancel()
 			if took := time.Since(began); took > 31*time.Second {
 				t.Errorf("%s: ended %s after the start", name, took)
+			}
+		}
+	})
+}
+
+// At its own end the simulation waits for every answer; told to stop, only for a moment.
+func TestEndWaitsForAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := DefaultConfig()
+		cfg.Duration = time.Minute
+		for _, tc := range []struct{ stop, want time.Duration }{
+			{time.Hour, 11 * time.Minute},
+			{30 * time.Second, 35 * time.Second},
+			{2 * time.Minute, 2*time.Minute + 5*time.Second},
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), tc.stop)
+			began := time.Now()
+			if err := newService(t, cfg, &sink{answers: 10 * time.Minute}).Run(ctx); err != nil {
+				t.Error(err)
+			}
+			cancel()
+			if took := time.Since(began); (took - tc.want).Abs() > time.Second {
+				t.Errorf("stopped after %s: took %s, want %s", tc.stop, took, tc.want)
 			}
 		}
 	})

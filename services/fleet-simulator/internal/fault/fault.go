@@ -26,7 +26,8 @@ const (
 	Drift Kind = "drift"
 	// Silence: the machine sends nothing.
 	Silence Kind = "silence"
-	// ClockWrong moves the frames' times by Magnitude seconds (negative: into the past).
+	// ClockWrong moves the frames' times by Magnitude seconds (negative: into the past). More than 5 minutes into the
+	// future is refused by the gateway, as it should be: such a machine then looks silent.
 	ClockWrong Kind = "clock_wrong"
 	// GatewayDown: no machine behind the gateway sends anything.
 	GatewayDown Kind = "gateway_down"
@@ -70,7 +71,7 @@ func traitsOf(k Kind) (traits, bool) {
 	case Silence:
 		return traits{machines: true, gateways: true}, true
 	case ClockWrong:
-		return traits{machines: true, gateways: true, magnitude: true, defaults: func(f *Fault) { f.Magnitude = 3600 }}, true
+		return traits{machines: true, gateways: true, magnitude: true, defaults: func(f *Fault) { f.Magnitude = -3600 }}, true
 	case GatewayDown:
 		return traits{gateways: true}, true
 	}

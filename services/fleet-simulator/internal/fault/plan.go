@@ -89,7 +89,10 @@ func Auto(fleet []Target, seed uint64, first, mean time.Duration) Plan {
 		case Silence:
 			f.Machines = machines
 		case ClockWrong:
-			f.Machines, f.Magnitude = machines, math.Round((600+6600*strength)*float64(1-2*side))
+			f.Machines, f.Magnitude = machines, -math.Round(600+6600*strength)
+			if side == 1 { // ahead, by less than what the gateway refuses
+				f.Magnitude = math.Round(60 + 200*strength)
+			}
 		case GatewayDown:
 			if len(gateways) < 2 {
 				continue // it would be the whole fleet

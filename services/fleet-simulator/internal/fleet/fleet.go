@@ -21,8 +21,6 @@ type Config struct {
 	Seed     uint64
 	// Cycle is the length of a shift; 0 runs all machines continuously.
 	Cycle time.Duration
-	// FirstSequence of every machine.
-	FirstSequence uint64
 }
 
 // Targets lists the machines of a fleet: kinds take turns (pump-0001, compressor-0001, fan-0001, spindle-0001, conveyor-0001,
@@ -82,7 +80,7 @@ func New(cfg Config, plan fault.Plan) (*Fleet, error) {
 		u.target = t
 		u.machine = physics.New(t.Kind, seeds.Uint64(), cfg.Cycle)
 		u.injector = injectors[i]
-		u.sequence = cfg.FirstSequence
+		u.sequence = 1
 		u.frame.EquipmentId, u.frame.GatewayId = t.Machine, t.Gateway
 		u.frame.Sensors = names[t.Kind] // shared: frames never change it
 	}
@@ -91,6 +89,13 @@ func New(cfg Config, plan fault.Plan) (*Fleet, error) {
 
 // Len is the number of machines.
 func (f *Fleet) Len() int { return len(f.units) }
+
+// StartSequences makes first the sequence of every machine's next frame.
+func (f *Fleet) StartSequences(first uint64) {
+	for i := range f.units {
+		f.units[i].sequence = first
+	}
+}
 
 // Sample machine i at an instant: us is the true time in microseconds since 1970 UTC, elapsed what has passed since the simulation
 // began. Samples of a machine must come in order of time. A silent machine makes no frame, and its sequence stands still: a

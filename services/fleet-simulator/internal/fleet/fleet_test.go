@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"math"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -56,10 +57,10 @@ func simulate(t *testing.T, cfg Config, plan fault.Plan, seconds int) history {
 	return h
 }
 
-var small = Config{Machines: 10, Gateways: 2, Seed: 42, FirstSequence: 1}
+var small = Config{Machines: 10, Gateways: 2, Seed: 42}
 
 func TestSameSeedSameBytes(t *testing.T) {
-	cfg := Config{Machines: 25, Gateways: 3, Seed: 5, FirstSequence: 1, Cycle: 10 * time.Minute}
+	cfg := Config{Machines: 25, Gateways: 3, Seed: 5, Cycle: 10 * time.Minute}
 	plan := func() fault.Plan { return fault.Auto(Targets(25, 3), 5, 10*time.Second, 5*time.Second) }
 	a, b := simulate(t, cfg, plan(), 300), simulate(t, cfg, plan(), 300)
 	if !slices.EqualFunc(a.bytes, b.bytes, slices.Equal[[]byte]) {
@@ -273,7 +274,7 @@ func TestTargetsAreNamedAndSpread(t *testing.T) {
 }
 
 func BenchmarkSample(b *testing.B) {
-	f, err := New(Config{Machines: 1000, Gateways: 20, Seed: 1, FirstSequence: 1}, fault.Plan{})
+	f, err := New(Config{Machines: 1000, Gateways: 20, Seed: 1}, fault.Plan{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -281,5 +282,26 @@ func BenchmarkSample(b *testing.B) {
 	for i := range b.N {
 		at := time.Duration(i/1000) * time.Second
 		f.Sample(i%1000, t0+at.Microseconds(), at)
+	}
+}
+
+// The example beside the code parses, fits 20 machines, and shows every kind.
+func TestExampleFile(t *testing.T) {
+	file, err := os.Open("../../faults.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	plan, err := fault.ParseYAML("faults.example.yaml", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(Config{Machines: 20, Gateways: 1}, plan); err != nil {
+		t.Error(err)
+	}
+	for _, k := range fault.Kinds() {
+		if !slices.ContainsFunc(plan.Faults, func(f fault.Fault) bool { return f.Kind == k }) {
+			t.Errorf("no %s", k)
+		}
 	}
 }

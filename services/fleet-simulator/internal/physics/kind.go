@@ -3,6 +3,7 @@ package physics
 import (
 	"math"
 	"slices"
+	"time"
 )
 
 // Kind is a kind of machine.
@@ -42,12 +43,12 @@ func names(s *spec, qs []quantity) []string {
 // spec is what machines of a kind have in common.
 type spec struct {
 	name    string
-	powerKW float64 // rated shaft power
-	rpm     float64 // rated speed
-	amps    float64 // rated current
-	vib     float64 // vibration at rated speed and load, mm/s RMS
-	duty    float64 // swing of the load within a work cycle, share of rated
-	dutySec float64 // its period, s
+	powerKW float64       // rated shaft power
+	rpm     float64       // rated speed
+	amps    float64       // rated current
+	vib     float64       // vibration at rated speed and load, mm/s RMS
+	duty    float64       // swing of the load within a work cycle, share of rated
+	work    time.Duration // length of a work cycle
 	sensors []Sensor
 	wears   []quantity
 	leaks   []quantity
@@ -76,7 +77,7 @@ var (
 	allWear = []quantity{qCurrent, qPower, qVibrationX, qVibrationY, qBearing, qWinding, qOil, qDischarge}
 
 	pumpSpec = spec{
-		name: "pump", powerKW: 15, rpm: 2960, amps: current3(15), vib: 1.6, duty: 0.01, dutySec: 37,
+		name: "pump", powerKW: 15, rpm: 2960, amps: current3(15), vib: 1.6, duty: 0.01, work: 37 * time.Second,
 		sensors: []Sensor{
 			current(current3(15)), speed(2960), power(16),
 			process("flow", "l/min", 900, 0.5, qProcess1),
@@ -90,7 +91,7 @@ var (
 		process: pumpProcess,
 	}
 	compressorSpec = spec{
-		name: "compressor", powerKW: 37, rpm: 1485, amps: current3(37), vib: 2.2, duty: 0.015, dutySec: 53,
+		name: "compressor", powerKW: 37, rpm: 1485, amps: current3(37), vib: 2.2, duty: 0.015, work: 53 * time.Second,
 		sensors: []Sensor{
 			current(current3(37)), speed(1485), power(40),
 			process("air_flow", "l/min", 6200, 1, qProcess1),
@@ -104,7 +105,7 @@ var (
 		process: compressorProcess,
 	}
 	fanSpec = spec{
-		name: "fan", powerKW: 7.5, rpm: 1470, amps: current3(7.5), vib: 1.9, duty: 0.01, dutySec: 61,
+		name: "fan", powerKW: 7.5, rpm: 1470, amps: current3(7.5), vib: 1.9, duty: 0.01, work: 61 * time.Second,
 		sensors: []Sensor{
 			current(current3(7.5)), speed(1470), power(8),
 			process("air_flow", "m3/h", 14000, 5, qProcess1),
@@ -117,7 +118,7 @@ var (
 		process: fanProcess,
 	}
 	spindleSpec = spec{
-		name: "spindle", powerKW: 22, rpm: 8000, amps: current3(22), vib: 0.9, duty: 0.06, dutySec: 11,
+		name: "spindle", powerKW: 22, rpm: 8000, amps: current3(22), vib: 0.9, duty: 0.06, work: 11 * time.Second,
 		sensors: []Sensor{
 			current(current3(22)), speed(8000), power(24),
 			process("spindle_load", "%", 100, 0.1, qProcess3),
@@ -131,7 +132,7 @@ var (
 		process: spindleProcess,
 	}
 	conveyorSpec = spec{
-		name: "conveyor", powerKW: 5.5, rpm: 1450, amps: current3(5.5), vib: 1.4, duty: 0.03, dutySec: 19,
+		name: "conveyor", powerKW: 5.5, rpm: 1450, amps: current3(5.5), vib: 1.4, duty: 0.03, work: 19 * time.Second,
 		sensors: []Sensor{
 			current(current3(5.5)), speed(1450), power(6),
 			process("belt_speed", "m/s", 1.6, 0.002, qProcess1),

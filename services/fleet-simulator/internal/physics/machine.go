@@ -48,18 +48,18 @@ type Machine struct {
 	magnetising                          float64
 
 	// State.
-	started  bool
-	lastUS   int64
-	regime   Regime
-	speed    float64
-	wander   float64 // of load, share of rated
-	weather  float64 // deviation of ambient from the daily curve, C
-	bearing  float64 // C, and so on
-	winding  float64
-	oil      float64
-	dischrge float64
-	hours    float64 // in operation
-	energy   float64 // kWh taken
+	started   bool
+	lastUS    int64
+	regime    Regime
+	speed     float64
+	wander    float64 // of load, share of rated
+	weather   float64 // deviation of ambient from the daily curve, C
+	bearing   float64 // C, and so on
+	winding   float64
+	oil       float64
+	discharge float64
+	hours     float64 // in operation
+	energy    float64 // kWh taken
 }
 
 // New makes a machine. The seed decides everything that is individual about it; cycle is the length of a shift (0: it runs
@@ -120,7 +120,7 @@ func (m *Machine) Step(us int64, c Condition, dst []float32) []float32 {
 
 	zLoad, zWeather, zVib, zVibX, zVibY := m.normal(), m.normal(), m.normal(), m.normal(), m.normal()
 	m.wander = noise(m.wander, dt, tauLoad, 0.008, zLoad)
-	m.weather = noise(m.weather, dt, tauAmbient, 0.3, zWeather)
+	m.weather = noise(m.weather, dt, tauAmbient, 0.2, zWeather)
 	seconds := float64(us%(day*1e6)) / 1e6
 	// Coolest at 4 h, warmest at 16 h UTC.
 	ambient := m.ambientMean + m.weather + m.swing*math.Sin(2*math.Pi*(seconds/day-10.0/24))
@@ -135,39 +135,31 @@ func (m *Machine) Step(us int64, c Condition, dst []float32) []float32 {
 	}
 	load := 0.0
 	if m.speed > 0 {
-		load = max(0, setLoad+m.wander+m.spec.duty*math.Sin(2*math.Pi*(float64(us%(3600*1e6))/1e6/m.spec.dutySec+m.shiftOffset)))
+		turn := m.spec.work.Microseconds()
+		load = max(0, setLoad+m.wander+m.spec.duty*math.Sin(2*math.Pi*(float64(us%turn)/float64(turn)+m.shiftOffset)))
 	}
-	ageing := 1 + 2e-4*m.hours
-	d := m.spec.process(drive{speed: m.speed, load: load, leak: c.Leak})
-
-	rub := m.friction * ageing * (1 + 2.5*c.Wear)
-	running := min(1, m.speed*20)
-	torque := d.torque + running*(0.03*rub)
-	amps, kw := 0.0, 0.0
-	if m.speed > 0 && m.regime != Off { // switched off, it coasts without current
-		amps = m.spec.amps * m.size * math.Hypot(m.magnetising*running, torque)
-		kw = m.spec.powerKW * m.size * (torque*m.speed/0.93 + 0.02*running)
+	if !m.started {
+		// Long in this regime: in equilibrium with its mean load, not with what the load is at this instant.
+		m.warm(ambient, m.effort(setLoad, c))
 	}
-	share := amps / (m.spec.amps * m.size)
-	loss := share*share + 0.25*m.speed
-
-	m.thermal(dt, ambient, loss, torque, rub, d)
+	e := m.effort(load, c)
+	m.thermal(dt, ambient, e)
 	if m.speed > 0 {
 		m.hours += dt / 3600
 	}
-	m.energy += kw * dt / 3600
+	m.energy += e.kw * dt / 3600
 
-	vib := m.spec.vib * m.imbalance * ageing * m.speed * m.speed * (0.7 + 0.3*load/0.7) * (1 + 4*c.Wear) * d.vib * (1 + 0.04*zVib)
+	vib := m.spec.vib * m.imbalance * m.ageing() * m.speed * m.speed * (0.7 + 0.3*load/0.7) * (1 + 4*c.Wear) * e.vib * (1 + 0.04*zVib)
 	var v [quantities]float64
-	v[qCurrent], v[qSpeed], v[qPower] = amps, m.spec.rpm*m.speed, kw
+	v[qCurrent], v[qSpeed], v[qPower] = e.amps, m.spec.rpm*m.speed, e.kw
 	v[qVibrationX], v[qVibrationY] = vib*(1+0.04*zVibX), vib*m.axisRatio*(1+0.04*zVibY)
-	v[qBearing], v[qWinding], v[qOil], v[qDischarge] = m.bearing, m.winding, m.oil, m.dischrge
-	v[qProcess1], v[qProcess2], v[qProcess3] = d.values[0]*m.size, d.values[1], d.values[2]
+	v[qBearing], v[qWinding], v[qOil], v[qDischarge] = m.bearing, m.winding, m.oil, m.discharge
+	v[qProcess1], v[qProcess2], v[qProcess3] = e.values[0]*m.size, e.values[1], e.values[2]
 	if m.kind == Spindle {
-		v[qProcess3] = 100 * torque
+		v[qProcess3] = 100 * e.torque
 	}
 	if m.kind == Conveyor {
-		v[qProcess1] = d.values[0] // the belt's speed does not depend on the motor's size
+		v[qProcess1] = e.values[0] // the belt's speed does not depend on the motor's size
 	}
 	for i := range m.sensors {
 		dst = append(dst, m.sensors[i].read(v[m.sensors[i].from], m.cal[i], m.normal()))
@@ -176,20 +168,53 @@ func (m *Machine) Step(us int64, c Condition, dst []float32) []float32 {
 	return dst
 }
 
-// thermal moves every temperature towards its equilibrium; the first step starts there.
-func (m *Machine) thermal(dt, ambient, loss, torque, rub float64, d demand) {
-	bearing := ambient + m.speed*(0.5+0.5*torque)*rub*24/d.cooling + 5*loss/d.cooling
-	winding := ambient + 50*loss/d.cooling
-	oil := ambient + d.oilHeat*(30*m.speed*(0.4+0.6*torque)+6*loss)
-	discharge := ambient + 80*torque*m.speed
-	if !m.started {
-		m.bearing, m.winding, m.oil, m.dischrge = bearing, winding, oil, discharge
-		return
+// ageing grows by 2 % in 100 hours of operation.
+func (m *Machine) ageing() float64 { return 1 + 2e-4*m.hours }
+
+// effort is what a load costs the motor at the present speed.
+type effort struct {
+	demand
+	amps, kw float64
+	loss     float64 // copper (current squared) and iron, share of rated
+	rub      float64 // friction in the bearing, factor
+}
+
+func (m *Machine) effort(load float64, c Condition) effort {
+	e := effort{demand: m.spec.process(drive{speed: m.speed, load: load, leak: c.Leak})}
+	e.rub = m.friction * m.ageing() * (1 + 2.5*c.Wear)
+	running := min(1, m.speed*20)
+	e.torque += running * 0.03 * e.rub
+	share := 0.0
+	if m.speed > 0 && m.regime != Off { // switched off, it coasts without current
+		share = math.Hypot(m.magnetising*running, e.torque)
+		e.kw = m.spec.powerKW * m.size * (e.torque*m.speed/0.93 + 0.02*running)
 	}
+	e.amps = m.spec.amps * m.size * share
+	e.loss = share*share + 0.25*m.speed
+	return e
+}
+
+// equilibrium is where the temperatures would end up.
+func (m *Machine) equilibrium(ambient float64, e effort) (bearing, winding, oil, discharge float64) {
+	bearing = ambient + (m.speed*(0.5+0.5*e.torque)*e.rub*24+5*e.loss)/e.cooling
+	winding = ambient + 50*e.loss/e.cooling
+	oil = ambient + e.oilHeat*(30*m.speed*(0.4+0.6*e.torque)+6*e.loss)
+	discharge = ambient + 80*e.torque*m.speed
+	return bearing, winding, oil, discharge
+}
+
+// warm puts the machine into equilibrium.
+func (m *Machine) warm(ambient float64, e effort) {
+	m.bearing, m.winding, m.oil, m.discharge = m.equilibrium(ambient, e)
+}
+
+// thermal moves every temperature towards its equilibrium.
+func (m *Machine) thermal(dt, ambient float64, e effort) {
+	bearing, winding, oil, discharge := m.equilibrium(ambient, e)
 	m.bearing = lag(m.bearing, bearing, dt, tauBearing)
 	m.winding = lag(m.winding, winding, dt, tauWinding)
 	m.oil = lag(m.oil, oil, dt, tauOil)
-	m.dischrge = lag(m.dischrge, discharge, dt, tauDischarge)
+	m.discharge = lag(m.discharge, discharge, dt, tauDischarge)
 }
 
 // lag is the exact solution of dx/dt = (to - x)/tau over dt.
