@@ -80,7 +80,11 @@ func newFleet(cfg Config) (*fleet.Fleet, error) {
 	switch cfg.Faults {
 	case FaultsNone:
 	case FaultsAuto:
-		plan = fault.Auto(targets, cfg.Seed, cfg.FirstFaultAfter, cfg.FaultEvery)
+		until := fault.MaxHorizon
+		if cfg.Duration > 0 {
+			until = cfg.Duration
+		}
+		plan = fault.Auto(targets, cfg.Seed, cfg.FirstFaultAfter, cfg.FaultEvery, until)
 	case FaultsDemo:
 		plan = fault.Demo(targets, cfg.FirstFaultAfter)
 	default:

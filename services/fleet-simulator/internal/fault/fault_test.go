@@ -156,14 +156,14 @@ func TestAutoPlans(t *testing.T) {
 		seed := rapid.Uint64().Draw(t, "seed")
 		first := time.Duration(rapid.IntRange(0, 600).Draw(t, "first")) * time.Second
 		mean := time.Duration(rapid.IntRange(60, 3600).Draw(t, "mean")) * time.Second
-		plan := Auto(fleet[:n], seed, first, mean)
+		plan := Auto(fleet[:n], seed, first, mean, 20*time.Hour)
 		if _, err := plan.Bind(fleet[:n]); err != nil {
 			t.Fatal(err)
 		}
 		if err := plan.Validate(); err != nil {
 			t.Fatal(err)
 		}
-		again := Auto(fleet[:n], seed, first, mean)
+		again := Auto(fleet[:n], seed, first, mean, 24*time.Hour)
 		free := map[string]time.Duration{}
 		for i, f := range plan.Faults {
 			if a := again.Faults[i]; a.ID != f.ID || a.Kind != f.Kind || a.Start != f.Start || a.Magnitude != f.Magnitude {
@@ -184,7 +184,7 @@ func TestAutoPlans(t *testing.T) {
 		}
 	})
 	kinds := map[Kind]int{}
-	for _, f := range Auto(fleet, 1, 0, time.Minute).Faults {
+	for _, f := range Auto(fleet, 1, 0, time.Minute, MaxHorizon).Faults {
 		kinds[f.Kind]++
 	}
 	for _, k := range Kinds() {

@@ -48,12 +48,13 @@ func Demo(fleet []Target, first time.Duration) Plan {
 	return p.shifted(first)
 }
 
-// horizon is how far ahead Auto plans: a week.
-const horizon = 7 * 24 * time.Hour
+// MaxHorizon is how far ahead Auto plans at most.
+const MaxHorizon = 7 * 24 * time.Hour
 
-// Auto is a random plan that the seed decides: faults of all kinds from first on, on average one each mean, for a week. A machine
-// has one fault at a time and then a rest of 5 minutes, so that each can be told from the next.
-func Auto(fleet []Target, seed uint64, first, mean time.Duration) Plan {
+// Auto is a random plan that the seed decides: faults of all kinds from first on, on average one each mean, that begin before until (at
+// most MaxHorizon); a later end only adds faults. A machine has one fault at a time and then a rest of 5 minutes, so that each
+// can be told from the next.
+func Auto(fleet []Target, seed uint64, first, mean, until time.Duration) Plan {
 	rng := rand.New(rand.NewPCG(seed, 0xfa017))
 	free := make(map[string]time.Duration, len(fleet)) // when a machine may fail again
 	behind := map[string][]string{}
@@ -65,7 +66,7 @@ func Auto(fleet []Target, seed uint64, first, mean time.Duration) Plan {
 		behind[t.Gateway] = append(behind[t.Gateway], t.Machine)
 	}
 	var p Plan
-	for at := first; at < horizon && len(fleet) > 0; at += time.Duration(math.Max(0.05, rng.ExpFloat64()) * float64(mean)) {
+	for at := first; at < min(until, MaxHorizon) && len(fleet) > 0; at += time.Duration(math.Max(0.05, rng.ExpFloat64()) * float64(mean)) {
 		// Whatever is drawn is drawn whether used or not: a plan must not depend on what was free.
 		k, t := drawKind(rng), fleet[rng.IntN(len(fleet))]
 		gateway := gateways[rng.IntN(len(gateways))]

@@ -61,7 +61,7 @@ var small = Config{Machines: 10, Gateways: 2, Seed: 42}
 
 func TestSameSeedSameBytes(t *testing.T) {
 	cfg := Config{Machines: 25, Gateways: 3, Seed: 5, Cycle: 10 * time.Minute}
-	plan := func() fault.Plan { return fault.Auto(Targets(25, 3), 5, 10*time.Second, 5*time.Second) }
+	plan := func() fault.Plan { return fault.Auto(Targets(25, 3), 5, 10*time.Second, 5*time.Second, 5*time.Minute) }
 	a, b := simulate(t, cfg, plan(), 300), simulate(t, cfg, plan(), 300)
 	if !slices.EqualFunc(a.bytes, b.bytes, slices.Equal[[]byte]) {
 		t.Fatal("two runs gave different frames")
