@@ -1,0 +1,186 @@
+// Drives the page in a real browser. Run by TestBrowser, which serves the fixtures:
+//
+//   node page.mjs URL CHROMIUM PROFILE_DIR
+//
+// "STEP name" on standard output asks the test to do something; a line on standard input says that it is done.
+import assert from "node:assert/strict";
+import { createInterface } from "node:readline";
+import { chromium } from "playwright-core";
+
+const [base, executablePath, profile] = process.argv.slice(2);
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+const step = async (name) => {
+  console.log(`STEP ${name}`);
+  const { value } = await lines.next();
+  assert.equal(value, "done", `step ${name}`);
+};
+const check = async (name, fn) => {
+  await fn();
+  console.log(`ok ${name}`);
+};
+
+const context = await chromium.launchPersistentContext(profile, {
+  executablePath,
+  headless: true,
+  viewport: { width: 1400, height: 900 },
+  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+});
+const page = await context.newPage();
+page.setDefaultTimeout(20_000);
+const wrong = [];
+let restarting = false;
+page.on("pageerror", (e) => wrong.push(`exception: ${e.message}`));
+page.on("console", (m) => {
+  // While the server is away, failed connections are reported by the browser itself.
+  if (m.type() === "error" && !restarting) wrong.push(`console: ${m.text()}`);
+});
+page.on("request", (r) => {
+  if (!r.url().startsWith(base) && !r.url().startsWith("data:")) wrong.push(`request to ${r.url()}`);
+});
+const cell = (id) => page.locator(".cell", { hasText: id }).first();
+const evil = "<img src=x onerror=window.pwned=1>";
+
+try {
+  await check("the fleet appears", async () => {
+    await page.goto(`${base}/`);
+    await cell("pump-01").waitFor();
+    assert.equal(await page.locator(".cell").count(), 12);
+    assert.match(await page.locator(".tile.s-ok").innerText(), /12/);
+    await page.getByText("Live", { exact: true }).waitFor();
+    await page.getByText("No open alerts.").waitFor();
+  });
+
+  await check("an alert appears live", async () => {
+    await step("alert");
+    await page.locator(".alertline", { hasText: "Bearing temperature 71 °C" }).waitFor();
+    await page.locator(".tile.s-critical b", { hasText: "1" }).waitFor();
+    await page.locator(".cell.s-critical", { hasText: "pump-03" }).waitFor();
+    assert.match(await page.locator(".cell").first().innerText(), /pump-03/, "what needs a human stands first");
+    assert.match(await page.title(), /^\(1\)/);
+  });
+
+  await check("search and state filters", async () => {
+    await page.getByRole("searchbox", { name: "Find a machine" }).fill("PUMP-1");
+    await page.waitForFunction(() => document.querySelectorAll(".cell").length === 2);
+    await page.getByRole("searchbox", { name: "Find a machine" }).fill("");
+    await page.locator(".tile.s-critical").click();
+    await page.waitForFunction(() => document.querySelectorAll(".cell").length === 1);
+    await page.locator(".tile.s-critical").click();
+    await page.waitForFunction(() => document.querySelectorAll(".cell").length === 12);
+    for (const view of ["List", "Mosaic", "Cards"]) {
+      await page.getByRole("button", { name: view }).click();
+      await page.waitForFunction(() => document.querySelectorAll(".cell").length === 12);
+    }
+  });
+
+  await check("a machine's page has charts and says why", async () => {
+    await cell("pump-03").click();
+    await page.getByRole("heading", { name: "pump-03" }).waitFor();
+    await page.waitForFunction(() => document.querySelectorAll(".chart canvas").length === 4);
+    await page.waitForFunction(() =>
+      [...document.querySelectorAll(".chart canvas")].every((c) => {
+        const { data } = c.getContext("2d").getImageData(0, 0, c.width, c.height);
+        const colours = new Set();
+        for (let i = 0; i < data.length; i += 4) if (data[i + 3] > 200) colours.add((data[i] << 16) | (data[i + 1] << 8) | data[i + 2]);
+        return colours.size > 3;
+      }),
+    );
+    const why = page.locator(".why").first();
+    await why.waitFor();
+    assert.match(await why.innerText(), /bearing_temperature_c[\s\S]*71[\s\S]*expected 58[\s\S]*64/);
+    const before = await page.locator(".machinehead .title").innerText();
+    await step("window");
+    await page.waitForFunction((b) => document.querySelector(".machinehead .title").innerText !== b, before);
+  });
+
+  await check("names and texts from records are text", async () => {
+    await step("evil");
+    await page.goto(`${base}/#/`);
+    await cell(evil).waitFor();
+    await page.locator(".alertline .what", { hasText: evil }).waitFor();
+    await cell(evil).click();
+    await page.getByRole("heading", { name: evil }).waitFor();
+    await page.locator(".chart .sensor", { hasText: evil }).first().waitFor();
+    await page.locator(".alert .summary", { hasText: evil }).first().waitFor();
+    await page.locator("td.text", { hasText: evil }).first().waitFor();
+    await page.goto(`${base}/#/alerts`);
+    await page.locator(".alert .summary", { hasText: evil }).first().waitFor();
+    assert.equal(await page.evaluate(() => window.pwned), undefined);
+    assert.equal(await page.locator("img").count(), 0);
+    await page.evaluate(() => {
+      // Even markup that got in would not run: the policy forbids it.
+      const s = document.createElement("script");
+      s.textContent = "window.pwned = 2";
+      document.body.append(s);
+    });
+    assert.equal(await page.evaluate(() => window.pwned), undefined);
+    assert.ok(wrong.some((w) => /Content Security Policy/i.test(w)), "the policy did not speak");
+    wrong.length = 0;
+  });
+
+  await check("a replay of years ago is shown in its own time", async () => {
+    await page.goto(`${base}/#/machine/replay-2014`);
+    await page.getByRole("heading", { name: "replay-2014" }).waitFor();
+    await page.locator(".chart canvas").first().waitFor();
+    assert.match(await page.locator(".machinehead").innerText(), /2014/);
+  });
+
+  await check("a machine that nobody knows", async () => {
+    await page.goto(`${base}/#/machine/nobody`);
+    await page.getByText("Nothing has been heard of this machine.").waitFor();
+  });
+
+  await check("it comes back after the API was away", async () => {
+    await page.goto(`${base}/#/`);
+    await cell("pump-01").waitFor();
+    restarting = true;
+    await step("stop");
+    await page.getByRole("alert").getByText("Connection lost.").waitFor();
+    assert.ok(await cell("pump-01").isVisible(), "the last known state stays");
+    await step("start");
+    await page.locator(".link.live").waitFor();
+    restarting = false;
+    await page.locator(".banner").waitFor({ state: "detached" });
+    await step("alert after restart");
+    await page.locator(".alertline", { hasText: "Flow is down" }).waitFor();
+  });
+
+  await check("alerts close", async () => {
+    await page.goto(`${base}/#/alerts`);
+    await page.locator(".alert", { hasText: "Bearing temperature 71 °C" }).waitFor();
+    await step("close");
+    await page.locator(".alert", { hasText: "Bearing temperature 71 °C" }).waitFor({ state: "detached" });
+    await page.getByRole("button", { name: /^Closed/ }).click();
+    await page.locator(".alert.done", { hasText: "Bearing temperature 71 °C" }).waitFor();
+  });
+
+  await check("themes, keyboard, phone", async () => {
+    const theme = () => page.evaluate(() => document.documentElement.dataset.theme);
+    const was = await theme();
+    await page.getByRole("button", { name: /theme/ }).click();
+    assert.notEqual(await theme(), was);
+    await page.reload();
+    assert.notEqual(await theme(), was, "the choice is kept");
+    await page.goto(`${base}/#/`);
+    await cell("pump-01").waitFor();
+    await page.keyboard.press("Tab");
+    assert.equal(await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle), "solid", "focus is visible");
+    for (const hash of ["#/", "#/?view=list", "#/alerts", "#/machine/pump-03"]) {
+      await page.setViewportSize({ width: 375, height: 800 });
+      await page.goto(`${base}/${hash}`);
+      await page.locator(".cell, .alert, .chart, .empty").first().waitFor();
+      assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 375, `${hash} is wider than a phone`);
+    }
+  });
+
+  assert.deepEqual(wrong, []);
+  console.log("PASS");
+} catch (e) {
+  console.log(`FAIL ${e.stack}`);
+  for (const w of wrong) console.log(`saw ${w}`);
+  if (process.env.TOCSIN_E2E_SHOT) await page.screenshot({ path: process.env.TOCSIN_E2E_SHOT });
+  process.exitCode = 1;
+} finally {
+  await context.close();
+  process.exit();
+}
