@@ -23,7 +23,9 @@ import (
 	"github.com/tocsin-io/tocsin/deploy/local/stack/stacktest"
 )
 
-const repo = "../../.."
+// repo is a link to the root: what is read through it stands inside the module, so that `go test` sees it change and does not
+// answer from its cache.
+const repo = "testdata/repo"
 
 // onlyInCompose lists services that the local stack has no process for.
 func onlyInCompose() []string { return []string{"grafana"} }

@@ -197,7 +197,7 @@ func inSync(ctx context.Context, t *testing.T, cl *kgo.Client, topic string, n i
 func nothingListens(t *testing.T, s *stack.Stack, ports ...string) {
 	t.Helper()
 	for _, p := range ports {
-		conn, err := net.DialTimeout("tcp", s.Addr(p), time.Second) //nolint:noctx // has its own timeout
+		conn, err := net.DialTimeout("tcp", s.Addr(p), time.Second)
 		if err == nil {
 			_ = conn.Close()
 			t.Errorf("%s still listens at %s", p, s.Addr(p))

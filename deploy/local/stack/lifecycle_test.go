@@ -153,7 +153,7 @@ func TestAnotherProgramFindsTheStack(t *testing.T) {
 // A pid that the kernel has given to somebody else since must not be signalled.
 func TestDownSparesAStranger(t *testing.T) {
 	dir := t.TempDir()
-	stranger := exec.Command("sleep", "60") //nolint:noctx // killed below
+	stranger := exec.Command("sleep", "60")
 	if err := stranger.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestDownSparesAStranger(t *testing.T) {
 		_ = stranger.Wait()
 	})
 	s := stacktest.New(t, stack.Options{Dir: dir, PortOffset: stack.AutoPorts})
-	if err := os.MkdirAll(filepath.Join(dir, "run"), 0o755); err != nil { //nolint:gosec // a test's folder
+	if err := os.MkdirAll(filepath.Join(dir, "run"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	rec := fmt.Sprintf(`{"pid": %d, "birth": "another boot/1"}`, stranger.Process.Pid)
@@ -190,7 +190,7 @@ func TestFailureShowsTheEndOfTheLog(t *testing.T) {
 
 func TestTakenPortIsNamed(t *testing.T) {
 	s := stacktest.New(t, stack.Options{Bin: standIns(t, "ingest-gateway")})
-	ln, err := net.Listen("tcp", s.Addr("ingest-gateway-grpc")) //nolint:noctx // a test's own
+	ln, err := net.Listen("tcp", s.Addr("ingest-gateway-grpc"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func TestBrokersMayNotChangeOverData(t *testing.T) {
 			t.Errorf("%d brokers, want %d", got, brokers)
 		}
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "data", "kafka-1"), 0o755); err != nil { //nolint:gosec // a test's folder
+	if err := os.MkdirAll(filepath.Join(dir, "data", "kafka-1"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := stack.New(stack.Options{Dir: dir, Brokers: 1}); err == nil {
@@ -270,7 +270,7 @@ func TestBadOptions(t *testing.T) {
 func TestLogsShowsTheLastLines(t *testing.T) {
 	s := stacktest.New(t, stack.Options{})
 	path := s.LogFile("s3")
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // a test's folder
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(path, []byte("one\ntwo\nthree\n"), 0o600); err != nil {

@@ -35,8 +35,10 @@ func (s *Stack) postgres() *component {
 			return nil
 		},
 		prepare: s.preparePostgres,
-		healthy: func(ctx context.Context) error { return s.withPostgres(ctx, "postgres", func(*pgx.Conn) error { return nil }) },
-		after:   s.makeDatabase,
+		healthy: func(ctx context.Context) error {
+			return s.withPostgres(ctx, "postgres", func(*pgx.Conn) error { return nil })
+		},
+		after: s.makeDatabase,
 		// "Fast" shutdown: clients are cut off rather than waited for.
 		stopSignal: syscall.SIGINT,
 	}

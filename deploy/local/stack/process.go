@@ -113,7 +113,7 @@ func (s *Stack) launch(name string, c command) (record, error) {
 	if err != nil {
 		return record{}, err
 	}
-	defer out.Close() // the child has its own copy
+	defer out.Close()                      // the child has its own copy
 	cmd := exec.Command(c.path, c.args...) //nolint:gosec,noctx // ours, and must outlive any context
 	cmd.Dir = s.opts.Dir
 	cmd.Env = append(os.Environ(), c.env...)

@@ -95,4 +95,3 @@ func programMissing(component, program, install string, folders ...string) error
 	}
 	return &MissingError{component, program, install}
 }
-
