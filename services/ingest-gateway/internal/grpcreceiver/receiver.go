@@ -92,8 +92,9 @@ type Receiver struct {
 func New(cfg Config, in *intake.Intake, auth *admission.Authenticator, ready func() error, log *zap.Logger) (*Receiver, error) {
 	opts := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
-		// Of the message as it came and as it becomes when it was compressed; a little more than a frame for what is around it.
-		grpc.MaxRecvMsgSize(in.MaxFrameBytes() + 1024),
+		// Of the message as it came and as it becomes when it was compressed. grpc-go ends a stream at once for a larger one, with the
+		// answers that are due; so leave room for a frame that is only somewhat too large to be refused by itself.
+		grpc.MaxRecvMsgSize(2*in.MaxFrameBytes() + 1024),
 		grpc.MaxConcurrentStreams(cfg.MaxStreams),
 		grpc.MaxHeaderListSize(16 << 10),
 		grpc.ConnectionTimeout(cfg.HandshakeTimeout),

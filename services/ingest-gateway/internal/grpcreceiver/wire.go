@@ -38,7 +38,7 @@ func messages(b []byte, num protowire.Number, most int) ([][]byte, error) {
 	var out [][]byte
 	for len(b) > 0 {
 		n, typ, size := protowire.ConsumeTag(b)
-		if size < 0 {
+		if size < 0 || n > protowire.MaxValidNumber {
 			return nil, errMalformed
 		}
 		b = b[size:]

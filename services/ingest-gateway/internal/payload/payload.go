@@ -50,8 +50,8 @@ func Open(body io.Reader, coding string, maxEncoded, maxDecoded int64) (io.ReadC
 		z, err := zstd.NewReader(in,
 			zstd.WithDecoderConcurrency(1), // no goroutines behind a request
 			zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderMaxWindow(8<<20), // what RFC 9659 allows for HTTP
-			zstd.WithDecoderMaxMemory(uint64(maxDecoded)+1))
+			zstd.WithDecoderMaxWindow(8<<20),                            // what RFC 9659 allows for HTTP
+			zstd.WithDecoderMaxMemory(max(uint64(maxDecoded), 8<<20)+1)) // our own cap is exact; a window may be larger than a small body
 		if err != nil {
 			return nil, in.explain(err)
 		}
