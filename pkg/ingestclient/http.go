@@ -26,7 +26,7 @@ const (
 	contentBulk = "application/x-protobuf; delimited=true"
 	// contentProto is what answers are asked for in: one PublishResponse.
 	contentProto = "application/x-protobuf"
-	// maxAnswer bounds what is read of an answer: 1,000 results with long reasons need under 1 MiB.
+	// maxAnswer bounds what is read of an answer.
 	maxAnswer = 16 << 20
 )
 

@@ -107,7 +107,7 @@ func newFleet(cfg Config) (*fleet.Fleet, error) {
 }
 
 // firstSequence is the process's start in microseconds since 1970. Sequences so go on growing after a restart without anything kept
-// on disk: a machine sends at most one frame per microsecond (a sample alone takes half of one to compute, and encoding more), so the
+// on disk: a machine sends at most one frame per microsecond (a sample alone takes about one to compute, and encoding more), so the
 // sequences of a run end below the start of any later run.
 func firstSequence(now time.Time) uint64 { return uint64(max(1, now.UnixMicro())) }
 

@@ -11,7 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxFile bounds a faults file; 8 MiB are some 50,000 faults.
+// maxFile bounds a faults file.
 const maxFile = 8 << 20
 
 // ParseYAML reads a faults file:

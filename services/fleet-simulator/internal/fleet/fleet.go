@@ -38,7 +38,7 @@ func Targets(machines, gateways int) []fault.Target {
 	return out
 }
 
-// Fleet is all machines. Not safe for concurrent use. A machine takes about 1.5 KB.
+// Fleet is all machines. Not safe for concurrent use. A machine takes about 1 KB.
 type Fleet struct {
 	units []unit
 }

@@ -33,7 +33,7 @@ const (
 	day          = 86400.0
 )
 
-// Machine is one machine's state. It is not safe for concurrent use and takes about 700 bytes; a step costs about 0.5 us.
+// Machine is one machine's state. It is not safe for concurrent use; a step costs about a microsecond and allocates nothing.
 type Machine struct {
 	kind    Kind
 	spec    *spec
