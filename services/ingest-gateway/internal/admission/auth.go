@@ -52,6 +52,7 @@ func (g Gateway) Validate() error {
 // Identity is who sends. The zero value may send nothing.
 type Identity struct {
 	gatewayID string
+	alias     string // a gateway id that this process gives, also allowed
 	anyone    bool
 	exact     map[string]struct{}
 	prefixes  []string
@@ -63,13 +64,20 @@ func Anonymous() *Identity { return &Identity{anyone: true} }
 // GatewayID is the gateway that the identity is bound to; "" for an anonymous one.
 func (id *Identity) GatewayID() string { return id.gatewayID }
 
+// WithAlias is id with one more gateway_id that it may send under: one that this process made up for it.
+func (id *Identity) WithAlias(gatewayID string) *Identity {
+	c := *id
+	c.alias = gatewayID
+	return &c
+}
+
 // MaySend is nil when the identity may send frames of this gateway and machine, else a *frame.FieldError.
 // It does not allocate when it is nil.
 func (id *Identity) MaySend(gatewayID, equipmentID []byte) error {
 	if id.anyone {
 		return nil
 	}
-	if string(gatewayID) != id.gatewayID {
+	if string(gatewayID) != id.gatewayID && (id.alias == "" || string(gatewayID) != id.alias) {
 		return &frame.FieldError{Field: "gateway_id", Reason: "not the gateway that these credentials belong to"}
 	}
 	if _, ok := id.exact[string(equipmentID)]; ok {

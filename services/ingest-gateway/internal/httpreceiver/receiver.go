@@ -1,4 +1,4 @@
-// Package httpreceiver takes frames over HTTP: POST /v1/frames and POST /v1/schemas.
+// Package httpreceiver takes frames over HTTP: POST /v1/frames, POST /v1/schemas and POST /data-enqueue.
 //
 // A body of one frame is answered by its status code; a body of many by a list of results, one for each frame in order. A body that breaks
 // off in the middle is answered by a problem that holds the results of the frames before the break.
@@ -67,17 +67,21 @@ type Receiver struct {
 	auth   *admission.Authenticator
 	log    *zap.Logger
 	places chan struct{} // one for each request served
+	ids    *identities   // of the frames of /data-enqueue
 }
 
 // New makes a receiver; Register gives it to a server.
 func New(cfg Config, in *intake.Intake, auth *admission.Authenticator, log *zap.Logger) *Receiver {
-	return &Receiver{cfg: cfg, in: in, auth: auth, log: log.Named("http"), places: make(chan struct{}, cfg.MaxRequests)}
+	return &Receiver{
+		cfg: cfg, in: in, auth: auth, log: log.Named("http"), places: make(chan struct{}, cfg.MaxRequests), ids: newIdentities(maxMachines),
+	}
 }
 
 // Register adds the handlers.
 func (rc *Receiver) Register(s *httpserver.Server) {
 	s.Handle("POST /v1/frames", rc.guarded("POST /v1/frames", rc.frames))
 	s.Handle("POST /v1/schemas", rc.guarded("POST /v1/schemas", rc.schemas))
+	s.Handle("POST /data-enqueue", rc.guarded("POST /data-enqueue", rc.enqueue))
 }
 
 type handler func(ctx context.Context, w http.ResponseWriter, r *http.Request, who *admission.Identity)

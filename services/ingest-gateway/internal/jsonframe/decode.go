@@ -12,7 +12,7 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -257,20 +257,32 @@ func (d *decoder) finish() error {
 		d.field = "time_us"
 		return d.fail("missing")
 	}
-	// Objects have no order. Sorted, a row sent again gives the same bytes.
-	sort.SliceStable(d.row, func(i, j int) bool { return d.row[i].name < d.row[j].name })
+	if err := d.sortRow(func(name string) string { return "values[" + quoted(name) + "]" }); err != nil {
+		return err
+	}
+	for _, c := range d.row {
+		d.f.Sensors = append(d.f.Sensors, []byte(c.name))
+		d.f.Values = append(d.f.Values, c.value)
+	}
+	return nil
+}
+
+// sortRow sorts the row by name and checks the names; field makes the name to blame. Objects have no order: sorted, a
+// row sent again gives the same bytes.
+func (d *decoder) sortRow(field func(name string) string) error {
+	slices.SortStableFunc(d.row, func(a, b cell) int { return strings.Compare(a.name, b.name) })
+	var name [1][]byte
 	for i, c := range d.row {
-		d.field = "values[" + quoted(c.name) + "]"
 		if i > 0 && c.name == d.row[i-1].name {
+			d.field = field(c.name)
 			return d.fail("given twice")
 		}
-		name := []byte(c.name)
+		name[0] = []byte(c.name)
 		var fe *frame.FieldError
-		if err := frame.CheckSensors([][]byte{name}); errors.As(err, &fe) {
+		if err := frame.CheckSensors(name[:]); errors.As(err, &fe) {
+			d.field = field(c.name)
 			return d.fail("the sensor's name: %s", fe.Reason)
 		}
-		d.f.Sensors = append(d.f.Sensors, name)
-		d.f.Values = append(d.f.Values, c.value)
 	}
 	if len(d.row) == 0 {
 		d.field = "values"
