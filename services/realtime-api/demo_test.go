@@ -79,6 +79,10 @@ func TestDemo(t *testing.T) {
 			f.windows(ws...)
 		}
 	}
+	for i := range 180 { // a replayed file with a row each five minutes
+		w := f.window("nab-machine-temperature", time.Date(2014, 1, 27, 0, 0, 0, 0, time.UTC).UnixMicro()+int64(i)*300e6, 1, map[string]float64{"bearing_temperature_c": -max(0, float64(i-150)) / 8}, i < 40)
+		f.windows(w)
+	}
 	c := func(s string, share, obs, lo, hi float64) *eventv1.Contribution {
 		return &eventv1.Contribution{Sensor: s, Share: share, Observed: obs, ExpectedLow: lo, ExpectedHigh: hi, Detector: "ewma"}
 	}

@@ -1,6 +1,6 @@
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
 import uPlot from "uplot";
-import { clock, num, surprise, surpriseMax } from "./format";
+import { clock, day, eventTime, num, surprise, surpriseMax } from "./format";
 import { isClosed, severity, type Alert, type Anomaly, type SensorWindow, type Window } from "./model";
 import { token, useTheme } from "./theme";
 
@@ -38,25 +38,31 @@ export function episodes(anomalies: Anomaly[], alerts: Alert[]): Mark[] {
   return [...out.values()];
 }
 
+/** The usual distance between two windows, in microseconds: the median, so that gaps do not count. */
+export function spacing(windows: Window[]): number {
+  const steps = windows.slice(1).map((w, i) => w.start_us - (windows[i] as Window).start_us);
+  steps.sort((a, b) => a - b);
+  return steps[steps.length >> 1] ?? 5e6;
+}
+
 type Columns = [number[], ...(number | null)[][]];
 
 /** Columns of x, mean, min, max, expected low and high. A gap in time breaks the line. */
-function columns(sensor: string, windows: Window[]): { data: Columns; latest: SensorWindow | undefined } {
+function columns(sensor: string, windows: Window[], step: number): { data: Columns; latest: SensorWindow | undefined } {
   const data: Columns = [[], [], [], [], [], []];
   let latest: SensorWindow | undefined;
-  let end = Infinity;
+  let before = Infinity;
   const push = (x: number, s: SensorWindow | undefined) => {
     data[0].push(x);
     const usable = s && s.count > 0;
     [usable ? s.mean : null, usable ? s.min : null, usable ? s.max : null, s?.expected_low ?? null, s?.expected_high ?? null].forEach((v, i) => (data[i + 1] as (number | null)[]).push(v));
   };
   for (const w of windows) {
-    const length = w.end_us - w.start_us;
-    if (w.start_us - end > 2 * length) push((end + length) / 1e6, undefined);
+    if (w.start_us - before > 3 * step) push((before + step) / 1e6, undefined);
     const s = w.sensors.find((x) => x.sensor === sensor);
     push((w.start_us + w.end_us) / 2e6, s);
     if (s) latest = s;
-    end = w.end_us;
+    before = w.start_us;
   }
   return { data, latest };
 }
@@ -83,11 +89,11 @@ function limits(data: Columns): [number, number] {
 
 const cursors = uPlot.sync("machine");
 
-export function SensorChart({ sensor, windows, marks }: { sensor: string; windows: Window[]; marks: Mark[] }) {
+export function SensorChart({ sensor, windows, step, marks }: { sensor: string; windows: Window[]; step: number; marks: Mark[] }) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | undefined>(undefined);
   const theme = useTheme();
-  const { data, latest } = useMemo(() => columns(sensor, windows), [sensor, windows]);
+  const { data, latest } = useMemo(() => columns(sensor, windows, step), [sensor, windows, step]);
   const mine = useMemo(() => marks.filter((m) => m.sensors.size === 0 || m.sensors.has(sensor)), [marks, sensor]);
   const current = useRef({ data, marks: mine });
   current.current = { data, marks: mine };
@@ -113,19 +119,23 @@ export function SensorChart({ sensor, windows, marks }: { sensor: string; window
   }, [data, mine]);
 
   const at = hover !== null && hover < data[0].length ? hover : null;
-  const value = at === null ? latest?.last : data[1]?.[at];
+  const value = at === null ? latest?.mean : data[1]?.[at];
   const low = at === null ? latest?.expected_low : data[4]?.[at];
   const high = at === null ? latest?.expected_high : data[5]?.[at];
+  const lasting = mine.filter((m) => m.to === undefined && m.sensors.size > 0);
+  const blame = lasting.find((m) => m.critical) ?? lasting[0];
   const out = value != null && low != null && high != null && (value < low || value > high);
   return (
-    <figure className={`chart ${mine.some((m) => m.to === undefined) ? "blamed" : ""}`}>
+    <figure className={`chart ${blame ? `blamed ${blame.critical ? "s-critical" : "s-warning"}` : ""}`}>
       <figcaption>
         <span className="sensor" title={sensor}>
           {sensor}
         </span>
-        <span className={`now ${out ? "out" : ""}`}>{num(value)}</span>
+        <span className={`now ${out ? "out" : ""}`} title="Mean over the window">
+          {num(value)}
+        </span>
         <span className="sub">
-          {at === null ? "" : `${clock((data[0][at] ?? 0) * 1000)} · `}
+          {at === null ? "" : `${eventTime((data[0][at] ?? 0) * 1e6, Date.now())} · `}
           {low == null || high == null ? "nothing expected yet" : `expected ${num(low)} – ${num(high)}`}
           {latest && latest.unusable > 0 && at === null && <em> · {latest.unusable} unusable</em>}
         </span>
@@ -133,7 +143,7 @@ export function SensorChart({ sensor, windows, marks }: { sensor: string; window
           <span className="fill" style={{ transform: `scaleX(${Math.min(1, surprise(latest?.score ?? null) / surpriseMax)})` }} />
         </span>
       </figcaption>
-      <div className="plot" ref={box} role="img" aria-label={`${sensor}: ${num(latest?.last)}`} />
+      <div className="plot" ref={box} role="img" aria-label={`${sensor}: ${num(latest?.mean)}`} />
     </figure>
   );
 }
@@ -161,7 +171,7 @@ function options(el: HTMLElement, current: Current, hover: (i: number | null) =>
     scales: { x: { time: true, range: (_, min, max) => [min, Math.max(max, min + 30)] }, y: { range: () => limits(current.current.data) } },
     series: [
       {},
-      { stroke: line, width: 1.75, points: { show: false } },
+      { stroke: line, width: 1.75, points: { size: 4, width: 0, fill: line } },
       { width: 0, points: { show: false } },
       { width: 0, points: { show: false } },
       edge,
@@ -172,7 +182,7 @@ function options(el: HTMLElement, current: Current, hover: (i: number | null) =>
       { series: [3, 2], fill: token("--chart-range") },
     ],
     axes: [
-      { ...axis, size: 22, space: 70, values: (_, ts) => ts.map((t) => clock(t * 1000).slice(0, 5) + (t % 60 ? clock(t * 1000).slice(5) : "")) },
+      { ...axis, size: 22, space: 70, values: (_, ts, __, ___, step) => ts.map((t) => tick(t, step)) },
       { ...axis, size: 52, gap: 4, space: 28, values: (_, vs) => vs.map((v) => compact(v)) },
     ],
     hooks: {
@@ -186,6 +196,12 @@ function pointElement(): HTMLElement {
   const e = document.createElement("div");
   e.className = "u-cursor-pt dot";
   return e;
+}
+
+/** A tick's label: the day where ticks are days apart, seconds where they are less than a minute apart. */
+function tick(t: number, step: number): string {
+  if (step >= 86_400) return day(t * 1000);
+  return step >= 60 ? clock(t * 1000).slice(0, 5) : clock(t * 1000);
 }
 
 const compact = (v: number) => (Math.abs(v) >= 10_000 ? `${Number((v / 1000).toFixed(1))}k` : String(Number(v.toPrecision(6))));

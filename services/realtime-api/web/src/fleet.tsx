@@ -211,9 +211,7 @@ const Cell = memo(function Cell({ row, view, skew }: { row: Row; view: View; ske
     <a role="listitem" className={cls} href={machineHref(row.id)} aria-label={label}>
       <span className="name">
         <StateIcon state={state} />
-        <span className="id" title={row.id}>
-          {row.id}
-        </span>
+        <Name id={row.id} />
         {row.al && row.al > 1 ? <span className="alerts-n">{row.al}</span> : null}
       </span>
       <span className="gauge" title={`Score ${scoreText(row.sc)}: ${odds(row.sc)}, when all is well`}>
@@ -228,6 +226,17 @@ const Cell = memo(function Cell({ row, view, skew }: { row: Row; view: View; ske
     </a>
   );
 });
+
+/** A name whose end stays in sight: machines of a kind differ there. */
+function Name({ id }: { id: string }) {
+  const tail = id.length > 10 ? 4 : 0;
+  return (
+    <span className="id" title={id}>
+      <span className="start">{tail ? id.slice(0, -tail) : id}</span>
+      {tail > 0 && <span className="end">{id.slice(-tail)}</span>}
+    </span>
+  );
+}
 
 /** Age of event time while it is live, the time itself for what is replayed from long ago. */
 function Age({ us, skew }: { us: number; skew: number }) {

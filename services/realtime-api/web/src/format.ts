@@ -1,4 +1,4 @@
-const day = 86_400_000;
+const dayMs = 86_400_000;
 
 const clockFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const dateFormat = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric" });
@@ -8,8 +8,11 @@ export function eventTime(us: number, nowMs: number): string {
   if (!us) return "–";
   const ms = us / 1000;
   const time = clockFormat.format(ms);
-  return Math.abs(nowMs - ms) < day / 2 ? time : `${dateFormat.format(ms)}, ${time}`;
+  return Math.abs(nowMs - ms) < dayMs / 2 ? time : `${dateFormat.format(ms)}, ${time}`;
 }
+
+const dayFormat = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
+export const day = (ms: number) => dayFormat.format(ms);
 
 export const clock = (ms: number) => clockFormat.format(ms);
 

@@ -1,13 +1,14 @@
 import { useMemo, useState } from "react";
 import { AlertCard } from "./alerts";
-import { episodes, SensorChart } from "./chart";
+import { episodes, SensorChart, spacing } from "./chart";
 import { useNow } from "./clock";
-import { ago, causeName, count, eventTime, odds, scoreText, surprise, surpriseMax } from "./format";
+import { ago, causeName, count, eventTime, odds, scoreText, span, surprise, surpriseMax } from "./format";
 import { Icon, SeverityIcon, StateIcon, stateLabel } from "./icons";
 import { isClosed, severity, stateName, type Anomaly, type Window } from "./model";
 import type { Data, Detail } from "./store";
 
-const minutes = [2, 5, 15] as const;
+/** How many windows are shown; live windows are 5 s apart, so these are 2, 5 and 15 minutes. */
+const spans = [24, 60, 180] as const;
 
 export function MachinePage({ data, id }: { data: Data; id: string }) {
   const detail = data.detail?.id === id ? data.detail : undefined;
@@ -48,13 +49,12 @@ function Loading({ id }: { id: string }) {
 
 function Known({ data, detail }: { data: Data; detail: Detail }) {
   const now = useNow() + data.skew;
-  const [range, setRange] = useState<number>(15);
+  const [range, setRange] = useState<number>(180);
   const [filter, setFilter] = useState("");
   const row = detail.row;
-  const windows = useMemo(() => {
-    const end = detail.windows.at(-1)?.end_us ?? 0;
-    return detail.windows.filter((w) => w.start_us >= end - range * 60e6);
-  }, [detail.windows, range]);
+  const windows = useMemo(() => detail.windows.slice(-range), [detail.windows, range]);
+  // Of a replayed file with a row each five minutes, windows are five minutes apart.
+  const step = useMemo(() => spacing(detail.windows), [detail.windows]);
   const open = detail.alerts.filter((a) => !isClosed(a));
   const marks = useMemo(() => episodes(detail.anomalies, detail.alerts), [detail.anomalies, detail.alerts]);
   const names = useSensorOrder(detail);
@@ -70,7 +70,7 @@ function Known({ data, detail }: { data: Data; detail: Detail }) {
           <p>
             <b className="statename">{stateLabel[state]}</b>
             {row.gw && <span>via {row.gw}</span>}
-            <span>{count(detail.sensorsTotal)} sensors</span>
+            <span>{detail.sensorsTotal === 1 ? "1 sensor" : `${count(detail.sensorsTotal)} sensors`}</span>
             {row.t > 0 && (
               <span>
                 data until {eventTime(row.t, now)}
@@ -116,9 +116,9 @@ function Known({ data, detail }: { data: Data; detail: Detail }) {
         {detail.sensorsTotal > names.length && <span className="found">the {names.length} most unusual of {count(detail.sensorsTotal)}</span>}
         <Legend />
         <div className="seg" role="group" aria-label="Span shown">
-          {minutes.map((m) => (
-            <button key={m} type="button" aria-pressed={range === m} onClick={() => setRange(m)}>
-              {m} min
+          {spans.map((n) => (
+            <button key={n} type="button" aria-pressed={range === n} onClick={() => setRange(n)}>
+              {span((n * step) / 1000)}
             </button>
           ))}
         </div>
@@ -130,7 +130,7 @@ function Known({ data, detail }: { data: Data; detail: Detail }) {
       ) : (
         <div className="charts">
           {shown.map((n) => (
-            <SensorChart key={n} sensor={n} windows={windows} marks={marks} />
+            <SensorChart key={n} sensor={n} windows={windows} step={step} marks={marks} />
           ))}
         </div>
       )}
@@ -141,19 +141,18 @@ function Known({ data, detail }: { data: Data; detail: Detail }) {
 
 /** The machine's score, window by window, on the logarithmic scale of the gauge. */
 function ScoreStrip({ windows }: { windows: Window[] }) {
-  const first = windows[0]?.start_us ?? 0;
-  const length = (windows.at(-1)?.end_us ?? 0) - first;
   if (windows.length < 2) return null;
+  const pitch = 1000 / windows.length;
   return (
     <svg className="strip" viewBox="0 0 1000 40" preserveAspectRatio="none" role="img" aria-label="Score over time">
-      {windows.map((w) => {
+      {windows.map((w, i) => {
         const h = 1.5 + 38.5 * Math.min(1, surprise(w.score) / surpriseMax);
         return (
           <rect
             key={w.start_us}
             className={w.learning ? "dim" : h > 24 ? "high" : ""}
-            x={((1000 * (w.start_us - first)) / length).toFixed(1)}
-            width={Math.max(1, (1000 * (w.end_us - w.start_us)) / length - 1).toFixed(1)}
+            x={(i * pitch).toFixed(1)}
+            width={Math.max(1, pitch - 1).toFixed(1)}
             y={(40 - h).toFixed(1)}
             height={h.toFixed(1)}
           />
