@@ -7,7 +7,7 @@ import (
 )
 
 // ewma is the exponentially weighted moving average control chart (Roberts 1959, "Control chart tests based on geometric moving averages"):
-// a running mean of each sensor, held against a slow baseline. It finds small shifts that last, and drift. 64 bytes per sensor.
+// a running mean of each sensor, held against a slow baseline. It finds small shifts that last, and drift. 88 bytes per sensor.
 //
 // The chart follows the signal always; the baseline learns only when it may. With weight lambda the running mean of independent values
 // has lambda/(2-lambda) of their variance. Temperatures and the like wander, and their running mean with them: the variance it really
@@ -21,14 +21,30 @@ type ewma struct {
 type ewmaSensor struct {
 	base   baseline
 	chart  float64
-	usual  float64 // the chart of the windows learned from
-	wander float64 // mean square of its distance from the baseline
+	last   [2]float64 // means of the last two windows, newest first
+	usual  float64    // the chart of the windows learned from
+	wander float64    // mean square of its distance from the baseline
 	seen   bool
 }
 
 func newEWMA(c *Config) Detector { return &ewma{lambda: c.EWMA.Lambda, memory: c.EWMA.Memory} }
 
 func (d *ewma) Grow(sensors []string) { d.sensors = grow(d.sensors, len(sensors)) }
+
+// next is the chart one window on. It takes in the median of the last three windows (Tukey 1977), so that a spike of one window never
+// lingers in it. When that median is back in the expected band, so is the chart: the end of a large fault must not take longer to see than
+// that of a small one.
+func (e *ewmaSensor) next(lambda float64, v *Value) float64 {
+	median := max(min(e.last[0], e.last[1]), min(max(e.last[0], e.last[1]), v.Mean))
+	chart := e.chart
+	if b := &e.base; b.n >= minLearned {
+		band := bandWidth * b.deviation(v.Resolution, 1)
+		if math.Abs(median-b.mean) <= band {
+			chart = max(b.mean-band, min(chart, b.mean+band))
+		}
+	}
+	return chart + lambda*(median-chart)
+}
 
 func (d *ewma) Score(w *Window, s *Scores) {
 	for i := range w.Values {
@@ -40,7 +56,7 @@ func (d *ewma) Score(w *Window, s *Scores) {
 		thin := b.thinness(v.Count)
 		band := bandWidth * b.deviation(v.Resolution, thin)
 		s.Low[i], s.High[i] = float32(b.mean-band), float32(b.mean+band)
-		chart := e.chart + d.lambda*(v.Mean-e.chart)
+		chart := e.next(d.lambda, v)
 		share := d.lambda/(2-d.lambda) + d.lambda*d.lambda*(thin-1) + 1/max(b.effective(), 1)
 		sd := b.deviation(v.Resolution, share)
 		if sd = max(sd, math.Sqrt(e.wander)); sd > 0 { // else it never varied
@@ -56,9 +72,10 @@ func (d *ewma) Follow(w *Window) {
 			continue
 		}
 		if !e.seen {
-			e.chart, e.seen = v.Mean, true
+			e.chart, e.last, e.seen = v.Mean, [2]float64{v.Mean, v.Mean}, true
 		}
-		e.chart += d.lambda * (v.Mean - e.chart)
+		e.chart = e.next(d.lambda, v)
+		e.last = [2]float64{v.Mean, e.last[0]}
 	}
 }
 
@@ -84,6 +101,8 @@ func (d *ewma) AppendState(dst []byte) []byte {
 		e := &d.sensors[i]
 		dst = e.base.appendState(dst)
 		dst = codec.AppendF64(dst, e.chart)
+		dst = codec.AppendF64(dst, e.last[0])
+		dst = codec.AppendF64(dst, e.last[1])
 		dst = codec.AppendF64(dst, e.usual)
 		dst = codec.AppendF64(dst, e.wander)
 		dst = codec.AppendBool(dst, e.seen)
@@ -92,11 +111,12 @@ func (d *ewma) AppendState(dst []byte) []byte {
 }
 
 func (d *ewma) RestoreState(r *codec.Reader) {
-	n := r.Len(len(d.sensors), baselineSize+25)
+	n := r.Len(len(d.sensors), baselineSize+41)
 	for i := range n {
 		e := &d.sensors[i]
 		e.base.restoreState(r)
-		e.chart, e.usual, e.wander, e.seen = r.F64(), r.F64(), r.F64(), r.Bool()
+		e.chart, e.last = r.F64(), [2]float64{r.F64(), r.F64()}
+		e.usual, e.wander, e.seen = r.F64(), r.F64(), r.Bool()
 	}
 }
 

@@ -21,17 +21,14 @@ func newSpread(c *Config) Detector {
 
 func (d *spread) Grow(sensors []string) { d.sensors = grow(d.sensors, len(sensors)) }
 
-// logSpread is ln of the standard deviation, which is never below what the resolution can show; NaN when that is nothing.
+// logSpread is ln of the standard deviation, which is never below what the resolution can show. It is NaN with too few values, and when they are all
+// equal: whether a sensor is stuck is for the judge of quality to say, who knows its habits.
 func (d *spread) logSpread(v *Value) float64 {
-	if v.Count < d.minCount {
+	if v.Count < d.minCount || v.Stddev == 0 {
 		return math.NaN()
 	}
 	floor := 0.29 * v.Resolution // the standard deviation of the rounding, 1/sqrt(12)
-	variance := v.Stddev*v.Stddev + floor*floor
-	if variance == 0 {
-		return math.NaN()
-	}
-	return math.Log(variance) / 2
+	return math.Log(v.Stddev*v.Stddev+floor*floor) / 2
 }
 
 func (d *spread) Score(w *Window, s *Scores) {

@@ -49,6 +49,7 @@ type finding struct {
 	clear     bool
 	severity  eventv1.Severity // if anomalous
 	score     float64
+	weight    float64 // orders the windows of an episode: the heaviest is remembered
 	evidence  []evidence
 }
 
@@ -66,7 +67,7 @@ func (m *Machine) assess(p *window.Pane, op *opinion, out *Output) {
 }
 
 func (m *Machine) behaviourFinding(op *opinion, sc *scratch) finding {
-	f := finding{clear: op.own < clearSurprise, score: calibrate.Score(op.final)} // false for NaN: nothing to see is no all-clear
+	f := finding{clear: op.own < clearSurprise, score: calibrate.Score(op.final), weight: op.own} // false for NaN: nothing to see is no all-clear
 	f.anomalous = !m.learning() && op.own >= unusualSurprise && op.final >= m.pageSurprise()
 	if !f.anomalous {
 		return f
@@ -86,7 +87,7 @@ func (m *Machine) behaviourFinding(op *opinion, sc *scratch) finding {
 func (m *Machine) limitFinding(op *opinion, sc *scratch) finding {
 	switch op.worst {
 	case detect.Critical:
-		return finding{anomalous: true, severity: eventv1.Severity_SEVERITY_CRITICAL, score: scoreCritical, evidence: m.limitEvidence(sc)}
+		return finding{anomalous: true, severity: eventv1.Severity_SEVERITY_CRITICAL, score: scoreCritical, weight: 1, evidence: m.limitEvidence(sc)}
 	case detect.Warning:
 		return finding{anomalous: true, severity: eventv1.Severity_SEVERITY_WARNING, score: scoreWarning, evidence: m.limitEvidence(sc)}
 	}
@@ -99,7 +100,7 @@ func (m *Machine) flatlineFinding(p *window.Pane, op *opinion, sc *scratch) find
 	}
 	return finding{
 		anomalous: true, severity: eventv1.Severity_SEVERITY_WARNING, score: scoreWarning,
-		evidence: m.sensorEvidence(sc, func(i int) bool { return p.Stuck(i) }),
+		evidence: m.sensorEvidence(sc, func(i int) (float64, bool) { return m.sensors[i].quality.StuckAt(), p.Stuck(i) }),
 	}
 }
 
@@ -126,7 +127,7 @@ func (m *Machine) qualityFinding(p *window.Pane, fresh bool, sc *scratch) findin
 	}
 	return finding{
 		anomalous: true, severity: eventv1.Severity_SEVERITY_WARNING, score: scoreWarning,
-		evidence: m.sensorEvidence(sc, func(i int) bool { return m.sensors[i].badStreak >= most }),
+		evidence: m.sensorEvidence(sc, func(i int) (float64, bool) { return math.NaN(), m.sensors[i].badStreak >= most }),
 	}
 }
 
@@ -151,8 +152,8 @@ func (m *Machine) step(c cause, p *window.Pane, fresh bool, f finding, out *Outp
 		if risen = f.severity > e.severity; risen {
 			e.severity = f.severity
 		}
-		if float32(f.score) >= e.peak {
-			e.peak = float32(f.score)
+		if float32(f.weight) >= e.peak {
+			e.peak = float32(f.weight)
 			e.evidence = append(e.evidence[:0], f.evidence...)
 		}
 	} else if f.clear {
@@ -171,12 +172,8 @@ func (m *Machine) step(c cause, p *window.Pane, fresh bool, f finding, out *Outp
 	} else {
 		e.clear = 0
 	}
-	if risen || fresh && endUS-e.reportedUS >= m.cfg.Episodes.OngoingEvery.Microseconds() {
-		shown := f.evidence
-		if len(shown) == 0 {
-			shown = e.evidence
-		}
-		m.report(c, eventv1.Phase_PHASE_ONGOING, p.StartUS, endUS, f.score, shown, out)
+	if risen || f.anomalous && fresh && endUS-e.reportedUS >= m.cfg.Episodes.OngoingEvery.Microseconds() {
+		m.report(c, eventv1.Phase_PHASE_ONGOING, p.StartUS, endUS, f.score, f.evidence, out)
 	}
 }
 
@@ -196,7 +193,7 @@ func (m *Machine) start(c cause, startedUS int64, f finding) {
 		}
 	}
 	*e = episode{
-		open: true, any: true, startedUS: startedUS, severity: f.severity, flagged: 1, peak: float32(f.score),
+		open: true, any: true, startedUS: startedUS, severity: f.severity, flagged: 1, peak: float32(f.weight),
 		confidence: confidence, evidence: append(e.evidence[:0], f.evidence...),
 	}
 }

@@ -89,15 +89,12 @@ func (m *Machine) limitEvidence(sc *scratch) []evidence {
 	return t.shares()
 }
 
-// sensorEvidence names the sensors chosen, all with the same weight.
-func (m *Machine) sensorEvidence(sc *scratch, chosen func(slot int) bool) []evidence {
-	t := top{list: sc.evidence[:0]}
+// sensorEvidence names the sensors chosen with what was observed of them, all with the same weight.
+func (m *Machine) sensorEvidence(sc *scratch, chosen func(slot int) (observed float64, ok bool)) []evidence {
+	t, nan := top{list: sc.evidence[:0]}, math.NaN()
 	for i := range m.sensors {
-		if chosen(i) {
-			t.add(evidence{
-				slot: int32(i), detector: noDetector, share: 1,
-				observed: float64(m.sensors[i].quality.Last()), low: math.NaN(), high: math.NaN(),
-			})
+		if observed, ok := chosen(i); ok {
+			t.add(evidence{slot: int32(i), detector: noDetector, share: 1, observed: observed, low: nan, high: nan})
 		}
 	}
 	return t.shares()

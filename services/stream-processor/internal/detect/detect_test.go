@@ -1,0 +1,259 @@
+package detect
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine/codec"
+)
+
+const sensors = 5
+
+func sensorNames(n int) []string {
+	out := make([]string, n)
+	for i := range out {
+		out[i] = fmt.Sprint("s", i)
+	}
+	return out
+}
+
+func config() *Config {
+	c := DefaultConfig()
+	low, high := 10.0, 90.0
+	c.Limits = []Limit{{Sensor: "s[13]", LowWarning: &low, HighCritical: &high}}
+	return &c
+}
+
+// draw makes a window of noise; some sensors are missing, one is constant.
+func draw(r *rand.Rand, n int, start int64) *Window {
+	w := &Window{StartUS: start, EndUS: start + 5e6, Values: make([]Value, n)}
+	for i := range w.Values {
+		m := 50 + r.NormFloat64()
+		if i == 2 {
+			m = 7
+		}
+		w.Values[i] = Value{Mean: m, Stddev: math.Exp(0.2 * r.NormFloat64()), Min: m - 2, Max: m + 2, Count: 5, Resolution: 0.001}
+		if i == 2 {
+			w.Values[i].Stddev, w.Values[i].Resolution = 0, 0
+		}
+		if r.IntN(20) == 0 {
+			nan := math.NaN()
+			w.Values[i] = Value{Mean: nan, Stddev: nan, Min: nan, Max: nan}
+		}
+	}
+	return w
+}
+
+func scoresFor(n int) *Scores {
+	s := &Scores{Surprise: make([]float32, n), Low: make([]float32, n), High: make([]float32, n), Level: make([]Level, n)}
+	s.preset()
+	return s
+}
+
+func (s *Scores) preset() {
+	nan := float32(math.NaN())
+	s.Joint = nan
+	for i := range s.Surprise {
+		s.Surprise[i], s.Low[i], s.High[i], s.Level[i] = nan, nan, nan, Within
+	}
+}
+
+// The rules that every detector is held to, whoever adds one.
+func TestEveryDetectorKeepsTheRules(t *testing.T) {
+	for _, spec := range Builtin() {
+		t.Run(spec.Name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(1, 9))
+			d := spec.New(config())
+			d.Grow(sensorNames(3))
+			s := scoresFor(3)
+			for i := range int64(40) {
+				w := draw(r, 3, i*5e6)
+				d.Score(w, s)
+				d.Follow(w)
+				d.Learn(w)
+			}
+			d.Grow(sensorNames(sensors))
+			s = scoresFor(sensors)
+			for i := range int64(300) {
+				w := draw(r, sensors, (40+i)*5e6)
+				before := d.AppendState(nil)
+				s.preset()
+				d.Score(w, s)
+				if !bytes.Equal(before, d.AppendState(nil)) {
+					t.Fatal("Score changed the detector")
+				}
+				for k := range w.Values {
+					if x := s.Surprise[k]; x < 0 || math.IsInf(float64(x), 0) || x == x && w.Values[k].Count == 0 {
+						t.Fatalf("window %d: surprise %v of %+v", i, x, w.Values[k])
+					}
+					if s.Low[k] > s.High[k] {
+						t.Fatalf("band %v to %v", s.Low[k], s.High[k])
+					}
+				}
+				d.Follow(w)
+				if i%3 > 0 {
+					d.Learn(w)
+				}
+
+				snap := d.AppendState(nil)
+				again := spec.New(config())
+				again.Grow(sensorNames(sensors))
+				in := codec.NewReader(snap)
+				again.RestoreState(in)
+				if in.Err() != nil || in.Remaining() > 0 || !bytes.Equal(snap, again.AppendState(nil)) {
+					t.Fatalf("window %d: restored otherwise (%v, %d bytes left)", i, in.Err(), in.Remaining())
+				}
+				d = again
+			}
+			w := draw(r, sensors, 5e9)
+			if n := testing.AllocsPerRun(100, func() { d.Score(w, s); d.Follow(w); d.Learn(w) }); n > 0 {
+				t.Errorf("%v allocations per window", n)
+			}
+			for n := range len(d.AppendState(nil)) {
+				in := codec.NewReader(d.AppendState(nil)[:n])
+				other := spec.New(config())
+				other.Grow(sensorNames(sensors))
+				other.RestoreState(in)
+				if in.Err() == nil {
+					t.Fatalf("cut to %d bytes without complaint", n)
+				}
+			}
+		})
+	}
+}
+
+// surpriseOf trains a detector with usual windows and asks it about another.
+func surpriseOf(name string, n int, usual func(r *rand.Rand) Value, odd Value, times int) float32 {
+	spec, _ := specOf(name)
+	d := spec.New(config())
+	d.Grow(sensorNames(1))
+	r := rand.New(rand.NewPCG(4, 4))
+	w := &Window{Values: make([]Value, 1)}
+	for range n {
+		w.Values[0] = usual(r)
+		d.Follow(w)
+		d.Learn(w)
+	}
+	s := scoresFor(1)
+	w.Values[0] = odd
+	for range times - 1 {
+		d.Follow(w)
+	}
+	d.Score(w, s)
+	return s.Surprise[0]
+}
+
+func TestWhatDetectorsFind(t *testing.T) {
+	noise := func(r *rand.Rand) Value {
+		return Value{Mean: 50 + r.NormFloat64(), Stddev: 2 * math.Exp(0.1*r.NormFloat64()), Count: 5, Resolution: 1e-6}
+	}
+	mean := func(m float64) Value { return Value{Mean: m, Stddev: 2, Count: 5, Resolution: 1e-6} }
+	sd := func(x float64) Value { return Value{Mean: 50, Stddev: x, Count: 5, Resolution: 1e-6} }
+	for _, c := range []struct {
+		what     string
+		detector string
+		odd      Value
+		times    int
+		from, to float32
+	}{
+		{"usual", "ewma", mean(50), 1, 0, 2},
+		{"small shift, at once", "ewma", mean(51.5), 1, 0, 4},
+		{"small shift that lasts", "ewma", mean(51.5), 12, 5, 40},
+		{"large shift that lasts", "ewma", mean(60), 8, 20, 200},
+		{"spike in the chart", "ewma", mean(500), 1, 0, 3},
+		{"usual", "robust_z", mean(50), 1, 0, 2},
+		{"jump", "robust_z", mean(56), 1, 7, 60},
+		{"jump down", "robust_z", mean(44), 1, 7, 60},
+		{"usual", "spread", sd(2), 1, 0, 2},
+		{"burst", "spread", sd(6), 1, 15, 100},
+		{"quiet", "spread", sd(0.5), 1, 15, 100},
+	} {
+		if got := surpriseOf(c.detector, 300, noise, c.odd, c.times); !(got >= c.from && got <= c.to) {
+			t.Errorf("%s, %s: surprise %v, want %v to %v", c.detector, c.what, got, c.from, c.to)
+		}
+	}
+	// A sensor that never changed: its first step is no proof of anything.
+	still := func(*rand.Rand) Value { return Value{Mean: 20, Count: 5} }
+	for _, name := range []string{"ewma", "robust_z"} {
+		if got := surpriseOf(name, 300, still, Value{Mean: 25, Count: 5, Resolution: 5}, 20); !(got < 5) {
+			t.Errorf("%s: a setpoint's first step surprises by %v", name, got)
+		}
+	}
+}
+
+func TestLimitLevels(t *testing.T) {
+	warn, crit, rate := 80.0, 90.0, 1.0
+	c := DefaultConfig()
+	c.Limits = []Limit{{Sensor: "s*", HighWarning: &warn, HighCritical: &crit}, {Sensor: "s0", RateCritical: &rate}}
+	d := newLimits(&c)
+	d.Grow([]string{"s0", "other", "s1"})
+	s := scoresFor(3)
+	level := func(start int64, mean, top float64) Level {
+		v := Value{Mean: mean, Min: mean, Max: top, Count: 3}
+		w := &Window{StartUS: start, Values: []Value{v, v, {Mean: math.NaN()}}}
+		s.preset()
+		d.Score(w, s)
+		d.Follow(w)
+		if s.Level[1] != Within || s.Level[2] != Within {
+			t.Fatalf("levels %v", s.Level)
+		}
+		return s.Level[0]
+	}
+	for i, c := range []struct {
+		mean, top float64
+		want      Level
+	}{{70, 79, Within}, {74, 81, Warning}, {78, 95, Warning}, {82.5, 85, Warning}, {87, 88, Warning}, {91, 91, Critical}, {88, 89, Warning}, {70, 71, Critical}} {
+		if got := level(int64(i)*5e6, c.mean, c.top); got != c.want {
+			t.Errorf("step %d: level %d, want %d", i, got, c.want)
+		}
+	}
+}
+
+// Values of Student's t and of the normal distribution from tables.
+func TestSurpriseOfDeviates(t *testing.T) {
+	for _, c := range []struct{ z, p float64 }{{1.959964, 0.05}, {3.290527, 0.001}, {6.109410, 1e-9}} {
+		if got := normalSurprise(c.z); math.Abs(got+math.Log(c.p)) > 1e-4 {
+			t.Errorf("normal %v: %v, want %v", c.z, got, -math.Log(c.p))
+		}
+	}
+	if a, b := normalSurprise(8-1e-9), normalSurprise(8+1e-9); math.Abs(a-b) > 1e-5 {
+		t.Errorf("the two forms differ at 8: %v, %v", a, b)
+	}
+	for _, c := range []struct{ t, nu, p float64 }{{3.182, 3, 0.05}, {2.228, 10, 0.05}, {4.587, 10, 0.001}, {2.042, 30, 0.05}, {3.646, 30, 0.001}} {
+		if got := studentSurprise(c.t, c.nu); math.Abs(got+math.Log(c.p)) > 0.1 {
+			t.Errorf("t %v of %v: %v, want %v", c.t, c.nu, got, -math.Log(c.p))
+		}
+	}
+	for _, x := range []float64{0, 1e300, math.Inf(1)} {
+		if s := studentSurprise(x, 3); math.IsNaN(s) || math.IsInf(s, 0) || s < 0 {
+			t.Errorf("t %v: %v", x, s)
+		}
+	}
+}
+
+func TestRobustLocation(t *testing.T) {
+	for _, c := range []struct {
+		values        []float32
+		median, sigma float64
+	}{
+		{[]float32{1, 2, 3, 4, 5, 6, 7}, 4, madToSigma * 2},
+		{[]float32{1, 1, 1, 1, 1, 1, 1, 1}, 1, 0},
+		{[]float32{5, 1, 3, 2, 4, 1000, 3}, 3, mnaToSigma * (2 + 2 + 0 + 1 + 1 + 997 + 0) / 7 / 2},
+		{[]float32{1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6, 7}, 4.5, madToSigma * 2.5}, // the ring of 8 holds 9, 1 ... 7
+	} {
+		var e robustSensor
+		for _, v := range c.values {
+			e.push(v, 8)
+		}
+		m, s := e.location()
+		if c.values[0] == 1 && len(c.values) == 16 {
+			c.median = 4.5
+		}
+		if m != c.median || math.Abs(s-c.sigma) > 1e-9 {
+			t.Errorf("%v: %v and %v, want %v and %v", c.values, m, s, c.median, c.sigma)
+		}
+	}
+}
