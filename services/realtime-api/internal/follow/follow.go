@@ -126,6 +126,7 @@ func (f *Follower) start(ctx context.Context) (*kgo.Client, *pending, error) {
 	defer admin.Close()
 	var plan map[string]map[int32]kgo.Offset
 	var past *pending
+	said := ""
 	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		f.state("looking up the log's offsets")
 		plan, past, err = f.plan(ctx, admin)
@@ -136,7 +137,10 @@ func (f *Follower) start(ctx context.Context) (*kgo.Client, *pending, error) {
 			return nil, nil, ctx.Err()
 		}
 		f.state("Kafka: " + err.Error())
-		f.log.Warn("cannot look up the log's offsets yet", zap.Error(err))
+		if err.Error() != said {
+			said = err.Error()
+			f.log.Warn("cannot look up the log's offsets; trying again", zap.Error(err))
+		}
 		select {
 		case <-ctx.Done():
 			return nil, nil, ctx.Err()

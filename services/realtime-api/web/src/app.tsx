@@ -21,7 +21,7 @@ export function App() {
     document.title = `${open > 0 ? `(${open}) ` : ""}${what} · Tocsin`;
   }, [open, machine, route.page]);
   return (
-    <div className={`app ${data.everLive && data.link.state === "lost" ? "stale" : ""}`}>
+    <div className={`app ${data.everLive && data.link.state !== "live" ? "stale" : ""}`}>
       <a className="skip" href="#main" onClick={(e) => (e.preventDefault(), document.getElementById("main")?.focus())}>
         Skip to content
       </a>

@@ -1,7 +1,7 @@
 import type { Message } from "./model";
 
 export type Link =
-  | { state: "connecting" }
+  | { state: "connecting"; attempt: number }
   | { state: "live" }
   | { state: "lost"; retryAt: number; attempt: number };
 
@@ -41,7 +41,7 @@ export class Connection {
     window.clearTimeout(this.retry);
     this.retry = undefined;
     this.drop();
-    this.on.link({ state: "connecting" });
+    this.on.link({ state: "connecting", attempt: this.attempt });
     const socket = new WebSocket(this.url);
     this.socket = socket;
     this.watch();

@@ -57,7 +57,7 @@ function Vitals({ data }: { data: Data }) {
   }
   return (
     <>
-      {summary && (
+      {summary && link.state === "live" && (
         <>
           <span className="vital rate" title="Windows of 5 s that arrived per second, over the last minute">
             {data.rates.length >= 8 && <Spark values={data.rates} />}
@@ -99,14 +99,14 @@ function Spark({ values }: { values: number[] }) {
 export function LinkBanner({ data }: { data: Data }) {
   const now = useNow();
   const { link, summary } = data;
-  if (link.state === "lost") {
+  if (link.state === "lost" || (link.state === "connecting" && link.attempt > 0)) {
     return (
       <div className="banner" role="alert">
         <Icon name="plug" />
         <span>
           <b>{data.everLive ? "Connection lost." : "The server does not answer."}</b>{" "}
           {data.everLive && "What you see is the last known state. "}
-          Trying again in {span(Math.max(0, link.retryAt - now))}.
+          {link.state === "lost" ? `Trying again in ${span(Math.max(1000, link.retryAt - now))}.` : "Trying again now."}
         </span>
         <button type="button" onClick={reconnectNow}>
           Try now

@@ -41,7 +41,7 @@ export interface Data {
 }
 
 const data: Data = {
-  link: { state: "connecting" },
+  link: { state: "connecting", attempt: 0 },
   everLive: false,
   summary: undefined,
   skew: 0,
