@@ -72,12 +72,9 @@ func Read[T any](data []byte, each func([]T) error) (err error) {
 			err = fmt.Errorf("decode parquet: damaged file: %v", r)
 		}
 	}()
-	f, err := parquet.OpenFile(bytes.NewReader(data), int64(len(data)))
+	f, err := open[T](data)
 	if err != nil {
-		return fmt.Errorf("decode parquet: %w", err)
-	}
-	if want := parquet.SchemaOf(new(T)); !parquet.EqualNodes(want, f.Schema()) {
-		return fmt.Errorf("decode parquet: the file's columns are not this table's")
+		return err
 	}
 	r := parquet.NewGenericReader[T](f)
 	defer func() { err = errors.Join(err, r.Close()) }()

@@ -1,13 +1,16 @@
 package table
 
 import (
-	"cmp"
 	"context"
-	"strings"
+	"errors"
+	"fmt"
+	"math"
+	"math/bits"
+	"sync"
 
-	"github.com/tocsin-io/tocsin/pkg/frame"
 	"github.com/tocsin-io/tocsin/pkg/topic"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
+	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/parquetfile"
 	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/rowhash"
 )
 
@@ -48,63 +51,119 @@ func isLate(disposition uint8) bool {
 	return disposition == uint8(eventv1.Disposition_DISPOSITION_LATE) || disposition == uint8(eventv1.Disposition_DISPOSITION_TOO_LATE)
 }
 
-func newReadings(schemas Schemas) Table {
-	return &rowTable[Reading]{
-		name: "readings", topic: topic.Readings, typ: topic.TypeReading,
-		sortedBy: []string{"equipment_id", "ts", "sensor"},
-		compare: func(a, b *Reading) int {
-			return cmp.Or(strings.Compare(a.EquipmentID, b.EquipmentID), cmp.Compare(a.TS, b.TS),
-				strings.Compare(a.Sensor, b.Sensor), cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Sample, b.Sample))
-		},
-		hash: hashReading,
-		decode: func(ctx context.Context, rows []Reading, rec Record) ([]Reading, error) {
-			var j judged
-			if err := j.unmarshal(ctx, rec.Value, schemas); err != nil {
-				return rows, err
-			}
-			return j.appendRows(rows), nil
-		},
-	}
+// readings is the Table of the hot path: frames are decoded into flat arrays, whole samples are sorted instead of rows, and the
+// columns are written without a struct per row. Its rows are those of Reading.
+type readings struct {
+	schemas Schemas
+	pool    sync.Pool // of *batch
 }
 
-func (j *judged) appendRows(rows []Reading) []Reading {
-	f := &j.frame
-	base := Reading{
-		EquipmentID: string(f.EquipmentID), GatewayID: string(f.GatewayID), Sequence: int64(f.Sequence),
-		LogAppendTime: micros(j.timeMS), Partition: j.partition, Offset: j.offset,
+func newReadings(schemas Schemas) Table {
+	r := &readings{schemas: schemas}
+	r.pool.New = func() any { return newBatch() }
+	return r
+}
+
+func (r *readings) Name() string  { return "readings" }
+func (r *readings) Topic() string { return topic.Readings }
+func (r *readings) Type() string  { return topic.TypeReading }
+
+var readingsOrder = []string{"equipment_id", "ts", "sensor"}
+
+// Rows decodes with a frame from the pool, so that counting does not allocate.
+func (r *readings) Rows(ctx context.Context, rec Record) (int64, error) {
+	b := r.pool.Get().(*batch)
+	defer r.pool.Put(b)
+	if err := b.scratch.unmarshal(ctx, rec.Value, r.schemas); err != nil {
+		return 0, err
 	}
-	samples := f.Samples()
-	for s := range j.sensors() {
-		base.Sensor = j.sensor(s)
-		for t := range samples {
-			i := s*samples + t
-			row := base
-			row.TS, row.Sample = f.TimeUS(t), int32(t)
-			quality, d := j.quality(i), j.disposition(t)
-			row.Quality, row.Validity = codeName(qualityNames[:], quality), codeName(validityNames[:], j.validity(i))
-			row.Disposition, row.Late = codeName(dispositionNames[:], d), isLate(d)
-			if quality != frame.QualityMissing {
-				v := f.Values[i]
-				row.Value = &v
-			}
-			rows = append(rows, row)
+	return int64(len(b.scratch.frame.Values)), nil
+}
+
+func (r *readings) Encode(ctx context.Context, recs []Record, describe func(int64, uint64) map[string]string) (File, error) {
+	b := r.pool.Get().(*batch)
+	defer func() {
+		b.reset()
+		r.pool.Put(b)
+	}()
+	for _, rec := range recs {
+		if err := b.add(ctx, rec, r.schemas); err != nil {
+			return File{}, fmt.Errorf("table readings: offset %d: %w", rec.Offset, err)
 		}
 	}
-	return rows
+	b.sort()
+	f := File{Rows: b.rows, Hash: b.sum()}
+	var err error
+	if f.Data, err = b.write(describe(f.Rows, f.Hash)); err != nil {
+		return File{}, fmt.Errorf("table readings: %w", err)
+	}
+	return f, verify(r, f)
 }
 
-func hashReading(r *Reading) uint64 {
+// Inspect reads by columns: a string is hashed once per dictionary, and no row becomes a struct.
+func (r *readings) Inspect(data []byte) (rows int64, hash uint64, err error) {
+	of := func(s []byte) uint64 { return rowhash.Of(string(s)) }
+	late := [...]uint64{rowhash.Of(dispositionNames[2]), rowhash.Of(dispositionNames[4])}
+	err = parquetfile.ReadGroups[Reading](data, func(g *parquetfile.Group) error {
+		var errs [14]error
+		var equipment, gateway, sensor, quality, validity, disposition []uint64
+		var ts, sequence, sample, logTime, partition, offset []int64
+		equipment, errs[0] = g.Hashes("equipment_id", of)
+		gateway, errs[1] = g.Hashes("gateway_id", of)
+		sensor, errs[2] = g.Hashes("sensor", of)
+		quality, errs[3] = g.Hashes("quality", of)
+		validity, errs[4] = g.Hashes("validity", of)
+		disposition, errs[5] = g.Hashes("disposition", of)
+		ts, errs[6] = g.Ints("ts")
+		sequence, errs[7] = g.Ints("sequence")
+		sample, errs[8] = g.Ints("sample")
+		logTime, errs[9] = g.Ints("log_append_time")
+		partition, errs[10] = g.Ints("partition")
+		offset, errs[11] = g.Ints("offset")
+		values, present, err := g.Floats("value")
+		errs[12] = err
+		isLate, err := g.Bools("late")
+		errs[13] = err
+		if err := errors.Join(errs[:]...); err != nil {
+			return err
+		}
+		for i := range g.Rows() {
+			d := disposition[i]
+			if isLate[i] != (d == late[0] || d == late[1]) {
+				d++ // never written so
+			}
+			h := frameHash(equipment[i], gateway[i], sequence[i], logTime[i], int32(partition[i]), offset[i])
+			hash += valueHash(h, sensor[i], ts[i], int32(sample[i]), quality[i], validity[i], d, values[i], present[i])
+		}
+		rows += int64(g.Rows())
+		return nil
+	})
+	return rows, hash, err
+}
+
+// frameHash is the part of a row's hash that all rows of a frame share.
+func frameHash(equipment, gateway uint64, sequence, logTimeUS int64, partition int32, offset int64) rowhash.Hash {
 	var h rowhash.Hash
-	for _, s := range [...]string{r.EquipmentID, r.GatewayID, r.Sensor, r.Quality, r.Validity, r.Disposition} {
-		h.String(s)
+	h.Uint(equipment)
+	h.Uint(gateway)
+	h.Int(sequence)
+	h.Int(logTimeUS)
+	h.Int(int64(partition))
+	h.Int(offset)
+	return h
+}
+
+// valueHash ends a row's hash.
+func valueHash(h rowhash.Hash, sensor uint64, ts int64, sample int32, quality, validity, disposition uint64, value float32, present bool) uint64 {
+	h.Uint(sensor)
+	h.Int(ts)
+	h.Uint(quality ^ bits.RotateLeft64(validity, 21) ^ bits.RotateLeft64(disposition, 42))
+	v := uint64(uint32(sample)) << 32
+	if present {
+		v |= uint64(math.Float32bits(value))
+	} else {
+		h.Uint(1)
 	}
-	for _, n := range [...]int64{r.TS, r.Sequence, int64(r.Sample), r.LogAppendTime, int64(r.Partition), r.Offset} {
-		h.Int(n)
-	}
-	h.Bool(r.Late)
-	h.Bool(r.Value != nil)
-	if r.Value != nil {
-		h.Float(float64(*r.Value))
-	}
+	h.Uint(v)
 	return h.Sum()
 }
