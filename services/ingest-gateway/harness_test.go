@@ -69,10 +69,9 @@ func startOn(t *testing.T, kcfg kafka.Config, deps service.Deps, change func(*in
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport := &http.Transport{DisableCompression: true}
 	g := &gateway{
 		t: t, svc: svc, kafka: kcfg, conn: conn, rpc: ingestv1.NewIngestServiceClient(conn),
-		client: &http.Client{Transport: transport, Timeout: 30 * time.Second},
+		client: newClient(),
 	}
 	stopped := false
 	g.stop = func() {
@@ -93,9 +92,13 @@ func startOn(t *testing.T, kcfg kafka.Config, deps service.Deps, change func(*in
 	t.Cleanup(func() {
 		g.stop()
 		_ = conn.Close()
-		transport.CloseIdleConnections()
+		g.client.CloseIdleConnections()
 	})
 	return g
+}
+
+func newClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableCompression: true}, Timeout: 30 * time.Second}
 }
 
 func (g *gateway) awaitReady() {
