@@ -61,12 +61,12 @@ func (m *Machine) assess(p *window.Pane, op *opinion, out *Output) {
 	}
 	sc := &out.scratch
 	m.step(limit, p, fresh, m.limitFinding(op, sc), out)
-	m.step(behaviour, p, fresh, m.behaviourFinding(op, sc), out)
+	m.step(behaviour, p, fresh, m.behaviourFinding(op, fresh, sc), out)
 	m.step(flatline, p, fresh, m.flatlineFinding(p, op, sc), out)
 	m.step(badQuality, p, fresh, m.qualityFinding(p, fresh, sc), out)
 }
 
-func (m *Machine) behaviourFinding(op *opinion, sc *scratch) finding {
+func (m *Machine) behaviourFinding(op *opinion, fresh bool, sc *scratch) finding {
 	f := finding{clear: op.own < clearSurprise, score: calibrate.Score(op.final), weight: op.own} // false for NaN: nothing to see is no all-clear
 	f.anomalous = !m.learning() && op.own >= unusualSurprise && op.final >= m.pageSurprise()
 	if !f.anomalous {
@@ -78,7 +78,13 @@ func (m *Machine) behaviourFinding(op *opinion, sc *scratch) finding {
 		n := float64(m.learned)
 		e.confidence = float32(n / (n + float64(m.cfg.Calibrate.WarmUp)) * float64(op.usable) / float64(max(1, len(m.sensors))))
 	}
-	if e.open && int64(e.flagged)+1 >= int64(m.cfg.Episodes.CriticalWindows) || !e.open && m.cfg.Episodes.CriticalWindows <= 1 {
+	windows := int64(1)
+	if e.open {
+		if windows = int64(e.flagged); fresh {
+			windows++
+		}
+	}
+	if windows >= int64(m.cfg.Episodes.CriticalWindows) {
 		f.severity = eventv1.Severity_SEVERITY_CRITICAL
 	}
 	return f

@@ -161,7 +161,7 @@ func (s *Panes) ClosedCount() int {
 func (s *Panes) DropOldest() {
 	p := s.list[0]
 	s.list = s.list[:copy(s.list, s.list[1:])]
-	if len(s.free) < 2 {
+	if len(s.free) == 0 {
 		s.free = append(s.free, p)
 	}
 }
