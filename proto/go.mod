@@ -1,4 +1,4 @@
 module github.com/tocsin-io/tocsin/proto
 
-go 1.26
+go 1.26.0
 

@@ -1,6 +1,6 @@
 module github.com/tocsin-io/tocsin/deploy/e2e
 
-go 1.26
+go 1.26.0
 
 require (
 	github.com/tocsin-io/tocsin/pkg v0.0.0

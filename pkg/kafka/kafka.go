@@ -126,6 +126,31 @@ func (t TLS) config() (*tls.Config, error) {
 	return cfg, nil
 }
 
+// ErrTopicShape says that a topic exists with another number of partitions than configured: a person must decide.
+var ErrTopicShape = errors.New("topic has another shape")
+
+// AwaitTopics is EnsureTopics that waits for a broker for as long as ctx lasts: a service that starts before Kafka must
+// not end for that. waiting is told why, each time. It returns nil, ErrTopicShape, or the error of ctx.
+func AwaitTopics(ctx context.Context, cl *kgo.Client, cfg Config, waiting func(error), specs ...topic.Spec) error {
+	for {
+		try, cancel := context.WithTimeout(ctx, 30*time.Second)
+		err := EnsureTopics(try, cl, cfg, specs...)
+		cancel()
+		switch {
+		case err == nil, errors.Is(err, ErrTopicShape):
+			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+		waiting(err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
 // EnsureTopics creates the topics that are missing, waits until they can be used, and checks those that are there:
 // another number of partitions than configured is an error, because machines would change their partition.
 // Harmless to call from many processes at once.
@@ -166,7 +191,7 @@ func EnsureTopics(ctx context.Context, cl *kgo.Client, cfg Config, specs ...topi
 				continue
 			}
 			if got := int32(len(t.Partitions)); got != want {
-				return fmt.Errorf("topic %s has %d partitions, kafka.partitions says %d: a machine must keep its partition; set kafka.partitions to %d or use new topics", s.Name, got, want, got)
+				return fmt.Errorf("%w: %s has %d partitions, kafka.partitions says %d: a machine must keep its partition; set kafka.partitions to %d or use new topics", ErrTopicShape, s.Name, got, want, got)
 			}
 		}
 		if missing == "" {

@@ -476,6 +476,28 @@ func TestMemoryLimit(t *testing.T) {
 	clean(t, dir)
 }
 
+// More idle partitions than memory has room for hold unfinished chunks: another one still gets on, because they give theirs back.
+func TestIdlePartitionsGiveMemoryBack(t *testing.T) {
+	k := kafkatest.Start(t, 4)
+	src, dir := newSource(t, k), t.TempDir()
+	cfg := testConfig(dir)
+	cfg.Chunk = chunk.Rules{MaxRows: 1000, MaxBytes: 24 << 10, Interval: time.Hour}
+	cfg.MemoryLimit = 48 << 10
+	cfg.StallTimeout = 50 * time.Millisecond
+	for p := range int32(3) { // about 21 KiB each
+		src.readings(p, 95)
+	}
+	w := start(t, cfg, k, nil)
+	eventually(t, "memory is given back", func() bool { return counter(w, `tocsin_lake_retries_total{reason="memory"}`) > 0 })
+	src.readings(3, 100)
+	eventually(t, "the file of the fourth", func() bool { return len(sequences(t, dir)) == 100 })
+	for p := range int32(3) {
+		src.readings(p, 5)
+	}
+	awaitExact(t, dir, 400)
+	clean(t, dir)
+}
+
 // A stop commits nothing that is not in the lake, and leaves no half file.
 func TestStopInTheMiddle(t *testing.T) {
 	k := kafkatest.Start(t, 1)

@@ -40,7 +40,7 @@ func testConfig(dir string) Config {
 	cfg.Chunk = chunk.Rules{MaxRows: 40, MaxBytes: 1 << 20, Interval: time.Hour}
 	cfg.MemoryLimit = 8 << 20
 	cfg.Retry = commit.Backoff{Min: time.Millisecond, Max: 20 * time.Millisecond}
-	cfg.SessionTimeout = time.Second
+	cfg.SessionTimeout = 3 * time.Second
 	cfg.DrainTimeout = 2 * time.Second
 	return cfg
 }

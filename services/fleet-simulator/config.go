@@ -24,6 +24,7 @@ type Config struct {
 	Token string `mapstructure:"token" secret:"true" doc:"Bearer token for the gateway; empty sends none."`
 
 	Duration  time.Duration `mapstructure:"duration" doc:"Simulated time after which the simulation ends; 0 is never."`
+	History   time.Duration `mapstructure:"history" doc:"Time before now that is sent first, as fast as the gateway takes it, so that detectors know the machines when real time begins. Not with start_time."`
 	StartTime string        `mapstructure:"start_time" doc:"Time of the first sample (RFC 3339); empty is now."`
 	Speedup   float64       `mapstructure:"speedup" doc:"Simulated seconds per second; 1 is real time, 0 as fast as the gateway takes it."`
 	Cycle     time.Duration `mapstructure:"cycle" doc:"Length of a shift, in which a machine is off, warms up, works steadily and under load; 0 runs all machines steadily."`
@@ -39,10 +40,12 @@ func DefaultConfig() Config {
 	}
 }
 
-// DemoConfig is what the demo runs: 20 machines, and faults that cannot be overlooked after 50 seconds.
+// DemoConfig is what the demo runs: 20 machines that are known for ten minutes, and faults that cannot be overlooked after
+// half a minute of watching.
 func DemoConfig() Config {
 	c := DefaultConfig()
-	c.Faults, c.FirstFaultAfter = FaultsDemo, 50*time.Second
+	c.History = 10 * time.Minute
+	c.Faults, c.FirstFaultAfter = FaultsDemo, c.History+30*time.Second
 	return c
 }
 
@@ -70,7 +73,7 @@ func (c Config) period() time.Duration { return time.Duration(float64(time.Secon
 
 func (c Config) startTime(now time.Time) (time.Time, error) {
 	if c.StartTime == "" {
-		return now, nil
+		return now.Add(-c.History), nil
 	}
 	return time.Parse(time.RFC3339Nano, c.StartTime)
 }
@@ -78,6 +81,12 @@ func (c Config) startTime(now time.Time) (time.Time, error) {
 // Validate names every field that is wrong; it does not read the faults file.
 func (c Config) Validate() error {
 	var errs []error
+	if c.History < 0 || c.History > 30*24*time.Hour {
+		errs = append(errs, fmt.Errorf("history: %s is not in 0..720h", c.History))
+	}
+	if c.History > 0 && (c.StartTime != "" || c.Speedup != 1) {
+		errs = append(errs, errors.New("history: needs speedup 1 and no start_time"))
+	}
 	bad := func(wrong bool, format string, args ...any) {
 		if wrong {
 			errs = append(errs, fmt.Errorf(format, args...))

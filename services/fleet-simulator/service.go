@@ -180,15 +180,15 @@ func (s *Service) simulate(ctx context.Context, f *fleet.Fleet, start time.Time)
 			return s.cfg.Duration, nil
 		}
 		if s.cfg.Speedup > 0 {
-			lag := time.Since(began) - time.Duration(float64(at)/s.cfg.Speedup)
+			lag := s.cfg.History + time.Since(began) - time.Duration(float64(at)/s.cfg.Speedup)
 			if lag < 0 {
 				if !pause(ctx, max(-lag, tick)) {
 					return at, ctx.Err()
 				}
 			}
 			s.lag.Store(int64(max(0, lag)))
-			if lag > maxLag && sched.i == 0 {
-				n := sched.skipTo(time.Duration(float64(time.Since(began)) * s.cfg.Speedup))
+			if lag > maxLag && sched.i == 0 && at >= s.cfg.History {
+				n := sched.skipTo(s.cfg.History + time.Duration(float64(time.Since(began))*s.cfg.Speedup))
 				s.skipped.Add(uint64(n))
 				s.log.Warn("too far behind the schedule: samples left out", zap.Int("samples", n), zap.Duration("lag", lag))
 			}

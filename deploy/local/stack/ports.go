@@ -63,7 +63,7 @@ func freePort(taken map[int]bool) (int, error) {
 }
 
 func portFree(port int) error {
-	ln, err := net.Listen("tcp", loopback(port)) //nolint:noctx // binds at once or fails
+	ln, err := net.Listen("tcp", loopback(port))
 	if err != nil {
 		return err
 	}

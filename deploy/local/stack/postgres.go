@@ -93,7 +93,7 @@ func (s *Stack) preparePostgres(ctx context.Context) (command, error) {
 	}
 	home := s.dataDir("postgres")
 	data := filepath.Join(home, "cluster")
-	if err := os.MkdirAll(home, 0o755); err != nil { //nolint:gosec // PostgreSQL closes its own folder
+	if err := os.MkdirAll(home, 0o755); err != nil {
 		return command{}, err
 	}
 	if cred != nil {

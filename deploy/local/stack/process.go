@@ -167,7 +167,7 @@ func (s *Stack) writeRecord(name string, r record) error {
 
 func (s *Stack) openLog(name string) (f *os.File, size int64, err error) {
 	path := s.LogFile(name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // nothing secret in logs
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, 0, err
 	}
 	if st, err := os.Stat(path); err == nil && st.Size() > maxLogBytes {
@@ -175,7 +175,7 @@ func (s *Stack) openLog(name string) (f *os.File, size int64, err error) {
 			return nil, 0, err
 		}
 	}
-	f, err = os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644) //nolint:gosec // as above
+	f, err = os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -188,7 +188,7 @@ func (s *Stack) openLog(name string) (f *os.File, size int64, err error) {
 
 // writeFile replaces path in one step, making its folder.
 func writeFile(path string, b []byte, mode fs.FileMode) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // files in it have their own modes
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
 	tmp := path + ".new"
@@ -204,10 +204,10 @@ func writeFile(path string, b []byte, mode fs.FileMode) error {
 // lock holds the component for this call; another call or program waits until release or ctx's end.
 func (s *Stack) lock(ctx context.Context, name string) (release func(), err error) {
 	dir := filepath.Join(s.opts.Dir, "run")
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // as above
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, name+".lock"), os.O_CREATE|os.O_RDWR, 0o644) //nolint:gosec // as above
+	f, err := os.OpenFile(filepath.Join(dir, name+".lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ func (s *Stack) s3() *component {
 		missing: func() error { return programMissing(name, program, "deploy/tools/install.sh versitygw", tools) },
 		prepare: func(context.Context) (command, error) {
 			objects := filepath.Join(s.dataDir(name), "buckets")
-			if err := os.MkdirAll(objects, 0o755); err != nil { //nolint:gosec // a folder of a local stack
+			if err := os.MkdirAll(objects, 0o755); err != nil {
 				return command{}, err
 			}
 			path, _ := findProgram(program, tools)

@@ -126,7 +126,7 @@ func (s *Stack) newSettings() error {
 	if err != nil {
 		return fmt.Errorf("stack: %w", err)
 	}
-	if err := os.MkdirAll(s.opts.Dir, 0o755); err != nil { //nolint:gosec // PostgreSQL's user must be able to pass
+	if err := os.MkdirAll(s.opts.Dir, 0o755); err != nil {
 		return fmt.Errorf("stack: %w", err)
 	}
 	tmp, err := os.CreateTemp(s.opts.Dir, ".stack.json.*") // mode 0600

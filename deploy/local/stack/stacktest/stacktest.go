@@ -77,7 +77,7 @@ func dir(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(d, 0o755); err != nil { //nolint:gosec // see above
+	if err := os.Chmod(d, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

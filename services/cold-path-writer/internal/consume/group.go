@@ -61,7 +61,7 @@ type Observer interface {
 	DeadLetter(table string)
 	// Lost records: the broker had removed them before they were read.
 	Lost(table string, records int64)
-	// Retry of something that is not the store: "commit", "schema", "dead_letter", "fetch".
+	// Retry of something that is not the store: "commit", "schema", "dead_letter", "fetch", or "memory": a chunk that was given back.
 	Retry(what string)
 }
 

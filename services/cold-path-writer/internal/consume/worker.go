@@ -185,6 +185,7 @@ func (w *worker) run() {
 			return
 		}
 		if giveUp {
+			w.g.watch.Retry("memory")
 			w.restart(w.cut.Fixed())
 			w.g.memory.update(w)
 			continue

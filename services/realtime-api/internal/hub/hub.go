@@ -57,8 +57,13 @@ func (l Limits) Validate() error {
 		name string
 		v    int
 	}{
-		{"machines", l.Machines}, {"windows", l.Windows}, {"cells", l.Cells}, {"anomalies", l.Anomalies},
-		{"machine_anomalies", l.MachineAnomalies}, {"open_alerts", l.OpenAlerts}, {"closed_alerts", l.ClosedAlerts},
+		{"machines", l.Machines},
+		{"windows", l.Windows},
+		{"cells", l.Cells},
+		{"anomalies", l.Anomalies},
+		{"machine_anomalies", l.MachineAnomalies},
+		{"open_alerts", l.OpenAlerts},
+		{"closed_alerts", l.ClosedAlerts},
 	} {
 		if f.v < 1 || f.v > 1<<30 {
 			return fmt.Errorf("%s: %d is not in 1..2^30", f.name, f.v)

@@ -208,7 +208,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.log.Debug("stream refused", zap.Error(err))
 		return
 	}
-	defer conn.CloseNow()
+	defer func() { _ = conn.CloseNow() }() // it may be closed already
 	conn.SetReadLimit(16 << 10)
 	// Not the request's context: it may end before the goodbye is said.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))

@@ -327,8 +327,11 @@ func TestBadRequestsAreAnswered(t *testing.T) {
 	f := setup(t, nil)
 	r := f.dial(nil)
 	for _, bad := range []any{
-		"text", 1, map[string]any{"type": "shout"}, map[string]any{"type": "subscribe", "channels": []string{"everything"}},
-		map[string]any{"type": "subscribe", "channels": []string{"machine:"}}, map[string]any{"type": "subscribe", "channels": make([]string, 17)},
+		"text", 1,
+		map[string]any{"type": "shout"},
+		map[string]any{"type": "subscribe", "channels": []string{"everything"}},
+		map[string]any{"type": "subscribe", "channels": []string{"machine:"}},
+		map[string]any{"type": "subscribe", "channels": make([]string, 17)},
 		map[string]any{"type": "subscribe", "channels": []string{"machine:" + strings.Repeat("x", 700)}},
 	} {
 		delete(r.last, "error")
@@ -378,7 +381,7 @@ func TestTooManyClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
+	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)
 	}
 	_ = r.conn.CloseNow()

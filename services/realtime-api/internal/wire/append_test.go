@@ -26,7 +26,7 @@ func FuzzString(f *testing.F) {
 }
 
 func FuzzFloat(f *testing.F) {
-	for _, v := range []float64{0, -0.0, 1e21, 1e-9, math.MaxFloat64, math.SmallestNonzeroFloat64, math.NaN(), math.Inf(-1), 0.1} {
+	for _, v := range []float64{0, math.Copysign(0, -1), 1e21, 1e-9, math.MaxFloat64, math.SmallestNonzeroFloat64, math.NaN(), math.Inf(-1), 0.1} {
 		f.Add(v)
 	}
 	f.Fuzz(func(t *testing.T, v float64) {
