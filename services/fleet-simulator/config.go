@@ -81,12 +81,6 @@ func (c Config) startTime(now time.Time) (time.Time, error) {
 // Validate names every field that is wrong; it does not read the faults file.
 func (c Config) Validate() error {
 	var errs []error
-	if c.History < 0 || c.History > 30*24*time.Hour {
-		errs = append(errs, fmt.Errorf("history: %s is not in 0..720h", c.History))
-	}
-	if c.History > 0 && (c.StartTime != "" || c.Speedup != 1) {
-		errs = append(errs, errors.New("history: needs speedup 1 and no start_time"))
-	}
 	bad := func(wrong bool, format string, args ...any) {
 		if wrong {
 			errs = append(errs, fmt.Errorf(format, args...))
@@ -97,6 +91,8 @@ func (c Config) Validate() error {
 	bad(!(c.Rate >= 1e-3 && c.Rate <= maxRate), "rate: is %g, must be between 0.001 and %g", c.Rate, maxRate)
 	bad(c.Gateways < 0 || c.Gateways > max(1, c.Machines), "gateways: is %d, must be between 0 and the number of machines", c.Gateways)
 	bad(c.Faults == "", "faults: must be a file, auto, demo or none")
+	bad(c.History < 0 || c.History > 30*24*time.Hour, "history: is %s, must be between 0 and 720h", c.History)
+	bad(c.History > 0 && (c.StartTime != "" || c.Speedup != 1), "history: needs speedup 1 and no start_time")
 	bad(c.FirstFaultAfter < 0, "first_fault_after: is %s, must not be negative", c.FirstFaultAfter)
 	bad(c.Faults == FaultsAuto && c.FaultEvery < time.Second, "fault_every: is %s, must be at least 1s", c.FaultEvery)
 	bad(c.Duration < 0, "duration: is %s, must not be negative", c.Duration)

@@ -277,6 +277,7 @@ func write(t *testing.T, content string) string {
 func TestTruthFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := DemoConfig()
+		cfg.History, cfg.FirstFaultAfter = 0, 50*time.Second
 		cfg.Duration = 5 * time.Minute
 		cfg.TruthFile = filepath.Join(t.TempDir(), "truth.jsonl")
 		to := &sink{}
@@ -338,6 +339,7 @@ func TestTruthFile(t *testing.T) {
 
 func TestFramesNeedsNoNetworkAndRepeats(t *testing.T) {
 	cfg := DemoConfig()
+	cfg.History, cfg.FirstFaultAfter = 0, 50*time.Second
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	var runs [2][]byte
 	for r := range runs {
@@ -425,4 +427,26 @@ func TestCloseWithoutRun(t *testing.T) {
 	if err := errors.Join(s.Close(), s.Close()); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestHistoryIsSentAtOnceAndThenRealTimeGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := DefaultConfig()
+		cfg.Machines, cfg.History, cfg.Duration = 2, 10*time.Minute, 11*time.Minute
+		to := &sink{}
+		s := newService(t, cfg, to)
+		start := time.Now()
+		if err := s.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took < 59*time.Second || took > 61*time.Second {
+			t.Errorf("10 minutes of history and one of real time took %s", took)
+		}
+		if len(to.frames) != 2*11*60 || s.skipped.Load() != 0 {
+			t.Errorf("%d frames, %d skipped", len(to.frames), s.skipped.Load())
+		}
+		if first := time.UnixMicro(to.frames[0].BaseTimeUs); start.Sub(first) != cfg.History {
+			t.Errorf("the history begins %s ago", start.Sub(first))
+		}
+	})
 }
