@@ -321,3 +321,63 @@ func TestCloseWithoutRun(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A broker that takes the frame and does not answer: the sender is told to try again in time, everybody after it too, and all goes on
+// when the broker does.
+func TestSilentBroker(t *testing.T) {
+	g := start(t, shortTimeout)
+	arrived, release := holdProduce(t, g.cluster)
+	raw := encode(t, goodFrame(1))
+	begin := time.Now()
+	a := g.post("/v1/frames", protobufType, raw)
+	if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" || time.Since(begin) < 900*time.Millisecond || time.Since(begin) > 10*time.Second {
+		t.Fatalf("%d after %s: %s", a.status, time.Since(begin), a.body)
+	}
+	<-arrived
+	stream, err := g.rpc.PublishStream(within(t, 30*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := uint64(2); i < 5; i++ {
+		if err := stream.Send(&ingestv1.PublishStreamRequest{Frame: goodFrame(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := uint64(2); i < 5; i++ {
+		if resp, err := stream.Recv(); err != nil || resp.Result.Sequence != i || resp.Result.Status != ingestv1.FrameStatus_FRAME_STATUS_RETRY {
+			t.Fatalf("%v %v", resp, err)
+		}
+	}
+	release()
+	eventually(t, 20*time.Second, func() error {
+		if a := g.post("/v1/frames", protobufType, raw); a.status != http.StatusOK {
+			return fmt.Errorf("%d %s", a.status, a.body)
+		}
+		return nil
+	})
+	if err := stream.Send(&ingestv1.PublishStreamRequest{Frame: goodFrame(9)}); err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := stream.Recv(); err != nil || resp.Result.Status != ingestv1.FrameStatus_FRAME_STATUS_ACKNOWLEDGED {
+		t.Fatalf("%v %v", resp, err)
+	}
+}
+
+// Machines lie in the partitions where every other Kafka client would put them: murmur2, with the values of Apache Kafka's own tests.
+func TestPartitionIsKafkasDefault(t *testing.T) {
+	g := start(t, nil)
+	want := map[string]int32{}
+	var raw [][]byte
+	for id, hash := range map[string]int32{"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536} {
+		f := goodFrame(uint64(len(raw) + 1))
+		f.EquipmentId = id
+		raw = append(raw, encode(t, f))
+		want[id] = (hash & 0x7fffffff) % 3
+	}
+	g.post("/v1/frames", delimitedType, delimited(raw...)).results(t)
+	for _, r := range g.arrived(3) {
+		if r.Partition != want[string(r.Key)] {
+			t.Errorf("%s lies in partition %d, want %d", r.Key, r.Partition, want[string(r.Key)])
+		}
+	}
+}

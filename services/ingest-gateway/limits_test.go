@@ -3,6 +3,7 @@ package ingestgateway_test
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -318,6 +319,33 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 		a, err := g.tryPost("/v1/frames", protobufType, bytes.NewReader(encode(t, goodFrame(1))))
 		if err != nil || a.status != 200 {
 			return io.ErrNoProgress
+		}
+		return nil
+	})
+}
+
+// Who sends and does not read must not keep a place.
+func TestClientThatDoesNotReadIsCutOff(t *testing.T) {
+	g := start(t, func(c *ingestgateway.Config) {
+		c.Requests.BodyTimeout, c.Requests.MaxRequests, c.Requests.MaxBulkFrames = time.Second, 1, 100_000
+		c.HTTP.ReadHeaderTimeout = 30 * time.Second
+	})
+	bad := encode(t, &eventv1.SensorFrame{EquipmentId: strings.Repeat("x", 128), GatewayId: strings.Repeat("y", 128)})
+	body := bytes.Repeat(delimited(bad), 50_000) // some 20 MB of answer: more than the sockets hold
+	conn, err := net.Dial("tcp", g.svc.HTTPAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := fmt.Fprintf(conn, "POST /v1/frames HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", delimitedType, len(body)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Write(body); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 20*time.Second, func() error { // 503 until the place is free
+		if a := g.post("/v1/frames", protobufType, encode(t, goodFrame(1))); a.status != 200 {
+			return fmt.Errorf("%d", a.status)
 		}
 		return nil
 	})

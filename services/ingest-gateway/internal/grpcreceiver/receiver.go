@@ -123,7 +123,7 @@ func New(cfg Config, in *intake.Intake, auth *admission.Authenticator, ready fun
 	rc.srv.RegisterService(&serviceDesc, rc)
 	healthv1.RegisterHealthServer(rc.srv, rc.health)
 	reflection.Register(rc.srv)
-	rc.log.Info("listening", zap.String("service", "ingest-gateway grpc"), zap.String("addr", rc.Addr()))
+	rc.log.Info("listening", zap.String("protocol", "grpc"), zap.String("addr", rc.Addr()))
 	return rc, nil
 }
 

@@ -30,7 +30,7 @@ type Config struct {
 	MaxDecodedBulkBytes  int64         `mapstructure:"max_decoded_bulk_bytes" doc:"Most bytes of a bulk or JSON body after Content-Encoding is undone."`
 	MaxBulkFrames        int           `mapstructure:"max_bulk_frames" doc:"Most frames of one bulk."`
 	MaxRequests          int           `mapstructure:"max_requests" doc:"Most requests served at once; beyond it they are answered 503 with Retry-After."`
-	BodyTimeout          time.Duration `mapstructure:"body_timeout" doc:"A client that has not sent its whole body by then is cut off."`
+	BodyTimeout          time.Duration `mapstructure:"body_timeout" doc:"A client that has not sent its whole body by then, or does not take its answer within this, is cut off."`
 }
 
 // DefaultConfig holds the limits that the contracts state.
@@ -105,10 +105,10 @@ func (rc *Receiver) guarded(name string, h handler) http.Handler {
 			httpserver.Problem(w, http.StatusUnauthorized, "Unauthorized", err.Error(), nil)
 			return
 		}
-		// Only the body: the answer may take as long as Kafka does. A writer that does not support it has its own time-outs.
-		if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(rc.cfg.BodyTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(rc.cfg.BodyTimeout)); err != nil {
 			rc.log.Warn("set read deadline", zap.Error(err))
 		}
+		w = &impatient{ResponseWriter: w, timeout: rc.cfg.BodyTimeout}
 		// A frame handed to Kafka goes on when its sender hangs up, and is answered when the process drains.
 		ctx := context.WithoutCancel(r.Context())
 		ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(r.Header))
@@ -118,6 +118,33 @@ func (rc *Receiver) guarded(name string, h handler) http.Handler {
 		h(ctx, w, r, who)
 	})
 }
+
+// impatient gives the client until timeout to take its answer, counted from the answer's first byte: until then
+// it may take as long as Kafka does. A client that does not read would keep its place for ever.
+type impatient struct {
+	http.ResponseWriter
+	timeout time.Duration
+	begun   bool
+}
+
+func (w *impatient) WriteHeader(status int) {
+	w.begin()
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *impatient) Write(b []byte) (int, error) {
+	w.begin()
+	return w.ResponseWriter.Write(b)
+}
+
+func (w *impatient) begin() {
+	if !w.begun {
+		w.begun = true
+		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.timeout)) // fails only on a closed connection
+	}
+}
+
+func (w *impatient) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (rc *Receiver) frames(ctx context.Context, w http.ResponseWriter, r *http.Request, who *admission.Identity) {
 	form, err := formOf(r.Header.Get("Content-Type"))
