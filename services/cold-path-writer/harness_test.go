@@ -28,7 +28,12 @@ import (
 	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/commit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(envLake) != "" {
+		os.Exit(writerProcess())
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const patience = 30 * time.Second
 
