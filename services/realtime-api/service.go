@@ -36,7 +36,7 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("realtime-api: %w", err)
 	}
-	pageHandler, err := page.Handler()
+	pageHandler, build, err := page.Handler()
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 		follow: follow.New(follow.Config{Kafka: deps.Kafka, LookBack: cfg.LookBack}, h, flow, deps.Log, deps.Metrics),
 		stream: stream.New(stream.Config{
 			Interval: cfg.Stream.Interval, WriteTimeout: cfg.Stream.WriteTimeout, PingInterval: cfg.Stream.PingInterval,
-			MaxClients: cfg.Stream.MaxClients, AllowedOrigins: cfg.Stream.AllowedOrigins,
+			MaxClients: cfg.Stream.MaxClients, AllowedOrigins: cfg.Stream.AllowedOrigins, Build: build,
 		}, h, now, deps.Log, deps.Metrics),
 	}
 	expose(deps, h)

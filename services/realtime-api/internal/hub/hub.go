@@ -79,6 +79,12 @@ var ErrInvalid = errors.New("invalid record")
 // maxID bounds ids that come from records. Machine ids are at most 128 bytes; an alert id holds one and a cause.
 const maxID = 512
 
+// maxTimeUS is the end of the year 9999: no clock of a machine is meant to say more, and dates beyond it cannot be
+// written by everybody.
+const maxTimeUS = 253_402_300_799_000_000
+
+func validTime(us int64) bool { return us >= -maxTimeUS && us <= maxTimeUS }
+
 // Hub is the live state. Make one with New.
 type Hub struct {
 	lim Limits
@@ -200,7 +206,7 @@ func (h *Hub) touch(m *machine, version uint64) {
 // ApplyWindow takes in one window. A revision lower than or equal to the one already held changes nothing.
 func (h *Hub) ApplyWindow(w *eventv1.Window) error {
 	id := w.GetEquipmentId()
-	if id == "" || len(id) > maxID || w.GetEndUs() <= w.GetStartUs() {
+	if id == "" || len(id) > maxID || w.GetEndUs() <= w.GetStartUs() || !validTime(w.GetStartUs()) || !validTime(w.GetEndUs()) {
 		return fmt.Errorf("%w: window of machine %.64q from %d to %d", ErrInvalid, id, w.GetStartUs(), w.GetEndUs())
 	}
 	h.mu.Lock()
@@ -247,7 +253,8 @@ func (h *Hub) makeRoom(m *machine) {
 // ApplyAnomaly takes in one report of an episode. A repeat changes nothing.
 func (h *Hub) ApplyAnomaly(ev *eventv1.Anomaly) error {
 	id := ev.GetEquipmentId()
-	if id == "" || len(id) > maxID || ev.GetAnomalyId() == "" || len(ev.GetAnomalyId()) > maxID {
+	if id == "" || len(id) > maxID || ev.GetAnomalyId() == "" || len(ev.GetAnomalyId()) > maxID ||
+		!validTime(ev.GetStartedUs()) || !validTime(ev.GetObservedUs()) {
 		return fmt.Errorf("%w: anomaly %.64q of machine %.64q", ErrInvalid, ev.GetAnomalyId(), id)
 	}
 	boundAnomaly(ev)
@@ -270,7 +277,8 @@ func (h *Hub) ApplyAnomaly(ev *eventv1.Anomaly) error {
 // ApplyAlert takes in one transition of an alert.
 func (h *Hub) ApplyAlert(ev *eventv1.AlertEvent) error {
 	id := ev.GetEquipmentId()
-	if id == "" || len(id) > maxID || ev.GetAlertId() == "" || len(ev.GetAlertId()) > maxID {
+	if id == "" || len(id) > maxID || ev.GetAlertId() == "" || len(ev.GetAlertId()) > maxID ||
+		!validTime(ev.GetStartedUs()) || !validTime(ev.GetEndedUs()) || !validTime(ev.GetAtMs()) {
 		return fmt.Errorf("%w: alert %.64q of machine %.64q", ErrInvalid, ev.GetAlertId(), id)
 	}
 	boundAlert(ev)

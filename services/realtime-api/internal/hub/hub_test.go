@@ -298,17 +298,17 @@ func TestWideMachineEvictsNobody(t *testing.T) {
 func TestInvalidRecordsAreRefused(t *testing.T) {
 	h := New(roomy)
 	long := string(make([]byte, maxID+1))
-	for _, w := range []*eventv1.Window{nil, {}, {EquipmentId: "m"}, {EquipmentId: "m", StartUs: 5, EndUs: 5}, {EquipmentId: long, EndUs: 5}} {
+	for _, w := range []*eventv1.Window{nil, {}, {EquipmentId: "m"}, {EquipmentId: "m", StartUs: 5, EndUs: 5}, {EquipmentId: long, EndUs: 5}, {EquipmentId: "m", EndUs: math.MaxInt64}, {EquipmentId: "m", StartUs: math.MinInt64}} {
 		if h.ApplyWindow(w) == nil {
 			t.Errorf("window %v accepted", w)
 		}
 	}
-	for _, a := range []*eventv1.Anomaly{nil, {}, {EquipmentId: "m"}, {AnomalyId: "1"}, {EquipmentId: "m", AnomalyId: long}} {
+	for _, a := range []*eventv1.Anomaly{nil, {}, {EquipmentId: "m"}, {AnomalyId: "1"}, {EquipmentId: "m", AnomalyId: long}, {EquipmentId: "m", AnomalyId: "1", ObservedUs: math.MaxInt64}} {
 		if h.ApplyAnomaly(a) == nil {
 			t.Errorf("anomaly %v accepted", a)
 		}
 	}
-	for _, a := range []*eventv1.AlertEvent{nil, {}, {EquipmentId: "m"}, {AlertId: "1"}, {EquipmentId: "m", AlertId: long}} {
+	for _, a := range []*eventv1.AlertEvent{nil, {}, {EquipmentId: "m"}, {AlertId: "1"}, {EquipmentId: "m", AlertId: long}, {EquipmentId: "m", AlertId: "1", StartedUs: math.MinInt64}} {
 		if h.ApplyAlert(a) == nil {
 			t.Errorf("alert %v accepted", a)
 		}

@@ -27,12 +27,14 @@ type asset struct {
 	mime, tag string
 }
 
-// Handler serves the embedded files; "/" is index.html, and what is not there is 404. GET and HEAD only.
-func Handler() (http.Handler, error) {
+// Handler serves the embedded files; "/" is index.html, and what is not there is 404. GET and HEAD only. build
+// changes whenever a file does.
+func Handler() (h http.Handler, build string, err error) {
 	root, err := fs.Sub(dist, "dist")
 	if err != nil {
-		return nil, fmt.Errorf("page: %w", err)
+		return nil, "", fmt.Errorf("page: %w", err)
 	}
+	all := sha256.New()
 	assets := map[string]asset{}
 	err = fs.WalkDir(root, ".", func(name string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
@@ -43,18 +45,19 @@ func Handler() (http.Handler, error) {
 			return err
 		}
 		sum := sha256.Sum256(body)
+		_, _ = all.Write(sum[:]) // a hash takes everything
 		assets["/"+name] = asset{body, contentType(name), `"` + hex.EncodeToString(sum[:12]) + `"`}
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("page: %w", err)
+		return nil, "", fmt.Errorf("page: %w", err)
 	}
 	index, ok := assets["/index.html"]
 	if !ok {
-		return nil, fmt.Errorf("page: dist holds no index.html: run the build in web/")
+		return nil, "", fmt.Errorf("page: dist holds no index.html: run the build in web/")
 	}
 	assets["/"] = index
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serve(w, r, assets) }), nil
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serve(w, r, assets) }), hex.EncodeToString(all.Sum(nil)[:8]), nil
 }
 
 // contentType does not ask the machine's MIME tables: they differ.

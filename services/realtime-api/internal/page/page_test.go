@@ -10,7 +10,7 @@ import (
 
 func get(t *testing.T, method, path string, header map[string]string) *httptest.ResponseRecorder {
 	t.Helper()
-	h, err := Handler()
+	h, _, err := Handler()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,6 +49,7 @@ type Config struct {
 	PingInterval   time.Duration
 	MaxClients     int
 	AllowedOrigins []string // beside the page's own; patterns as of path.Match on the host
+	Build          string   // the page's version, told in hello: a page of another loads itself anew
 }
 
 // Server serves streams. Make one with New; Run must run for clients to be served.
@@ -230,6 +231,6 @@ func (c *catcher) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 }
 
 func (s *Server) hello() []byte {
-	return fmt.Appendf(nil, `{"type":"hello","protocol":1,"instance":%q,"interval_ms":%d,"server_time_ms":%d}`,
-		s.instance, s.cfg.Interval.Milliseconds(), time.Now().UnixMilli())
+	return fmt.Appendf(nil, `{"type":"hello","protocol":1,"instance":%q,"build":%q,"interval_ms":%d,"server_time_ms":%d}`,
+		s.instance, s.cfg.Build, s.cfg.Interval.Milliseconds(), time.Now().UnixMilli())
 }

@@ -278,7 +278,7 @@ func TestSlowClientGetsTheLatest(t *testing.T) {
 		var d net.Dialer
 		conn, err := d.DialContext(ctx, network, addr)
 		if err == nil {
-			err = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+			err = conn.(*net.TCPConn).SetReadBuffer(32 << 10)
 		}
 		return conn, err
 	}}
@@ -300,7 +300,7 @@ func TestSlowClientGetsTheLatest(t *testing.T) {
 			quick.take(data)
 			select {
 			case <-stop:
-				if equal(quick.rows, f.want()) {
+				if quick.versions["fleet"] == f.hub.Version() {
 					return
 				}
 			default:
@@ -318,9 +318,15 @@ func TestSlowClientGetsTheLatest(t *testing.T) {
 		}
 	}
 	close(stop)
-	r.until("the latest state", func() bool { return equal(r.rows, f.want()) })
+	r.until("the latest version", func() bool { return r.versions["fleet"] == f.hub.Version() })
+	if !equal(r.rows, f.want()) {
+		t.Error("the slow client's end is not the hub's")
+	}
 	r.until("a summary that tells of it", func() bool { return r.behind > 0 })
 	wg.Wait()
+	if !equal(quick.rows, f.want()) {
+		t.Error("the quick client's end is not the hub's")
+	}
 }
 
 func TestBadRequestsAreAnswered(t *testing.T) {

@@ -8,6 +8,9 @@ import type { Data } from "./store";
 
 const order = { critical: 0, warning: 1, info: 2 };
 
+/** When a gateway fails, thousands may be open. */
+const pageSize = 100;
+
 /** Open alerts, graver first, then the latest. */
 export function openAlerts(data: Data): Alert[] {
   return [...data.alerts.values()]
@@ -36,6 +39,7 @@ export function AlertLine({ alert, skew }: { alert: Alert; skew: number }) {
 export function AlertsPage({ data, query }: { data: Data; query: URLSearchParams }) {
   const showClosed = query.get("show") === "closed";
   const sev = query.get("severity") ?? "";
+  const [limit, setLimit] = useState(pageSize);
   const open = openAlerts(data);
   const closed = useMemo(() => [...data.alerts.values()].filter(isClosed).sort((a, b) => b.at_ms - a.at_ms), [data.alertsVersion]);
   const list = (showClosed ? closed : open).filter((a) => !sev || severity(a.severity) === sev);
@@ -74,14 +78,24 @@ export function AlertsPage({ data, query }: { data: Data; query: URLSearchParams
         </div>
       ) : (
         <ul className="alertlist">
-          {list.map((a) => (
+          {list.slice(0, limit).map((a) => (
             <AlertCard key={a.alert_id} alert={a} skew={data.skew} link />
           ))}
+          {list.length > limit && (
+            <li className="more">
+              <button type="button" onClick={() => setLimit(limit + pageSize)}>
+                Show {count(Math.min(pageSize, list.length - limit))} more of {count(list.length - limit)}
+              </button>
+            </li>
+          )}
         </ul>
       )}
     </div>
   );
 }
+
+/** Labels that repeat what the card says already. */
+const said = new Set(["alertname", "equipment_id", "cause", "severity", "summary"]);
 
 /** One alert with what is known of it; why it was raised unfolds. */
 export function AlertCard({ alert, skew, link, unfolded = false }: { alert: Alert; skew: number; link?: boolean; unfolded?: boolean }) {
@@ -89,6 +103,8 @@ export function AlertCard({ alert, skew, link, unfolded = false }: { alert: Aler
   const [openWhy, setOpenWhy] = useState(unfolded);
   const sev = severity(alert.severity);
   const done = isClosed(alert);
+  const notes = Object.entries({ ...alert.labels, ...alert.annotations }).filter(([k]) => !said.has(k));
+  const more = alert.contributions.length > 0 || notes.length > 0;
   return (
     <li className={`alert s-${sev === "info" ? "learning" : sev} ${done ? "done" : ""}`}>
       <div className="row">
@@ -120,13 +136,27 @@ export function AlertCard({ alert, skew, link, unfolded = false }: { alert: Aler
             </div>
           )}
         </dl>
-        {alert.contributions.length > 0 && (
+        {more && (
           <button type="button" className="ghost unfold" aria-expanded={openWhy} aria-label="Why" title="Why" onClick={() => setOpenWhy(!openWhy)}>
             <Icon name="chevron" />
           </button>
         )}
       </div>
-      {openWhy && alert.contributions.length > 0 && <Why contributions={alert.contributions} />}
+      {openWhy && more && (
+        <div className="why">
+          <Why contributions={alert.contributions} />
+          {notes.length > 0 && (
+            <dl className="notes">
+              {notes.map(([k, v]) => (
+                <div key={k}>
+                  <dt>{k}</dt>
+                  <dd>{v}</dd>
+                </div>
+              ))}
+            </dl>
+          )}
+        </div>
+      )}
     </li>
   );
 }
@@ -135,7 +165,7 @@ export function AlertCard({ alert, skew, link, unfolded = false }: { alert: Aler
 export function Why({ contributions }: { contributions: Contribution[] }) {
   const shown = contributions.slice(0, 8);
   return (
-    <div className="why">
+    <>
       {shown.map((c) => (
         <div className="cause" key={c.sensor}>
           <span className="sensor">{c.sensor}</span>
@@ -151,7 +181,7 @@ export function Why({ contributions }: { contributions: Contribution[] }) {
         </div>
       ))}
       {contributions.length > shown.length && <p className="hint">and {contributions.length - shown.length} more sensors</p>}
-    </div>
+    </>
   );
 }
 

@@ -1,5 +1,6 @@
 import { useEffect } from "react";
 import { AlertsPage } from "./alerts";
+import { Boundary } from "./boundary";
 import { Fleet } from "./fleet";
 import { Header, LinkBanner } from "./header";
 import { MachinePage } from "./machine";
@@ -15,6 +16,18 @@ export function App() {
     watchMachine(machine);
     window.scrollTo(0, 0);
   }, [machine]);
+  useEffect(() => {
+    const onKey = (e: KeyboardEvent) => {
+      const typing = e.target instanceof HTMLElement && e.target.closest("input, select, textarea");
+      const field = document.querySelector<HTMLInputElement>(".search input");
+      if (e.key === "/" && !typing && !e.ctrlKey && !e.metaKey && !e.altKey && field) {
+        e.preventDefault();
+        field.focus();
+      }
+    };
+    window.addEventListener("keydown", onKey);
+    return () => window.removeEventListener("keydown", onKey);
+  }, []);
   const open = [...data.alerts.values()].filter((a) => !isClosed(a)).length;
   useEffect(() => {
     const what = machine ?? (route.page === "alerts" ? "Alerts" : "Fleet");
@@ -28,9 +41,11 @@ export function App() {
       <Header route={route} data={data} open={open} />
       <LinkBanner data={data} />
       <main id="main" tabIndex={-1}>
-        {route.page === "fleet" && <Fleet data={data} query={route.query} />}
-        {route.page === "alerts" && <AlertsPage data={data} query={route.query} />}
-        {route.page === "machine" && <MachinePage data={data} id={route.id} key={route.id} />}
+        <Boundary key={machine ?? route.page}>
+          {route.page === "fleet" && <Fleet data={data} query={route.query} />}
+          {route.page === "alerts" && <AlertsPage data={data} query={route.query} />}
+          {route.page === "machine" && <MachinePage data={data} id={route.id} key={route.id} />}
+        </Boundary>
       </main>
     </div>
   );

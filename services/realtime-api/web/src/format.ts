@@ -3,18 +3,21 @@ const dayMs = 86_400_000;
 const clockFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const dateFormat = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric" });
 
+/** A time that no calendar has must not end the page. */
+const text = (f: Intl.DateTimeFormat, ms: number) => (Math.abs(ms) <= 8.64e15 ? f.format(ms) : "–");
+
 /** A time of day, with the date when it is not within a day of now: replays show data of years ago. */
 export function eventTime(us: number, nowMs: number): string {
   if (!us) return "–";
   const ms = us / 1000;
-  const time = clockFormat.format(ms);
-  return Math.abs(nowMs - ms) < dayMs / 2 ? time : `${dateFormat.format(ms)}, ${time}`;
+  const time = clock(ms);
+  return Math.abs(nowMs - ms) < dayMs / 2 ? time : `${text(dateFormat, ms)}, ${time}`;
 }
 
 const dayFormat = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
-export const day = (ms: number) => dayFormat.format(ms);
+export const day = (ms: number) => text(dayFormat, ms);
 
-export const clock = (ms: number) => clockFormat.format(ms);
+export const clock = (ms: number) => text(clockFormat, ms);
 
 /** "12 s", "4 min", "3 h 20 min", "2 d". */
 export function span(ms: number): string {

@@ -164,14 +164,14 @@ function ScoreStrip({ windows }: { windows: Window[] }) {
 
 /** The record's order, but sensors that an open alert blames come first. */
 function useSensorOrder(detail: Detail): string[] {
-  const key = detail.windows.at(-1)?.sensors.map((s) => s.sensor).join("\n") ?? "";
+  const key = JSON.stringify(detail.windows.at(-1)?.sensors.map((s) => s.sensor) ?? []);
   return useMemo(() => {
     const blame = new Map<string, number>();
     for (const a of detail.alerts) {
       if (isClosed(a)) continue;
       for (const c of a.contributions) blame.set(c.sensor, Math.max(blame.get(c.sensor) ?? 0, c.share ?? 0));
     }
-    const names = key === "" ? [] : key.split("\n");
+    const names = JSON.parse(key) as string[];
     return names.map((n, i) => ({ n, i })).sort((a, b) => (blame.get(b.n) ?? 0) - (blame.get(a.n) ?? 0) || a.i - b.i).map((x) => x.n);
   }, [key, detail.alerts]);
 }

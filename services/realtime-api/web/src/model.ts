@@ -112,7 +112,7 @@ interface Head {
 }
 
 export type Message =
-  | { type: "hello"; instance: string; interval_ms: number; server_time_ms: number }
+  | { type: "hello"; instance: string; build: string; interval_ms: number; server_time_ms: number }
   | ({ type: "summary" } & Summary)
   | ({ type: "fleet"; rows: Row[]; removed?: string[] } & Head)
   | ({ type: "alerts"; alerts: Alert[] } & Head)

@@ -125,6 +125,8 @@ function takeMachine(m: Extract<Message, { type: "machine" }>) {
   };
 }
 
+let build: string | undefined;
+
 const blank = (id: string): Detail => ({ id, row: undefined, sensorsTotal: 0, windows: [], anomalies: [], alerts: [] });
 
 const connection = new Connection(
@@ -138,6 +140,9 @@ const connection = new Connection(
     message(m) {
       switch (m.type) {
         case "hello":
+          // A page that hangs on a wall for months follows the server's upgrades.
+          if (build !== undefined && build !== m.build) location.reload();
+          build = m.build;
           data.skew = m.server_time_ms - Date.now();
           break;
         case "summary":
