@@ -42,6 +42,15 @@ func (f *Frame) Unmarshal(src []byte) error { return f.UnmarshalLimit(src, math.
 func (f *Frame) UnmarshalLimit(src []byte, maxElements int) error {
 	f.Reset()
 	for b := src; len(b) > 0; {
+		if b[0] == sensorsTag {
+			var err error
+			if b, err = f.sensorRun(b, maxElements); err != nil {
+				return err
+			}
+			if len(b) == 0 {
+				return nil
+			}
+		}
 		tag, n := consumeVarint(b)
 		if n == 0 {
 			return ErrMalformed
@@ -57,6 +66,49 @@ func (f *Frame) UnmarshalLimit(src []byte, maxElements int) error {
 		}
 	}
 	return nil
+}
+
+const sensorsTag = numSensors<<3 | byte(protowire.BytesType)
+
+// sensorRun decodes the sensor names in front of b, as long as their lengths fit one byte: most of a frame's fields, and most of the
+// cost of decoding them one by one would be finding out what they are. It returns what follows them.
+func (f *Frame) sensorRun(b []byte, maxElements int) ([]byte, error) {
+	names := f.Sensors
+	for len(b) >= 2 && b[0] == sensorsTag && b[1] < 0x80 {
+		end := 2 + int(b[1])
+		if end > len(b) {
+			return nil, ErrMalformed
+		}
+		name := b[2:end:end]
+		if !ascii(name) && !utf8.Valid(name) {
+			return nil, ErrInvalidUTF8
+		}
+		if len(names) >= maxElements {
+			return nil, tooMany("sensors", maxElements)
+		}
+		names = append(names, name)
+		b = b[end:]
+	}
+	f.Sensors = names
+	return b, nil
+}
+
+// ascii tells whether s is surely valid UTF-8, eight bytes at a time; the last eight may overlap the ones before.
+func ascii(s []byte) bool {
+	const high = 0x8080808080808080
+	if len(s) < 8 {
+		var or byte
+		for _, c := range s {
+			or |= c
+		}
+		return or < 0x80
+	}
+	for i := 8; i < len(s); i += 8 {
+		if binary.LittleEndian.Uint64(s[i-8:])&high != 0 {
+			return false
+		}
+	}
+	return binary.LittleEndian.Uint64(s[len(s)-8:])&high == 0
 }
 
 // field decodes one field's value from the front of b and returns what follows it.

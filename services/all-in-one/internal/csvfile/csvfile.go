@@ -166,6 +166,9 @@ func (c *Reader) layout(header []string, opt Options) error {
 	}
 	if c.timeAt >= 0 {
 		c.TimeColumn = header[c.timeAt]
+		if c.TimeColumn == "" {
+			c.TimeColumn = fmt.Sprintf("column_%d", c.timeAt+1)
+		}
 	}
 	seen := map[string]bool{}
 	for i, h := range header {

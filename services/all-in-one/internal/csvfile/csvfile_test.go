@@ -24,7 +24,7 @@ func TestDelimiterTimeColumnAndSensorsAreFound(t *testing.T) {
 		"no time":    {"a\tb\n1\t2\n3\t4\n", csvfile.Options{}, "a,b", "", time.Unix(1, 0).UTC()},
 		"unix ms":    {"ts,v\n1700000000000,1\n1700000001000,2\n", csvfile.Options{}, "v", "ts", time.Unix(1700000001, 0).UTC()},
 		"day first":  {"DATETIME,v\n31/12/14 23,1\n01/01/15 00,2\n", csvfile.Options{}, "v", "DATETIME", time.Date(2015, 1, 1, 0, 0, 0, 0, time.UTC)},
-		"unnamed":    {",v\n2017-12-24 00:00:00,1\n2017-12-24 00:05:00,x\n", csvfile.Options{}, "v", "", time.Date(2017, 12, 24, 0, 5, 0, 0, time.UTC)},
+		"unnamed":    {",v\n2017-12-24 00:00:00,1\n2017-12-24 00:05:00,x\n", csvfile.Options{}, "v", "column_1", time.Date(2017, 12, 24, 0, 5, 0, 0, time.UTC)},
 		"odd names":  {"time,T [K],T [K],<b>\n2020-01-01,1,2,3\n2020-01-02,1,2,3\n", csvfile.Options{}, "T _K_,T _K__2,_b_", "time", time.Date(2020, 1, 2, 0, 0, 0, 0, time.UTC)},
 		"given":      {"when,t2,v\n2020-01-01,2021-01-01,1\n2020-01-02,2021-01-02,1\n", csvfile.Options{TimeColumn: "t2", Ignore: []string{"when"}}, "v", "t2", time.Date(2021, 1, 2, 0, 0, 0, 0, time.UTC)},
 		"a BOM":      {"\ufefftime,v\n2020-01-01,1\n2020-01-02,2\n", csvfile.Options{}, "v", "time", time.Date(2020, 1, 2, 0, 0, 0, 0, time.UTC)},

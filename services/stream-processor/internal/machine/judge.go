@@ -31,6 +31,7 @@ type scratch struct {
 // opinion is what is thought of one window.
 type opinion struct {
 	own     float64 // the window's surprise by itself; NaN: nobody has an opinion
+	fresh   float64 // the same from detectors without memory of other windows; NaN: none
 	nominal float64 // with the windows before it
 	final   float64 // calibrated by the machine's history
 	usable  int     // sensors with usable values
@@ -43,15 +44,19 @@ func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opini
 	op := opinion{stuck: p.StuckCount()}
 	m.observe(p, sc, &op)
 	nan := float32(math.NaN())
-	var joint calibrate.Cauchy
+	var joint, jointFresh calibrate.Cauchy
 	for d := range m.detectors {
 		m.ask(d, sc)
 		if j := float64(sc.scores[d].Joint); j == j {
-			joint.Add(m.detectors[d].joint.Correct(&calibrate.SensorPrior, j))
+			t := m.detectors[d].joint.Correct(&calibrate.SensorPrior, j)
+			joint.Add(t)
+			if !m.detectors[d].spec.Remembers {
+				jointFresh.Add(t)
+			}
 		}
 	}
 	for i := range m.sensors {
-		var c calibrate.Cauchy
+		var c, fresh calibrate.Cauchy
 		most := float32(-1)
 		sc.surprise[i], sc.loudest[i], sc.level[i] = nan, 0, detect.Within
 		for d := range m.detectors {
@@ -63,6 +68,9 @@ func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opini
 					most, sc.loudest[i] = float32(t), uint8(d)
 				}
 				c.Add(t)
+				if !m.detectors[d].spec.Remembers {
+					fresh.Add(t)
+				}
 			}
 		}
 		op.worst = max(op.worst, sc.level[i])
@@ -71,10 +79,16 @@ func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opini
 			sc.surprise[i] = float32(t)
 			joint.Add(t)
 		}
+		if fresh.Count() > 0 {
+			jointFresh.Add(fresh.Surprise())
+		}
 	}
-	op.own = joint.Surprise()
+	op.own, op.fresh = joint.Surprise(), jointFresh.Surprise()
 	if op.own == op.own {
-		op.nominal = scan.Surprise(op.own)
+		op.nominal = op.own
+		if op.fresh == op.fresh {
+			op.nominal = calibrate.Either(op.own, scan.Surprise(op.fresh))
+		}
 		op.final = m.tail.Correct(&calibrate.MachinePrior, op.nominal) * math.Exp(-m.strict)
 	}
 	return op
@@ -212,7 +226,9 @@ func (m *Machine) follow(p *window.Pane, op *opinion, sc *scratch) {
 	p.Opinions = p.Opinions[:0]
 	if op.own == op.own {
 		p.Nominal = float32(op.nominal)
-		m.scan.Push(op.own)
+	}
+	if op.fresh == op.fresh {
+		m.scan.Push(op.fresh)
 	}
 	if p.Teaches {
 		for d := range m.detectors {
@@ -456,8 +472,8 @@ func (m *Machine) Provisional(out *Output) *Verdict {
 		if !found || v.rank() >= best.rank() {
 			best, found = v, true
 		}
-		if op.own == op.own {
-			scan.Push(op.own)
+		if op.fresh == op.fresh {
+			scan.Push(op.fresh)
 		}
 	}
 	if !found {
