@@ -282,3 +282,31 @@ func TestUnmarshalLimitBoundsMemory(t *testing.T) {
 		})
 	}
 }
+
+// Names of every length around the widths that they are looked at in, with a wrong or a multi-byte character at every place.
+func TestSensorNamesOfAllLengths(t *testing.T) {
+	var f Frame
+	for _, n := range []int{0, 1, 2, 7, 8, 9, 15, 16, 17, 23, 24, 25, 126, 127, 128, 129, 200} {
+		name := bytes.Repeat([]byte{'a'}, n)
+		src := func() []byte {
+			b := protowire.AppendBytes([]byte{0x32}, []byte("before"))
+			b = protowire.AppendBytes(append(b, 0x32), name)
+			return protowire.AppendBytes(append(b, 0x32), []byte("after"))
+		}
+		checkAgainstGenerated(t, &f, src())
+		for i := range n {
+			name[i] = 0xff
+			checkAgainstGenerated(t, &f, src())
+			if i+1 < n {
+				copy(name[i:], "é")
+				checkAgainstGenerated(t, &f, src())
+				name[i+1] = 'a'
+			}
+			name[i] = 'a'
+		}
+		whole := src()
+		for cut := range whole {
+			checkAgainstGenerated(t, &f, whole[:cut])
+		}
+	}
+}
