@@ -62,7 +62,7 @@ const (
 // SensorPrior fits a detector on one sensor; MachinePrior the machine's scan over windows, which are more dependent than assumed.
 var (
 	SensorPrior  = Prior{Beta: 1, Windows: 60, Peaks: 5, MinBeta: 0.9}
-	MachinePrior = Prior{Beta: 1.5, Windows: 100, Peaks: 10, MinBeta: 1.3}
+	MachinePrior = Prior{Beta: 1.25, Windows: 100, Peaks: 10, MinBeta: 1}
 )
 
 var zeta0 = math.Exp(-threshold)
@@ -155,33 +155,33 @@ func (c *Cauchy) Surprise() float64 {
 	return -math.Log(0.5 - math.Atan(x)/math.Pi)
 }
 
-// Scan joins the newest 1, 2 and 4 windows: the sum of k independent surprises has the gamma distribution of shape k (Fisher 1932), and the
-// most surprising of the three sums counts, corrected for having looked three times. One window far off and four
-// windows somewhat off are both found. It remembers three windows.
+// Scan joins the newest 1, 2 and 4 windows by the sum of their surprises, and the most surprising of the three counts, corrected for having looked
+// three times (Sidak 1967). One window far off and four windows somewhat off are both found. It remembers three windows.
+//
+// A sum of k independent surprises has the gamma distribution of shape k (Fisher 1932). Neighbouring windows are not independent, if only because charts
+// remember: Brown (1975) corrects for that by dividing the sum by how much more it varies, var/k, and the shape likewise. With the correlation of
+// squared charts of weight 1/4, 0.56 from one window to the next, that is 1.56 for two windows and 2.25 for four; both shapes are then
+// below 2, which is taken, for it asks for more.
 type Scan struct {
 	last [3]float32 // newest first
 }
 
+const (
+	inflation2 = 1.56
+	inflation4 = 2.25
+)
+
 // Surprise is the scan's surprise if the next window's is t. Nothing changes.
 func (s *Scan) Surprise(t float64) float64 {
-	best := t
-	sum := t + float64(s.last[0])
-	best = max(best, sum-math.Log1p(sum))
-	sum += float64(s.last[1]) + float64(s.last[2])
-	best = max(best, sum-math.Log1p(sum*(1+sum*(0.5+sum/6))))
-	return sidak(best, 3)
-}
-
-// sidak corrects the largest of n surprises for having looked n times (Sidak 1967).
-func sidak(t, n float64) float64 {
-	if t > 30 {
-		return t - math.Log(n)
+	two := t + float64(s.last[0])
+	four := two + float64(s.last[1]) + float64(s.last[2])
+	two, four = two/inflation2, four/inflation4
+	best := max(t, two-math.Log1p(two), four-math.Log1p(four))
+	if best > 30 {
+		return best - math.Log(3)
 	}
-	return -math.Log(-math.Expm1(n * math.Log1p(-math.Exp(-max(t, 1e-9)))))
+	return -math.Log(-math.Expm1(3 * math.Log1p(-math.Exp(-max(best, 1e-9)))))
 }
-
-// Either is the surprise of the more surprising of two looks at the same.
-func Either(a, b float64) float64 { return sidak(max(a, b), 2) }
 
 // Push remembers a window.
 func (s *Scan) Push(t float64) {

@@ -75,9 +75,7 @@ type Spec struct {
 	Feature Feature
 	// Fixed detectors speak by Level and need neither learning nor calibration.
 	Fixed bool
-	// Remembers: a surprise rests on several windows already, so those of neighbouring windows must not be added up.
-	Remembers bool
-	New       func(*Config) Detector
+	New   func(*Config) Detector
 }
 
 // Feature names a statistic of a window.
@@ -101,7 +99,7 @@ func (f Feature) Of(v *Value) float64 {
 func Builtin() []Spec {
 	return []Spec{
 		{Name: "limits", Feature: Mean, Fixed: true, New: newLimits},
-		{Name: "ewma", Feature: Mean, Remembers: true, New: newEWMA},
+		{Name: "ewma", Feature: Mean, New: newEWMA},
 		{Name: "robust_z", Feature: Mean, New: newRobustZ},
 		{Name: "spread", Feature: Stddev, New: newSpread},
 	}

@@ -53,6 +53,15 @@ type finding struct {
 	evidence  []evidence
 }
 
+// tells is whether the evidence speaks for itself. A running mean may still be far off in a window that is itself as usual.
+func (f *finding) tells() bool {
+	if len(f.evidence) == 0 {
+		return false
+	}
+	e := &f.evidence[0]
+	return !(e.observed >= e.low && e.observed <= e.high)
+}
+
 // assess lets a judged pane move the episodes. A pane that was flushed and has changed since is assessed again, but counts once.
 func (m *Machine) assess(p *window.Pane, op *opinion, out *Output) {
 	fresh := !m.assessed || p.StartUS > m.assessedUS
@@ -158,7 +167,7 @@ func (m *Machine) step(c cause, p *window.Pane, fresh bool, f finding, out *Outp
 		if risen = f.severity > e.severity; risen {
 			e.severity = f.severity
 		}
-		if float32(f.weight) >= e.peak {
+		if float32(f.weight) >= e.peak && f.tells() {
 			e.peak = float32(f.weight)
 			e.evidence = append(e.evidence[:0], f.evidence...)
 		}

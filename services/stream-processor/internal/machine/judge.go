@@ -31,7 +31,6 @@ type scratch struct {
 // opinion is what is thought of one window.
 type opinion struct {
 	own     float64 // the window's surprise by itself; NaN: nobody has an opinion
-	fresh   float64 // the same from detectors without memory of other windows; NaN: none
 	nominal float64 // with the windows before it
 	final   float64 // calibrated by the machine's history
 	usable  int     // sensors with usable values
@@ -44,19 +43,15 @@ func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opini
 	op := opinion{stuck: p.StuckCount()}
 	m.observe(p, sc, &op)
 	nan := float32(math.NaN())
-	var joint, jointFresh calibrate.Cauchy
+	var joint calibrate.Cauchy
 	for d := range m.detectors {
 		m.ask(d, sc)
 		if j := float64(sc.scores[d].Joint); j == j {
-			t := m.detectors[d].joint.Correct(&calibrate.SensorPrior, j)
-			joint.Add(t)
-			if !m.detectors[d].spec.Remembers {
-				jointFresh.Add(t)
-			}
+			joint.Add(m.detectors[d].joint.Correct(&calibrate.SensorPrior, j))
 		}
 	}
 	for i := range m.sensors {
-		var c, fresh calibrate.Cauchy
+		var c calibrate.Cauchy
 		most := float32(-1)
 		sc.surprise[i], sc.loudest[i], sc.level[i] = nan, 0, detect.Within
 		for d := range m.detectors {
@@ -68,9 +63,6 @@ func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opini
 					most, sc.loudest[i] = float32(t), uint8(d)
 				}
 				c.Add(t)
-				if !m.detectors[d].spec.Remembers {
-					fresh.Add(t)
-				}
 			}
 		}
 		op.worst = max(op.worst, sc.level[i])
@@ -79,16 +71,10 @@ func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opini
 			sc.surprise[i] = float32(t)
 			joint.Add(t)
 		}
-		if fresh.Count() > 0 {
-			jointFresh.Add(fresh.Surprise())
-		}
 	}
-	op.own, op.fresh = joint.Surprise(), jointFresh.Surprise()
+	op.own = joint.Surprise()
 	if op.own == op.own {
-		op.nominal = op.own
-		if op.fresh == op.fresh {
-			op.nominal = calibrate.Either(op.own, scan.Surprise(op.fresh))
-		}
+		op.nominal = scan.Surprise(op.own)
 		op.final = m.tail.Correct(&calibrate.MachinePrior, op.nominal) * math.Exp(-m.strict)
 	}
 	return op
@@ -226,9 +212,7 @@ func (m *Machine) follow(p *window.Pane, op *opinion, sc *scratch) {
 	p.Opinions = p.Opinions[:0]
 	if op.own == op.own {
 		p.Nominal = float32(op.nominal)
-	}
-	if op.fresh == op.fresh {
-		m.scan.Push(op.fresh)
+		m.scan.Push(op.own)
 	}
 	if p.Teaches {
 		for d := range m.detectors {
@@ -472,8 +456,8 @@ func (m *Machine) Provisional(out *Output) *Verdict {
 		if !found || v.rank() >= best.rank() {
 			best, found = v, true
 		}
-		if op.fresh == op.fresh {
-			scan.Push(op.fresh)
+		if op.own == op.own {
+			scan.Push(op.own)
 		}
 	}
 	if !found {
