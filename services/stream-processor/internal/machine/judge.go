@@ -234,9 +234,10 @@ func (m *Machine) follow(p *window.Pane, op *opinion, sc *scratch) {
 	m.strict = max(0, m.strict-pageDemand*math.Exp(-m.pageSurprise()))
 }
 
-// pageDemand is the logarithm by which a page raises the demand on the next one. It wears off at the rate at which the budget allows pages, so a machine
-// whose signals fit no model reaches its budget after some pages, whatever its signals are: adaptive conformal inference (Gibbs and Candes 2021) on the
-// scale of surprise. A machine with a true fault loses little: faults surprise by far more than they must.
+// pageDemand is the logarithm by which a page raises the demand on the next one. It wears off at the rate at which the budget allows pages: the idea of
+// adaptive conformal inference (Gibbs and Candes 2021) on the scale of surprise. A machine whose signals fit no model drifts towards its budget that way,
+// but only page by page: one with a daily mode that it never learned still paged nine times in two weeks. A true fault pays for it with a
+// higher demand on the next one of the same month.
 const (
 	pageDemand = 0.35
 	maxStrict  = 5
