@@ -44,7 +44,8 @@ func (a *announcer) Restored(ctx context.Context, views []incident.View) error {
 	if err != nil {
 		return err
 	}
-	return a.engine.Put(ctx, append(put, owed...)...)
+	// One call: what stands and what has ended may share a group.
+	return a.engine.PutOwed(ctx, append(put, owed...)...)
 }
 
 // Live starts dispatching.

@@ -94,6 +94,7 @@ type Engine struct {
 	api        *api.API
 	mux        http.Handler
 	watch      *latency
+	ends       *ends
 	reloads    *metrics.Counter
 	refused    *metrics.Counter
 
@@ -106,6 +107,8 @@ type Engine struct {
 	mu   sync.RWMutex
 	plan *plan // the configuration in force
 	live *live // nil before Start and after Close
+	// started stays true after Close: there is no second life.
+	started bool
 }
 
 // live is the part that a reload replaces.
@@ -124,6 +127,7 @@ func New(opts Options) (*Engine, error) {
 		registry: prometheus.NewRegistry(),
 		marker:   marker.NewGroupMarker(),
 		watch:    newLatency(opts.Metrics),
+		ends:     newEnds(),
 		reloads:  opts.Metrics.GetOrCreateCounter(`tocsin_alert_routing_reloads_total{outcome="applied"}`),
 		refused:  opts.Metrics.GetOrCreateCounter(`tocsin_alert_routing_reloads_total{outcome="refused"}`),
 		stop:     make(chan struct{}),
@@ -262,19 +266,30 @@ func (e *Engine) Handler() http.Handler {
 func (e *Engine) Start() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.live == nil {
-		e.run(e.plan)
+	if e.started {
+		return
 	}
+	e.started = true
+	e.run(e.plan)
+	e.running.Go(e.confirmEnds)
 }
 
-// Put adds alerts or changes them. Of several with the same labels the last one stands.
+// Put adds alerts that stand and ends those that have ended. Of several with the same labels the last one stands. What is
+// known already changes nothing, and neither does the end of an alert that was never put: nobody has been told of it.
 func (e *Engine) Put(ctx context.Context, alerts ...Alert) error {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return e.put(ctx, alerts)
+	return e.put(ctx, alerts, false)
 }
 
-func (e *Engine) put(ctx context.Context, alerts []Alert) error {
+// PutOwed is Put for ends that are owed to a receiver (see Owed) though the alerts were put by an earlier process.
+func (e *Engine) PutOwed(ctx context.Context, alerts ...Alert) error {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.put(ctx, alerts, true)
+}
+
+func (e *Engine) put(ctx context.Context, alerts []Alert, owed bool) error {
 	now := time.Now()
 	last := make(map[model.Fingerprint]int, len(alerts))
 	for i := range alerts {
@@ -288,13 +303,17 @@ func (e *Engine) put(ctx context.Context, alerts []Alert) error {
 			continue
 		}
 		a := convert(alerts[i], now)
-		if a.Resolved() {
+		known, err := e.alerts.Get(fp)
+		stands := err == nil && !known.Resolved()
+		switch {
+		case !a.Resolved() && !stands:
+			open = append(open, a)
+		case a.Resolved() && (stands || owed && err != nil):
 			e.watch.forget(fp)
 			ended = append(ended, a)
-		} else {
-			open = append(open, a)
 		}
 	}
+	e.ends.add(ended, now)
 	// What stands first: a group whose last alert ends before its next one begins would be announced as resolved.
 	if err := e.alerts.Put(ctx, append(open, ended...)...); err != nil {
 		return fmt.Errorf("put alerts: %w", err)
@@ -394,6 +413,7 @@ func (e *Engine) Reload() error {
 func (e *Engine) Close() error {
 	e.closing.Do(func() {
 		e.mu.Lock()
+		e.started = true
 		e.halt()
 		e.mu.Unlock()
 		close(e.stop)

@@ -12,6 +12,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/dispatch"
 )
 
 // sink is a webhook that counts what it is told of each alert: "firing a", "resolved a".
@@ -154,6 +157,48 @@ func TestLastStateStands(t *testing.T) {
 	}
 }
 
+// An alert that opens and ends within moments never stays in its group as firing, whichever worker was faster.
+func TestEndOvertakesOpening(t *testing.T) {
+	e := engine(t, options(t, ""))
+	e.Start()
+	for i := range 2000 {
+		id := fmt.Sprint("x", i)
+		put(t, e, open(id))
+		put(t, e, closed(id))
+	}
+	eventually(t, func() error {
+		standing := 0
+		_, _, err := e.groups(context.Background(), func(*dispatch.Route) bool { return true }, func(a *alert.Alert, now time.Time) bool {
+			if !a.ResolvedAt(now) {
+				standing++
+			}
+			return false
+		})
+		if err == nil && standing > 0 {
+			err = fmt.Errorf("%d stand", standing)
+		}
+		return err
+	})
+}
+
+// The end of an alert that nobody can have heard of is not put, unless it is owed.
+func TestEndOfUnknown(t *testing.T) {
+	s := newSink(t)
+	e := engine(t, options(t, hooked(t, s, "machine")))
+	e.Start()
+	put(t, e, open("standing"), closed("unheard"))
+	eventually(t, s.has("firing standing"))
+	if _, err := e.alerts.Get(fingerprint(open("unheard").Labels)); err == nil {
+		t.Error("the unheard end was put")
+	}
+	if err := e.PutOwed(context.Background(), closed("owed")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.alerts.Get(fingerprint(open("owed").Labels)); err != nil {
+		t.Errorf("the owed end was not put: %v", err)
+	}
+}
+
 // Dropped alerts are gone without a word; the others stay and are not told again.
 func TestDrop(t *testing.T) {
 	s := newSink(t)
@@ -203,7 +248,9 @@ func TestStartSeesOnePicture(t *testing.T) {
 	}
 	before := len(s.all())
 	e = engine(t, o)
-	put(t, e, closed("a"))
+	if err := e.PutOwed(context.Background(), closed("a")); err != nil {
+		t.Fatal(err)
+	}
 	put(t, e, open("b"))
 	e.Start()
 	eventually(t, s.has("resolved a"))
