@@ -157,7 +157,8 @@ func lists(t *testing.T, b Bucket) {
 		}
 	}
 	n := 0
-	for range b.List(t.Context(), "l/") {
+	for _, err := range b.List(t.Context(), "l/") {
+		must(t, err)
 		n++
 		break
 	}

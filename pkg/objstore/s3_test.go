@@ -78,7 +78,7 @@ func startGateway(t *testing.T) Config {
 		if time.Now().After(deadline) {
 			t.Fatalf("S3 server does not come up: %v", err)
 		}
-		time.Sleep(20 * time.Millisecond)
+		<-time.After(20 * time.Millisecond)
 	}
 }
 

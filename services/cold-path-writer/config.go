@@ -53,8 +53,11 @@ func (c Config) Validate() error {
 		name string
 		err  error
 	}{
-		{"http", c.HTTP.Validate()}, {"lake", c.Lake.Validate()}, {"chunk", c.Chunk.Validate()},
-		{"retry", c.Retry.Validate()}, {"schemas", c.Schemas.Validate()},
+		{"http", c.HTTP.Validate()},
+		{"lake", c.Lake.Validate()},
+		{"chunk", c.Chunk.Validate()},
+		{"retry", c.Retry.Validate()},
+		{"schemas", c.Schemas.Validate()},
 	} {
 		if part.err != nil {
 			return fmt.Errorf("%s.%w", part.name, part.err)

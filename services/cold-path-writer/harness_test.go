@@ -114,7 +114,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited %s for: %s", patience, what)
 		}
-		time.Sleep(5 * time.Millisecond)
+		<-time.After(5 * time.Millisecond)
 	}
 }
 
@@ -153,8 +153,10 @@ func record(t testing.TB, topicName string, partition int32, typ, key string, m 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &kgo.Record{Topic: topicName, Partition: partition, Key: []byte(key), Value: b,
-		Headers: []kgo.RecordHeader{{Key: topic.HeaderType, Value: []byte(typ)}}}
+	return &kgo.Record{
+		Topic: topicName, Partition: partition, Key: []byte(key), Value: b,
+		Headers: []kgo.RecordHeader{{Key: topic.HeaderType, Value: []byte(typ)}},
+	}
 }
 
 var testSensors = []string{"temperature", "vibration", "current", "flow", "pressure"}

@@ -61,7 +61,7 @@ func TestKill9(t *testing.T) {
 			n += 16
 		}
 		eventually(t, "files", func() bool { return len(files(t, dir, "readings")) > before+rand.N(8) })
-		time.Sleep(time.Duration(rand.N(20)) * time.Millisecond) // any moment will do: nothing is waited for
+		<-time.After(time.Duration(rand.N(20)) * time.Millisecond) // any moment will do: nothing is waited for
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}

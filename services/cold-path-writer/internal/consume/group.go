@@ -88,7 +88,7 @@ type Group struct {
 
 	mu       sync.Mutex
 	workers  map[part]*worker
-	assigned bool // partitions were given at least once
+	joined   bool // the group has told what is ours, be it nothing
 	draining bool
 }
 
@@ -131,6 +131,7 @@ func (g *Group) Run(ctx context.Context, opts []kgo.Opt) error {
 		kgo.SessionTimeout(g.cfg.SessionTimeout),
 		kgo.HeartbeatInterval(g.cfg.SessionTimeout/5),
 		kgo.AdjustFetchOffsetsFn(g.start),
+		kgo.OnPartitionsAssigned(g.joinedGroup),
 		kgo.OnPartitionsRevoked(g.revoked),
 		kgo.OnPartitionsLost(g.revoked),
 		kgo.FetchMaxBytes(16<<20),
@@ -217,6 +218,13 @@ func (g *Group) all() []*worker {
 	return ws
 }
 
+// joinedGroup notes that the group has shared out the partitions; a replica more than there are partitions is ready too.
+func (g *Group) joinedGroup(context.Context, *kgo.Client, map[string][]int32) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.joined = true
+}
+
 // own starts the worker of a partition that was assigned.
 func (g *Group) own(src lake.Source, t table.Table, from position) {
 	w := newWorker(g, src, t, from)
@@ -224,7 +232,6 @@ func (g *Group) own(src lake.Source, t table.Table, from position) {
 	g.mu.Lock()
 	old := g.workers[p]
 	g.workers[p] = w
-	g.assigned = true
 	g.mu.Unlock()
 	if old != nil { // an assignment that was cut short
 		old.abandon()
@@ -280,7 +287,7 @@ func (g *Group) Ready() error {
 	switch {
 	case g.draining:
 		return errors.New("draining")
-	case !g.assigned:
+	case !g.joined:
 		return errors.New("waiting for partitions")
 	}
 	if err := g.store.Trouble(); err != nil {

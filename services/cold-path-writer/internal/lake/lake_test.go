@@ -34,8 +34,10 @@ func TestKey(t *testing.T) {
 
 func TestKeysCanBeStoredAndParsed(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		o := Object{Source: Source{Table: "windows", Topic: rapid.StringMatching(`[a-zA-Z0-9._-]{1,100}`).Draw(t, "topic"), Partition: rapid.Int32Min(0).Draw(t, "partition")},
-			First: rapid.Int64Min(0).Draw(t, "first"), SinceMS: rapid.Int64Range(0, 250_000_000_000_000).Draw(t, "since")}
+		o := Object{
+			Source: Source{Table: "windows", Topic: rapid.StringMatching(`[a-zA-Z0-9._-]{1,100}`).Draw(t, "topic"), Partition: rapid.Int32Min(0).Draw(t, "partition")},
+			First:  rapid.Int64Min(0).Draw(t, "first"), SinceMS: rapid.Int64Range(0, 250_000_000_000_000).Draw(t, "since"),
+		}
 		copy(o.TopicID[:], rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id"))
 		p, err := ParseKey(o.Key())
 		if err != nil {

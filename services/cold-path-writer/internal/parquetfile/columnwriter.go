@@ -10,7 +10,7 @@ import (
 // Columns writes a file column by column, for rows that never were structs. The row type T gives the schema. Not safe for concurrent use.
 type Columns[T any] struct {
 	buf     bytes.Buffer
-	w       *parquet.Writer
+	w       *parquet.GenericWriter[T]
 	columns []*parquet.ColumnWriter
 	batch   [][]parquet.Value
 	index   map[string]int
@@ -23,10 +23,9 @@ const columnBatch = 512
 // NewColumns begins a file.
 func NewColumns[T any](sortedBy []string, metadata map[string]string) *Columns[T] {
 	c := &Columns[T]{index: map[string]int{}}
-	schema := parquet.SchemaOf(new(T))
-	c.w = parquet.NewWriter(&c.buf, append(options(metadata, sortedBy), schema)...)
+	c.w = parquet.NewGenericWriter[T](&c.buf, options(metadata, sortedBy)...)
 	c.columns = c.w.ColumnWriters()
-	for i, path := range schema.Columns() {
+	for i, path := range c.w.Schema().Columns() {
 		c.index[path[0]] = i
 		c.batch = append(c.batch, make([]parquet.Value, columnBatch))
 	}

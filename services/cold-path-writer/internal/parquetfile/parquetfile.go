@@ -26,7 +26,7 @@ const (
 	createdBy  = "tocsin cold-path-writer"
 )
 
-// Options are what every file is written with.
+// options are what every file is written with.
 func options(metadata map[string]string, sortedBy []string) []parquet.WriterOption {
 	sorting := make([]parquet.SortingColumn, len(sortedBy))
 	for i, c := range sortedBy {

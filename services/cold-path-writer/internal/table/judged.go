@@ -166,31 +166,3 @@ func (j *judged) sensor(s int) string {
 	}
 	return string(j.frame.Sensors[s])
 }
-
-// quality is the source's code of value i. NaN without a code means missing.
-func (j *judged) quality(i int) uint8 {
-	q := j.frame.Quality(i)
-	if v := j.frame.Values[i]; v != v {
-		return frame.QualityMissing
-	}
-	return q
-}
-
-// validity is the judge's code of value i, 0 (good) when it gave none.
-func (j *judged) validity(i int) uint8 {
-	if len(j.validities) == 0 {
-		return 0
-	}
-	return j.validities[i]
-}
-
-// disposition is what became of sample t.
-func (j *judged) disposition(t int) uint8 {
-	switch len(j.dispositions) {
-	case 0:
-		return 0
-	case 1:
-		return j.dispositions[0]
-	}
-	return j.dispositions[t]
-}
