@@ -13,11 +13,14 @@ import (
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 )
 
-// checkAgainstGenerated holds Unmarshal and AppendTo against the generated code on any bytes.
-func checkAgainstGenerated(t interface {
+// failer is a test of testing's or of rapid's.
+type failer interface {
 	Helper()
-	Fatalf(string, ...any)
-}, f *Frame, src []byte) {
+	Fatalf(format string, args ...any)
+}
+
+// checkAgainstGenerated holds Unmarshal and AppendTo against the generated code on any bytes.
+func checkAgainstGenerated(t failer, f *Frame, src []byte) {
 	t.Helper()
 	var want eventv1.SensorFrame
 	wantErr := proto.Unmarshal(src, &want)
@@ -50,10 +53,7 @@ func checkAgainstGenerated(t interface {
 	}
 }
 
-func checkEqual(t interface {
-	Helper()
-	Fatalf(string, ...any)
-}, f *Frame, want *eventv1.SensorFrame) {
+func checkEqual(t failer, f *Frame, want *eventv1.SensorFrame) {
 	t.Helper()
 	if string(f.EquipmentID) != want.EquipmentId || string(f.GatewayID) != want.GatewayId || string(f.SchemaID) != want.SchemaId ||
 		f.Sequence != want.Sequence || f.BaseTimeUS != want.BaseTimeUs {

@@ -306,18 +306,17 @@ func (r *Registry) barrier(ctx context.Context) error {
 // answer to the one under way may be older than their call.
 func (r *Registry) answer(ctx context.Context) {
 	var waiting []chan error
-	var round chan error
+	var round chan struct{} // closed when the round under way is over; nil: none is
 	start := func() {
-		round = make(chan error, 1)
-		served := waiting
-		waiting = nil
-		go func(done chan<- error) {
+		done, served := make(chan struct{}), waiting
+		round, waiting = done, nil
+		go func() {
+			defer close(done)
 			err := r.catchUp(ctx)
 			for _, w := range served {
 				w <- err
 			}
-			done <- err
-		}(round)
+		}()
 	}
 	for {
 		select {

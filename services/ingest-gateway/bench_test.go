@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -17,8 +18,7 @@ import (
 // BenchmarkIngest sends frames of 2 values through a real listener into an embedded broker, all in this process: client, gateway and broker
 // share the cores, so the time is an upper bound for the gateway's own.
 func BenchmarkIngest(b *testing.B) {
-	cluster, kcfg := kafkatest.StartCluster(b, 3)
-	_ = cluster
+	kcfg := kafkatest.Start(b, 3)
 	cfg := ingestgateway.DefaultConfig()
 	cfg.HTTP.Listen, cfg.GRPC.Listen = "127.0.0.1:0", "127.0.0.1:0"
 	cfg.RateLimit.FramesPerSecond, cfg.RateLimit.BytesPerSecond = 0, 0
@@ -31,10 +31,13 @@ func BenchmarkIngest(b *testing.B) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- svc.Run(ctx) }()
-	defer func() { cancel(); <-done }()
-	for svc.Ready() != nil {
-		continue
-	}
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			b.Error(err)
+		}
+	}()
+	eventually(b, 15*time.Second, svc.Ready)
 	raw := encode(b, goodFrame(1))
 	conn, err := grpc.NewClient(svc.GRPCAddr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

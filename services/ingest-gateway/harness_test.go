@@ -103,11 +103,11 @@ func newClient() *http.Client {
 
 func (g *gateway) awaitReady() {
 	g.t.Helper()
-	eventually(g.t, 15*time.Second, func() error { return g.svc.Ready() })
+	eventually(g.t, 15*time.Second, g.svc.Ready)
 }
 
 // eventually waits for f to be content.
-func eventually(t *testing.T, within time.Duration, f func() error) {
+func eventually(t testing.TB, within time.Duration, f func() error) {
 	t.Helper()
 	deadline := time.NewTimer(within)
 	defer deadline.Stop()

@@ -3,10 +3,12 @@ package ingestgateway_test
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -117,35 +119,20 @@ func TestContentTypes(t *testing.T) {
 	}
 }
 
-// A few kilobytes that become many megabytes must cost neither memory nor an acknowledgement.
+// A few kilobytes that become 640 MiB must cost neither memory nor an acknowledgement.
 func TestDecompressionBombs(t *testing.T) {
 	g := start(t, func(c *ingestgateway.Config) {
 		c.Requests.MaxEncodedBulkBytes, c.Requests.MaxDecodedBulkBytes = 4<<20, 9<<20
 	})
-	zeros := make([]byte, 1<<20)
-	bomb := func(w io.WriteCloser, head []byte) {
-		if _, err := w.Write(head); err != nil {
-			t.Fatal(err)
-		}
-		for range 16 {
-			if _, err := w.Write(zeros); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
+	// Both formats may be concatenated: 40 times 16 MiB.
+	zeros := make([]byte, 16<<20)
+	bombs := map[string][]byte{
+		"gzip": bytes.Repeat(gzipped(t, zeros), 40),
+		"zstd": bytes.Repeat(zstded(t, zeros), 40),
 	}
-	var gz, zs bytes.Buffer
-	bomb(gzip.NewWriter(&gz), nil)
-	zw, err := zstd.NewWriter(&zs, zstd.WithWindowSize(8<<20))
-	if err != nil {
-		t.Fatal(err)
-	}
-	bomb(zw, nil)
 	peak := watchMemory(t)
 	for _, ct := range []string{protobufType, delimitedType, jsonType, ndjsonType} {
-		for coding, body := range map[string][]byte{"gzip": gz.Bytes(), "zstd": zs.Bytes()} {
+		for coding, body := range bombs {
 			a := g.post("/v1/frames", ct, body, "Content-Encoding", coding)
 			if a.status != http.StatusRequestEntityTooLarge && !(ct == jsonType && a.status == http.StatusBadRequest) {
 				t.Errorf("%s in %s: %d %.200s", ct, coding, a.status, a.body)
@@ -153,7 +140,7 @@ func TestDecompressionBombs(t *testing.T) {
 			a.problem(t)
 		}
 	}
-	if mb := peak() >> 20; mb > 96 {
+	if mb := peak() >> 20; mb > 256 {
 		t.Fatalf("heap reached %d MiB", mb)
 	}
 	// The encoded cap holds as well, announced or not.
@@ -267,7 +254,7 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, err := io.ReadAll(conn) // ends when the server hangs up
-			if ne, ok := err.(net.Error); ok && ne.Timeout() {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Fatal("still connected after 10 s")
 			}
 			if !strings.Contains(string(got), c.want) {
@@ -282,7 +269,7 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		t.Cleanup(func() { _ = conn.Close() })
 		conns = append(conns, conn)
 	}
 	stop := make(chan struct{})
@@ -327,11 +314,11 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 // Who sends and does not read must not keep a place.
 func TestClientThatDoesNotReadIsCutOff(t *testing.T) {
 	g := start(t, func(c *ingestgateway.Config) {
-		c.Requests.BodyTimeout, c.Requests.MaxRequests, c.Requests.MaxBulkFrames = time.Second, 1, 100_000
+		c.Requests.BodyTimeout, c.Requests.MaxRequests, c.Requests.MaxBulkFrames = 4*time.Second, 1, 100_000
 		c.HTTP.ReadHeaderTimeout = 30 * time.Second
 	})
 	bad := encode(t, &eventv1.SensorFrame{EquipmentId: strings.Repeat("x", 128), GatewayId: strings.Repeat("y", 128)})
-	body := bytes.Repeat(delimited(bad), 50_000) // some 20 MB of answer: more than the sockets hold
+	body := bytes.Repeat(delimited(bad), 40_000) // some 15 MB of answer: more than the sockets hold
 	conn, err := net.Dial("tcp", g.svc.HTTPAddr())
 	if err != nil {
 		t.Fatal(err)
@@ -343,7 +330,7 @@ func TestClientThatDoesNotReadIsCutOff(t *testing.T) {
 	if _, err := conn.Write(body); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, func() error { // 503 until the place is free
+	eventually(t, 40*time.Second, func() error { // 503 until the place is free
 		if a := g.post("/v1/frames", protobufType, encode(t, goodFrame(1))); a.status != 200 {
 			return fmt.Errorf("%d", a.status)
 		}

@@ -2,6 +2,7 @@ package ingestgateway_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -65,7 +66,7 @@ func TestStreamAnswersInOrder(t *testing.T) {
 			t.Fatalf("answer %d: %v", i, resp.Result)
 		}
 	}
-	if _, err := stream.Recv(); err != io.EOF {
+	if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
 		t.Fatalf("after the last answer: %v", err)
 	}
 	// One machine's frames stand in Kafka in the order they were sent.

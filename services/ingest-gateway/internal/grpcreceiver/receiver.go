@@ -163,7 +163,9 @@ func (rc *Receiver) Run(ctx context.Context) error {
 		rc.srv.Stop()
 		<-stopped
 	}
-	<-done
+	if err := <-done; err != nil { // Serve gives nil after a stop
+		rc.log.Warn("serve", zap.Error(err))
+	}
 	return nil
 }
 

@@ -29,7 +29,7 @@ func FuzzRequests(f *testing.F) {
 		}
 		inner := false
 		for i, raw := range got {
-			var m = &ingestv1.PublishRequest{}
+			m := &ingestv1.PublishRequest{}
 			one := append([]byte{0x0a}, lengthOf(raw)...)
 			if proto.Unmarshal(append(one, raw...), m) != nil {
 				inner = true

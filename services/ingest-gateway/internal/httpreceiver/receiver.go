@@ -7,6 +7,7 @@ package httpreceiver
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"time"
@@ -200,10 +201,7 @@ func (rc *Receiver) frames(ctx context.Context, w http.ResponseWriter, r *http.R
 }
 
 // open undoes the content coding, or answers the request.
-func (rc *Receiver) open(w http.ResponseWriter, r *http.Request, maxEncoded, maxDecoded int64) (body interface {
-	Read([]byte) (int, error)
-	Close() error
-}, err error) {
+func (rc *Receiver) open(w http.ResponseWriter, r *http.Request, maxEncoded, maxDecoded int64) (body io.ReadCloser, err error) {
 	if r.ContentLength > maxEncoded {
 		err = &payload.TooLargeError{What: "encoded", Limit: maxEncoded}
 	} else {

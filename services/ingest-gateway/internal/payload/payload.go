@@ -92,7 +92,7 @@ type source struct {
 
 func (s *source) Read(p []byte) (int, error) {
 	n, err := s.capped.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		s.failed = err
 	}
 	return n, err
@@ -118,7 +118,7 @@ func (d *decoded) Read(p []byte) (int, error) {
 	n, err := d.capped.Read(p)
 	var large *TooLargeError
 	switch {
-	case err == nil, err == io.EOF, errors.As(err, &large):
+	case err == nil, errors.Is(err, io.EOF), errors.As(err, &large):
 		return n, err
 	case errors.Is(err, zstd.ErrDecoderSizeExceeded), errors.Is(err, zstd.ErrWindowSizeExceeded):
 		return n, d.err
