@@ -94,8 +94,8 @@ export function AlertsPage({ data, query }: { data: Data; query: URLSearchParams
   );
 }
 
-/** Labels that repeat what the card says already. */
-const said = new Set(["alertname", "equipment_id", "cause", "severity", "summary"]);
+/** Labels and annotations that repeat what the card says already. */
+const said = new Set(["alertname", "alert_id", "equipment_id", "cause", "severity", "summary", "description", "sensors", "score", "started"]);
 
 /** One alert with what is known of it; why it was raised unfolds. */
 export function AlertCard({ alert, skew, link, unfolded = false }: { alert: Alert; skew: number; link?: boolean; unfolded?: boolean }) {

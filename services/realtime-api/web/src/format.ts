@@ -54,7 +54,7 @@ export function odds(score: number | null): string {
   if (score === null || score <= 0) return "usual";
   const n = 1 / Math.max(1 - score, 1e-6);
   if (n < 10) return "usual";
-  if (n >= 1e6) return `rarer than 1 in ${count(1e6)} windows`;
+  if (n >= 1e6) return `< 1 in ${count(1e6)} windows`;
   const step = 10 ** Math.floor(Math.log10(n) - 1);
   return `1 in ${count(Math.round(n / step) * step)} windows`;
 }

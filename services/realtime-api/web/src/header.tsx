@@ -50,7 +50,7 @@ function Vitals({ data }: { data: Data }) {
     text = link.state === "lost" ? "Disconnected" : data.everLive ? "Reconnecting" : "Connecting";
   } else if (summary && !summary.caught_up) {
     state = "wait";
-    text = "Reading history";
+    text = summary.log_time_ms > 0 ? "Reading history" : "Waiting for Kafka";
   } else if (quiet > stalledMs) {
     state = "wait";
     text = `No data for ${span(quiet)}`;
