@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -292,6 +293,57 @@ func TestRebalances(t *testing.T) {
 	}
 	awaitExact(t, dir, n)
 	clean(t, dir)
+}
+
+// A member that loses a partition while its file is on the way never commits for it again: offsets do not step back.
+func TestRevokedWorkerDoesNotCommit(t *testing.T) {
+	c, k := kafkatest.StartCluster(t, 4)
+	src, dir := newSource(t, k), t.TempDir()
+	var mu sync.Mutex
+	at := map[int32]int64{}
+	var back []string
+	c.ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, tp := range req.(*kmsg.OffsetCommitRequest).Topics {
+			for _, p := range tp.Partitions {
+				if p.Offset < at[p.Partition] {
+					back = append(back, fmt.Sprintf("[%d] from %d to %d", p.Partition, at[p.Partition], p.Offset))
+				}
+				at[p.Partition] = max(at[p.Partition], p.Offset)
+			}
+		}
+		return nil, nil, false
+	})
+	for p := range int32(4) {
+		src.readings(p, 16)
+	}
+	stuck := newFaulty(t, dir)
+	var down atomic.Bool
+	down.Store(true)
+	stuck.before = func(string) error {
+		if down.Load() {
+			return errDown
+		}
+		return nil
+	}
+	cfg := testConfig(dir)
+	cfg.InstanceID = "stuck"
+	start(t, cfg, k, stuck)
+	eventually(t, "all partitions try to put", func() bool { return stuck.puts.Load() > 40 })
+	cfg.InstanceID = "able"
+	start(t, cfg, k, nil)
+	eventually(t, "the other has written its share", func() bool { return len(files(t, dir, "readings")) >= 8 })
+	down.Store(false)
+	awaitExact(t, dir, 64)
+	src.readings(0, 4) // and once more through all of it
+	awaitExact(t, dir, 68)
+	clean(t, dir)
+	mu.Lock()
+	defer mu.Unlock()
+	if len(back) > 0 {
+		t.Errorf("commits stepped back: %q", back)
+	}
 }
 
 func TestSecondProcessOfTheSameInstanceIsTold(t *testing.T) {

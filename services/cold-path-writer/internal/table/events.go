@@ -15,12 +15,12 @@ import (
 
 // Contribution is one element of the list column contributions.
 type Contribution struct {
-	Sensor       string  `parquet:"sensor,dict"`
-	Share        float64 `parquet:"share"`
-	Observed     float64 `parquet:"observed"`
-	ExpectedLow  float64 `parquet:"expected_low"`
-	ExpectedHigh float64 `parquet:"expected_high"`
-	Detector     string  `parquet:"detector,dict"`
+	Sensor       string   `parquet:"sensor,dict"`
+	Share        float64  `parquet:"share"`
+	Observed     float64  `parquet:"observed"`
+	ExpectedLow  *float64 `parquet:"expected_low,optional"`
+	ExpectedHigh *float64 `parquet:"expected_high,optional"`
+	Detector     string   `parquet:"detector,dict"`
 }
 
 // Anomaly is a row of the table anomalies: one report of an episode.
@@ -162,7 +162,7 @@ func contributions(in []*eventv1.Contribution) []Contribution {
 	for i, c := range in {
 		out[i] = Contribution{
 			Sensor: c.GetSensor(), Share: c.GetShare(), Observed: c.GetObserved(),
-			ExpectedLow: c.GetExpectedLow(), ExpectedHigh: c.GetExpectedHigh(), Detector: c.GetDetector(),
+			ExpectedLow: known(c.GetExpectedLow()), ExpectedHigh: known(c.GetExpectedHigh()), Detector: c.GetDetector(),
 		}
 	}
 	return out
@@ -174,8 +174,8 @@ func hashContributions(h *rowhash.Hash, cs []Contribution) {
 		h.String(cs[i].Sensor)
 		h.Float(cs[i].Share)
 		h.Float(cs[i].Observed)
-		h.Float(cs[i].ExpectedLow)
-		h.Float(cs[i].ExpectedHigh)
+		hashOptional(h, cs[i].ExpectedLow)
+		hashOptional(h, cs[i].ExpectedHigh)
 		h.String(cs[i].Detector)
 	}
 }

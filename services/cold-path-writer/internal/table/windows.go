@@ -11,29 +11,29 @@ import (
 )
 
 // Window is a row of the table windows: one sensor's statistics in one machine's window. A window without sensors is one row
-// with an empty sensor, so that its score is not lost. Of several revisions of a window_id the highest stands.
+// with an empty sensor, so that its score is not lost. A statistic that there is none of (NaN) is null, so that averages are right. Of several revisions of a window_id the highest stands.
 type Window struct {
-	EquipmentID   string  `parquet:"equipment_id,dict"`
-	Start         int64   `parquet:"window_start,timestamp(microsecond),delta"`
-	Sensor        string  `parquet:"sensor,dict"`
-	Revision      int32   `parquet:"revision,delta"`
-	End           int64   `parquet:"window_end,timestamp(microsecond),delta"`
-	WindowID      string  `parquet:"window_id,dict"`
-	Count         int64   `parquet:"count,delta"`
-	Unusable      int64   `parquet:"unusable,delta"`
-	Mean          float64 `parquet:"mean,split"`
-	Stddev        float64 `parquet:"stddev,split"`
-	Min           float64 `parquet:"min,split"`
-	Max           float64 `parquet:"max,split"`
-	Last          float64 `parquet:"last,split"`
-	Score         float64 `parquet:"score,split"`
-	ExpectedLow   float64 `parquet:"expected_low,split"`
-	ExpectedHigh  float64 `parquet:"expected_high,split"`
-	MachineScore  float64 `parquet:"machine_score,split"`
-	Learning      bool    `parquet:"learning"`
-	ClosedAt      int64   `parquet:"closed_at,timestamp(microsecond),delta"`
-	LogAppendTime int64   `parquet:"log_append_time,timestamp(microsecond),delta"`
-	Offset        int64   `parquet:"offset,delta"`
+	EquipmentID   string   `parquet:"equipment_id,dict"`
+	Start         int64    `parquet:"window_start,timestamp(microsecond),delta"`
+	Sensor        string   `parquet:"sensor,dict"`
+	Revision      int32    `parquet:"revision,delta"`
+	End           int64    `parquet:"window_end,timestamp(microsecond),delta"`
+	WindowID      string   `parquet:"window_id,dict"`
+	Count         int64    `parquet:"count,delta"`
+	Unusable      int64    `parquet:"unusable,delta"`
+	Mean          *float64 `parquet:"mean,optional,split"`
+	Stddev        *float64 `parquet:"stddev,optional,split"`
+	Min           *float64 `parquet:"min,optional,split"`
+	Max           *float64 `parquet:"max,optional,split"`
+	Last          *float64 `parquet:"last,optional,split"`
+	Score         float64  `parquet:"score,split"`
+	ExpectedLow   *float64 `parquet:"expected_low,optional,split"`
+	ExpectedHigh  *float64 `parquet:"expected_high,optional,split"`
+	MachineScore  float64  `parquet:"machine_score,split"`
+	Learning      bool     `parquet:"learning"`
+	ClosedAt      int64    `parquet:"closed_at,timestamp(microsecond),delta"`
+	LogAppendTime int64    `parquet:"log_append_time,timestamp(microsecond),delta"`
+	Offset        int64    `parquet:"offset,delta"`
 }
 
 func newWindows() Table {
@@ -64,8 +64,8 @@ func decodeWindow(_ context.Context, rows []Window, rec Record) ([]Window, error
 	}
 	for _, s := range m.GetSensors() {
 		row.Sensor, row.Count, row.Unusable = s.GetSensor(), int64(s.GetCount()), int64(s.GetUnusable())
-		row.Mean, row.Stddev, row.Min, row.Max, row.Last = s.GetMean(), s.GetStddev(), s.GetMin(), s.GetMax(), s.GetLast()
-		row.Score, row.ExpectedLow, row.ExpectedHigh = s.GetScore(), s.GetExpectedLow(), s.GetExpectedHigh()
+		row.Mean, row.Stddev, row.Min, row.Max, row.Last = known(s.GetMean()), known(s.GetStddev()), known(s.GetMin()), known(s.GetMax()), known(s.GetLast())
+		row.Score, row.ExpectedLow, row.ExpectedHigh = s.GetScore(), known(s.GetExpectedLow()), known(s.GetExpectedHigh())
 		rows = append(rows, row)
 	}
 	return rows, nil
@@ -79,9 +79,26 @@ func hashWindow(r *Window) uint64 {
 	for _, n := range [...]int64{r.Start, r.End, int64(r.Revision), r.Count, r.Unusable, r.ClosedAt, r.LogAppendTime, r.Offset} {
 		h.Int(n)
 	}
-	for _, v := range [...]float64{r.Mean, r.Stddev, r.Min, r.Max, r.Last, r.Score, r.ExpectedLow, r.ExpectedHigh, r.MachineScore} {
-		h.Float(v)
+	for _, v := range [...]*float64{r.Mean, r.Stddev, r.Min, r.Max, r.Last, r.ExpectedLow, r.ExpectedHigh} {
+		hashOptional(&h, v)
 	}
+	h.Float(r.Score)
+	h.Float(r.MachineScore)
 	h.Bool(r.Learning)
 	return h.Sum()
+}
+
+// known is v, or nil (null) for NaN.
+func known(v float64) *float64 {
+	if v != v {
+		return nil
+	}
+	return &v
+}
+
+func hashOptional(h *rowhash.Hash, v *float64) {
+	h.Bool(v != nil)
+	if v != nil {
+		h.Float(*v)
+	}
 }
