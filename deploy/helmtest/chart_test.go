@@ -5,6 +5,7 @@ package helmtest
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -24,6 +25,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/json"
 	sigsyaml "sigs.k8s.io/yaml"
 )
 
@@ -107,9 +109,19 @@ func decode(file string) ([]object, error) {
 			return nil, fmt.Errorf("unexpected kind %s/%s", head.APIVersion, head.Kind)
 		}
 		o := fresh()
-		if err := sigsyaml.UnmarshalStrict(doc, o); err != nil {
+		if err := strict(doc, o); err != nil {
 			return nil, fmt.Errorf("%s: %w", head.Kind, err)
 		}
 		out = append(out, o)
 	}
+}
+
+// strict decodes as an API server does: unlike encoding/json it takes mountpath for an unknown field, not for mountPath.
+func strict(doc []byte, into any) error {
+	b, err := sigsyaml.YAMLToJSONStrict(doc)
+	if err != nil {
+		return err
+	}
+	wrong, err := json.UnmarshalStrict(b, into)
+	return errors.Join(append(wrong, err)...)
 }
