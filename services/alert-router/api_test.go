@@ -20,7 +20,6 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/tocsin-io/tocsin/pkg/kafka/kafkatest"
 	"github.com/tocsin-io/tocsin/pkg/service"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/routing"
 )
@@ -32,7 +31,7 @@ func observed() (option, *observer.ObservedLogs) {
 
 // With the built-in routing a critical alert is notified at once, to the log.
 func TestCriticalIsNotifiedAtOnce(t *testing.T) {
-	k := kafkatest.Start(t, 1)
+	k := broker(t, 1)
 	opt, logs := observed()
 	run(t, k, configFor(t, t.TempDir()), opt)
 	begin := time.Now()
@@ -53,7 +52,7 @@ func TestCriticalIsNotifiedAtOnce(t *testing.T) {
 // A silence made through the API keeps the page from being sent, not the alert from being seen; when it is
 // lifted the page goes out.
 func TestSilenceSuppresses(t *testing.T) {
-	k := kafkatest.Start(t, 1)
+	k := broker(t, 1)
 	h := newHook(t)
 	cfg := configFor(t, t.TempDir())
 	cfg.RoutingFile = routingTo(t, h.URL)
@@ -96,7 +95,7 @@ func TestSilenceSuppresses(t *testing.T) {
 
 // A webhook that fails is tried again, and gets the message once.
 func TestWebhookOutage(t *testing.T) {
-	k := kafkatest.Start(t, 1)
+	k := broker(t, 1)
 	h := newHook(t)
 	h.answer(http.StatusServiceUnavailable)
 	cfg := configFor(t, t.TempDir())
@@ -119,7 +118,7 @@ func TestWebhookOutage(t *testing.T) {
 }
 
 func TestWebhookPayload(t *testing.T) {
-	k := kafkatest.Start(t, 1)
+	k := broker(t, 1)
 	h := newHook(t)
 	cfg := configFor(t, t.TempDir())
 	cfg.RoutingFile = routingTo(t, h.URL)
@@ -179,7 +178,7 @@ func (s *mailSession) Data(r io.Reader) error {
 }
 
 func TestEmail(t *testing.T) {
-	k := kafkatest.Start(t, 1)
+	k := broker(t, 1)
 	box := &mailbox{}
 	srv := smtp.NewServer(box)
 	srv.Domain = "localhost"
@@ -252,7 +251,7 @@ func (r *router) amtool(t testing.TB, args ...string) string {
 }
 
 func TestAmtool(t *testing.T) {
-	k := kafkatest.Start(t, 1)
+	k := broker(t, 1)
 	cfg := configFor(t, t.TempDir())
 	r := run(t, k, cfg)
 	newProducer(t, k).anomalies(anomaly("m-1", "limit", 1, started, crit))
@@ -310,7 +309,7 @@ func TestBadRoutingFileIsRefused(t *testing.T) {
 
 // A reload applies a good file; a bad one is refused with its line, and the one in force goes on paging.
 func TestReload(t *testing.T) {
-	k := kafkatest.Start(t, 1)
+	k := broker(t, 1)
 	first, second := newHook(t), newHook(t)
 	cfg := configFor(t, t.TempDir())
 	cfg.RoutingFile = routingTo(t, first.URL)
@@ -344,7 +343,7 @@ func TestReload(t *testing.T) {
 }
 
 func TestReadyAndConfig(t *testing.T) {
-	k := kafkatest.Start(t, 1)
+	k := broker(t, 1)
 	r := run(t, k, configFor(t, t.TempDir()))
 	for _, path := range []string{"/health/live", "/health/ready", "/-/ready", "/-/healthy", "/status/config", "/metrics", "/api/v2/status"} {
 		var s string

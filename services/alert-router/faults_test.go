@@ -38,7 +38,7 @@ func TestBrokenCommit(t *testing.T) {
 		{"end refused, unknown error", kfake.Fault{Keys: []kmsg.Key{kmsg.EndTxn}, Err: kerr.UnknownServerError}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			broker, k := kafkatest.StartCluster(t, 2)
+			cluster, k := kafkatest.StartCluster(t, 2)
 			h := newHook(t)
 			cfg := configFor(t, t.TempDir())
 			cfg.RoutingFile = routingTo(t, h.URL)
@@ -47,7 +47,7 @@ func TestBrokenCommit(t *testing.T) {
 			p.anomalies(anomaly("m-0", "limit", 1, started, crit))
 			eventually(t, "first page", func() error { return count(h.told(), "firing m-0", 1) })
 
-			hit := broker.Fault(c.fault)
+			hit := cluster.Fault(c.fault)
 			p.anomalies(anomaly("m-1", "limit", 1, started, warning), anomaly("m-1", "limit", 1, ongoing, crit), anomaly("m-0", "limit", 1, ended, crit))
 			eventually(t, "fault", func() error {
 				if hit.Hits() == 0 {
@@ -94,7 +94,7 @@ func once(t testing.TB, k kafka.Config, want ...string) {
 // The previous owner's last transaction may still be open when a partition is taken over. The restore waits for it
 // instead of stopping at the last stable offset, which would lose the alert in it.
 func TestRestoreWaitsForOpenTransaction(t *testing.T) {
-	k := kafkatest.Start(t, 1)
+	k := broker(t, 1)
 	owner := kafkatest.Client(t, k, kgo.TransactionalID("previous-owner"), kgo.TransactionTimeout(time.Minute))
 	if err := owner.BeginTransaction(); err != nil {
 		t.Fatal(err)
@@ -141,7 +141,7 @@ func withTime(a *eventv1.Anomaly) *eventv1.Anomaly {
 
 // An aborted transaction at the end of the log is not an alert, and does not stop the restore.
 func TestRestorePassesAbortedTransaction(t *testing.T) {
-	k := kafkatest.Start(t, 1)
+	k := broker(t, 1)
 	owner := kafkatest.Client(t, k, kgo.TransactionalID("previous-owner"))
 	if err := owner.BeginTransaction(); err != nil {
 		t.Fatal(err)
@@ -163,7 +163,7 @@ func TestRestorePassesAbortedTransaction(t *testing.T) {
 // Two instances share the machines; each alert is with one of them, and moving it resolves nothing.
 func TestPartitionsMoveBetweenInstances(t *testing.T) {
 	const machines = 12
-	k := kafkatest.Start(t, 6)
+	k := broker(t, 6)
 	h := newHook(t)
 	p := newProducer(t, k)
 	one := configFor(t, t.TempDir())
@@ -217,7 +217,7 @@ func TestPartitionsMoveBetweenInstances(t *testing.T) {
 
 // A second process with the same instance id takes over; the first one ends instead of fighting for it.
 func TestSameInstanceTwice(t *testing.T) {
-	k := kafkatest.Start(t, 1)
+	k := broker(t, 1)
 	first := run(t, k, configFor(t, t.TempDir()))
 	p := newProducer(t, k)
 	p.anomalies(anomaly("m-1", "limit", 1, started, crit))
@@ -244,7 +244,7 @@ func TestSameInstanceTwice(t *testing.T) {
 
 // What a restart must read again is written beside the offsets: from the oldest alert that is still held, not from the start.
 func TestRestoreMark(t *testing.T) {
-	k := kafkatest.Start(t, 1)
+	k := broker(t, 1)
 	cfg := configFor(t, t.TempDir())
 	r := run(t, k, cfg)
 	p := newProducer(t, k)

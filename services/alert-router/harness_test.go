@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"github.com/prometheus/alertmanager/cli"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
@@ -39,6 +42,42 @@ func TestMain(m *testing.M) {
 }
 
 const patience = 30 * time.Second
+
+// scratchKafka names a real Kafka broker (host:port) to run these tests on instead of the embedded one. ALL ITS TOCSIN TOPICS
+// ARE DELETED before each test: give it a broker of its own.
+const scratchKafka = "TOCSIN_TEST_SCRATCH_KAFKA"
+
+// broker is an empty Kafka with Tocsin's topics.
+func broker(t testing.TB, partitions int32) kafka.Config {
+	t.Helper()
+	addr := os.Getenv(scratchKafka)
+	if addr == "" {
+		return kafkatest.Start(t, partitions)
+	}
+	cfg := kafka.DefaultConfig()
+	cfg.Brokers, cfg.Partitions = []string{addr}, partitions
+	cl := kafkatest.Client(t, cfg)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	defer cancel()
+	adm := kadm.NewClient(cl)
+	var names []string
+	for _, s := range topic.All() {
+		names = append(names, s.Name)
+	}
+	// A static member of the last test holds its group until its session ends.
+	eventually(t, "group gone", func() error {
+		r, err := adm.DeleteGroups(ctx, DefaultConfig().GroupID)
+		if err == nil && !errors.Is(r.Error(), kerr.GroupIDNotFound) {
+			err = r.Error()
+		}
+		return err
+	})
+	if _, err := adm.DeleteTopics(ctx, names...); err != nil {
+		t.Fatalf("delete topics: %v", err)
+	}
+	eventually(t, "topics made anew", func() error { return kafka.EnsureTopics(ctx, cl, cfg, topic.All()...) })
+	return cfg
+}
 
 // router is a Service under test.
 type router struct {

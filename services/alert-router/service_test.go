@@ -23,7 +23,7 @@ import (
 
 // An anomaly becomes one alert in the API, one firing and one resolved message at the webhook.
 func TestAnomalyToAlertToWebhook(t *testing.T) {
-	k := kafkatest.Start(t, 3)
+	k := broker(t, 3)
 	h := newHook(t)
 	cfg := configFor(t, t.TempDir())
 	cfg.RoutingFile = routingTo(t, h.URL)
@@ -72,7 +72,7 @@ func same(got, want []string) error {
 }
 
 func TestEscalationAndRepeats(t *testing.T) {
-	k := kafkatest.Start(t, 2)
+	k := broker(t, 2)
 	h := newHook(t)
 	cfg := configFor(t, t.TempDir())
 	cfg.RoutingFile = routingTo(t, h.URL)
@@ -121,7 +121,7 @@ func TestEscalationAndRepeats(t *testing.T) {
 
 // After a clean restart an open alert stands and is not paged again; its end is told.
 func TestRestartWithOpenAlerts(t *testing.T) {
-	k := kafkatest.Start(t, 3)
+	k := broker(t, 3)
 	h := newHook(t)
 	cfg := configFor(t, t.TempDir())
 	cfg.RoutingFile = routingTo(t, h.URL)
@@ -155,7 +155,7 @@ func TestRestartWithOpenAlerts(t *testing.T) {
 
 // A crash forgets nothing that was told: the data directory as kill -9 leaves it is enough not to page twice.
 func TestCrashDoesNotPageTwice(t *testing.T) {
-	k := kafkatest.Start(t, 1)
+	k := broker(t, 1)
 	h := newHook(t)
 	cfg := configFor(t, t.TempDir())
 	cfg.RoutingFile = routingTo(t, h.URL)
@@ -192,7 +192,7 @@ func TestCrashDoesNotPageTwice(t *testing.T) {
 
 // An end that could not be told before the restart is told after it.
 func TestOwedResolutionAfterRestart(t *testing.T) {
-	k := kafkatest.Start(t, 1)
+	k := broker(t, 1)
 	h := newHook(t)
 	cfg := configFor(t, t.TempDir())
 	cfg.RoutingFile = routingTo(t, h.URL)
@@ -216,7 +216,7 @@ func TestOwedResolutionAfterRestart(t *testing.T) {
 
 // Ticks go on to alert.events.v1 in the same partition, so its readers see time move.
 func TestTicksAreForwarded(t *testing.T) {
-	k := kafkatest.Start(t, 3)
+	k := broker(t, 3)
 	cfg := configFor(t, t.TempDir())
 	run(t, k, cfg)
 	p := &producer{t: t, cl: kafkatest.Client(t, k, kgo.RecordPartitioner(kgo.ManualPartitioner()))}
@@ -234,7 +234,7 @@ func TestTicksAreForwarded(t *testing.T) {
 
 // Records that cannot be used go to the dead letters with the reason; those around them count.
 func TestPoisonPills(t *testing.T) {
-	k := kafkatest.Start(t, 1)
+	k := broker(t, 1)
 	cfg := configFor(t, t.TempDir())
 	r := run(t, k, cfg)
 	p := newProducer(t, k)
@@ -280,7 +280,7 @@ func TestPoisonPills(t *testing.T) {
 
 // The span of an anomaly goes on in the span of the transition and in the record of the event.
 func TestTraceGoesOn(t *testing.T) {
-	k := kafkatest.Start(t, 1)
+	k := broker(t, 1)
 	spans := tracetest.NewSpanRecorder()
 	tp := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))
 	run(t, k, configFor(t, t.TempDir()), func(_ *Config, d *service.Deps) { d.Tracer = tp })
