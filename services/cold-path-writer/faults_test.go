@@ -398,6 +398,23 @@ func TestTopicMadeAnew(t *testing.T) {
 	}
 }
 
+// An offset that was committed for a former topic of the same name says nothing about this one.
+func TestCommitOfAFormerTopic(t *testing.T) {
+	k := kafkatest.Start(t, 1)
+	src, dir := newSource(t, k), t.TempDir()
+	src.readings(0, 8)
+	cfg := testConfig(dir)
+	var stale kadm.Offsets
+	stale.Add(kadm.Offset{Topic: topic.Readings, At: 5, LeaderEpoch: -1, Metadata: "tocsin.lake.v1 topic=00112233445566778899aabbccddeeff first=2"})
+	resp, err := kadm.NewClient(kafkatest.Client(t, k)).CommitOffsets(t.Context(), cfg.Group, stale)
+	if err := errors.Join(err, resp.Error()); err != nil {
+		t.Fatal(err)
+	}
+	start(t, cfg, k, nil)
+	awaitExact(t, dir, 8)
+	clean(t, dir)
+}
+
 func TestRecordsLostToRetention(t *testing.T) {
 	k := kafkatest.Start(t, 1)
 	src, dir := newSource(t, k), t.TempDir()

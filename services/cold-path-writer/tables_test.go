@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/parquet-go/parquet-go"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
@@ -117,8 +118,23 @@ func TestTicksFlushIdlePartitions(t *testing.T) {
 		src.transaction(kgo.TryCommit, tick(t, topic.Readings, 0), tick(t, topic.Readings, 1))
 		return exact(sequences(t, dir), 1) == nil
 	})
+	// Ticks alone are committed now and then, without a file; the next file goes on where the last one ends.
+	adm := kadm.NewClient(kafkatest.Client(t, k))
+	committed := func() int64 {
+		offsets, err := adm.FetchOffsetsForTopics(t.Context(), cfg.Group, topic.Readings)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, _ := offsets.Lookup(topic.Readings, 0)
+		return o.At
+	}
+	eventually(t, "the file's commit", func() bool { return committed() > 0 })
+	end := committed()
+	eventually(t, "an idle commit", func() bool {
+		src.transaction(kgo.TryCommit, tick(t, topic.Readings, 0), tick(t, topic.Readings, 1))
+		return committed() > end
+	})
 	w.stop(t)
-	// Ticks were committed without a file: the next file goes on where the last one ends.
 	w = start(t, cfg, k, nil)
 	src.transaction(kgo.TryCommit, src.reading(0))
 	eventually(t, "the second file", func() bool {
