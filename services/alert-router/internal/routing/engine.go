@@ -303,13 +303,15 @@ func (e *Engine) put(ctx context.Context, alerts []Alert, owed bool) error {
 			continue
 		}
 		a := convert(alerts[i], now)
+		if a.Resolved() {
+			e.watch.forget(fp)
+		}
 		known, err := e.alerts.Get(fp)
 		stands := err == nil && !known.Resolved()
 		switch {
 		case !a.Resolved() && !stands:
 			open = append(open, a)
 		case a.Resolved() && (stands || owed && err != nil):
-			e.watch.forget(fp)
 			ended = append(ended, a)
 		}
 	}

@@ -146,7 +146,11 @@ func TestLastStateStands(t *testing.T) {
 	e.Start()
 	for i := range 50 {
 		id := fmt.Sprint("x", i)
+		e.Announce(open(id).Labels, time.Now())
 		put(t, e, open(id), closed(id))
+	}
+	if n := len(e.watch.since); n != 0 {
+		t.Errorf("%d alerts still timed", n)
 	}
 	put(t, e, open("marker"))
 	eventually(t, s.has("firing marker"))
