@@ -3,6 +3,7 @@ package helmtest
 import (
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -299,5 +300,32 @@ func TestRefused(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), reason) {
 			t.Errorf("%s\nerror %v, want one that says %q", values, err, reason)
 		}
+	}
+}
+
+// The real reader of the configuration has the last word.
+func TestConfigurationIsValid(t *testing.T) {
+	tocsin, err := filepath.Abs("../../bin/tocsin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(tocsin); err != nil {
+		if os.Getenv("TOCSIN_REQUIRE_REAL") == "1" {
+			t.Fatal(err)
+		}
+		t.Skip("NOT PROVEN HERE, bin/tocsin is missing (make build)")
+	}
+	b, err := sigsyaml.Marshal(mustRender(t, least(t)+"\nalertRouting: {existingSecret: routing}\n").config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "tocsin.yaml")
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), tocsin, "validate", "--config", file)
+	cmd.Env = append(os.Environ(), "GATEWAY_LINE_1=0123456789abcdef")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }

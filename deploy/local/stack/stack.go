@@ -193,7 +193,7 @@ func (s *Stack) Purge() error {
 		}
 	}
 	var errs []error
-	for _, kept := range []string{"run", "logs", "data", "conf", "stack.json"} {
+	for _, kept := range []string{"run", "logs", "data", "conf", "tocsin.yaml", "stack.json"} {
 		errs = append(errs, os.RemoveAll(filepath.Join(s.opts.Dir, kept)))
 	}
 	return errors.Join(errs...)
