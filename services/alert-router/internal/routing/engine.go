@@ -37,6 +37,8 @@ import (
 	"github.com/prometheus/common/route"
 	"go.uber.org/zap"
 	"go.uber.org/zap/exp/zapslog"
+
+	"github.com/tocsin-io/tocsin/pkg/httpserver"
 )
 
 const (
@@ -254,7 +256,7 @@ func (e *Engine) Handler() http.Handler {
 		e.mu.RUnlock()
 		if !started {
 			w.Header().Set("Retry-After", "1")
-			http.Error(w, "restoring alerts", http.StatusServiceUnavailable)
+			httpserver.Problem(w, http.StatusServiceUnavailable, "not dispatching yet", "open alerts are being restored", nil)
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, 8<<20)
