@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -113,6 +114,28 @@ func TestDownWakesWhatIsFrozen(t *testing.T) {
 	}
 	if st := statusOf(t, s, "ingest-gateway"); st.State != stack.Stopped {
 		t.Errorf("after down: %+v", st)
+	}
+}
+
+// The services share one configuration file, which each start writes.
+func TestServicesStartTogether(t *testing.T) {
+	names := []string{"ingest-gateway", "stream-processor", "cold-path-writer", "realtime-api"}
+	s := stacktest.New(t, stack.Options{Bin: standIns(t, names...)})
+	var wg sync.WaitGroup
+	for range 3 { // as often as it takes to meet
+		for _, name := range names {
+			wg.Go(func() {
+				if err := s.Start(deadline(t), name); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		for _, name := range names {
+			if err := s.Kill(name, syscall.SIGKILL); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,7 +16,8 @@ import (
 
 // TestMain lets the test binary stand in for a service: a link to it under a service's name serves that service's health.
 func TestMain(m *testing.M) {
-	if name := filepath.Base(os.Args[0]); name == "ingest-gateway" || name == "alert-router" {
+	name := filepath.Base(os.Args[0])
+	if slices.Contains([]string{"ingest-gateway", "stream-processor", "alert-router", "cold-path-writer", "realtime-api"}, name) {
 		if err := standIn(name); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -32,10 +35,8 @@ func standIn(name string) error {
 	if err != nil {
 		return err
 	}
-	var cfg struct {
-		Gateway struct {
-			HTTP struct{ Listen string } `yaml:"http"`
-		} `yaml:"ingest_gateway"`
+	var cfg map[string]struct {
+		HTTP struct{ Listen string } `yaml:"http"`
 	}
 	if err := yaml.Unmarshal(b, &cfg); err != nil {
 		return err
@@ -45,6 +46,6 @@ func standIn(name string) error {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health/ready", func(http.ResponseWriter, *http.Request) {})
-	srv := http.Server{Addr: cfg.Gateway.HTTP.Listen, Handler: mux, ReadHeaderTimeout: time.Second}
+	srv := http.Server{Addr: cfg[strings.ReplaceAll(name, "-", "_")].HTTP.Listen, Handler: mux, ReadHeaderTimeout: time.Second}
 	return srv.ListenAndServe()
 }

@@ -186,19 +186,24 @@ func (s *Stack) openLog(name string) (f *os.File, size int64, err error) {
 	return f, st.Size(), nil
 }
 
-// writeFile replaces path in one step, making its folder.
+// writeFile replaces path in one step, making its folder. Several callers may write one path at once.
 func writeFile(path string, b []byte, mode fs.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	tmp := path + ".new"
-	if err := os.WriteFile(tmp, b, mode); err != nil {
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
 		return err
 	}
-	if err := os.Chmod(tmp, mode); err != nil { // whatever the umask
-		return err
+	_, err = tmp.Write(b)
+	err = errors.Join(err, tmp.Chmod(mode), tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
 	}
-	return os.Rename(tmp, path)
+	if err != nil {
+		return errors.Join(err, os.Remove(tmp.Name()))
+	}
+	return nil
 }
 
 // lock holds the component for this call; another call or program waits until release or ctx's end.
