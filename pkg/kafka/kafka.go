@@ -83,6 +83,8 @@ func (c Config) Options(log *zap.Logger) ([]kgo.Opt, error) {
 			return min(50*time.Millisecond<<min(n, 6), 2*time.Second)
 		}),
 		kgo.DialTimeout(5 * time.Second),
+		// KIP-714 would have each client, also one that lives for a second to restore a partition, push metrics to the brokers.
+		kgo.DisableClientMetrics(),
 	}
 	if c.ClientID != "" {
 		opts = append(opts, kgo.ClientID(c.ClientID))

@@ -1,0 +1,46 @@
+package topology
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// instruments are the topology's own metrics.
+type instruments struct {
+	frames, duplicates, windows, anomalies, dead, ticks *metrics.Counter
+	commits, aborts, fetchErrors, gap                   *metrics.Counter
+	commitSeconds, restoreSeconds                       *metrics.Histogram
+}
+
+func newInstruments(s *metrics.Set) *instruments {
+	return &instruments{
+		frames:         s.NewCounter("tocsin_processor_frames_total"),
+		duplicates:     s.NewCounter("tocsin_processor_duplicate_frames_total"),
+		windows:        s.NewCounter("tocsin_processor_windows_total"),
+		anomalies:      s.NewCounter("tocsin_processor_anomalies_total"),
+		dead:           s.NewCounter("tocsin_processor_dead_letters_total"),
+		ticks:          s.NewCounter("tocsin_processor_ticks_total"),
+		commits:        s.NewCounter(`tocsin_processor_transactions_total{outcome="committed"}`),
+		aborts:         s.NewCounter(`tocsin_processor_transactions_total{outcome="aborted"}`),
+		fetchErrors:    s.NewCounter("tocsin_processor_fetch_errors_total"),
+		gap:            s.NewCounter("tocsin_processor_missing_records_total"),
+		commitSeconds:  s.NewHistogram("tocsin_processor_transaction_seconds"),
+		restoreSeconds: s.NewHistogram("tocsin_processor_restore_seconds"),
+	}
+}
+
+func (m *instruments) add(c counts) {
+	m.frames.Add(c.frames)
+	m.duplicates.Add(c.duplicates)
+	m.windows.Add(c.windows)
+	m.anomalies.Add(c.anomalies)
+	m.dead.Add(c.dead)
+	m.ticks.Add(c.ticks)
+}
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
+	return slices.Sorted(maps.Keys(m))
+}

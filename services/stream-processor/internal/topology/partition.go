@@ -1,0 +1,294 @@
+package topology
+
+import (
+	"bytes"
+	"container/heap"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tocsin-io/tocsin/pkg/dlq"
+	"github.com/tocsin-io/tocsin/pkg/frame"
+	"github.com/tocsin-io/tocsin/pkg/topic"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine"
+)
+
+// forwardTickMS is how often, in log time, a tick is passed on to the output topics.
+const forwardTickMS = 5_000
+
+// entry is one machine and where its state stands relative to the log.
+type entry struct {
+	id      string
+	machine *machine.Machine
+	// applied is the offset up to which the snapshot it was restored from holds all effects; only replay looks at it.
+	applied int64
+	// firstDirty is the offset of the first record whose effect is in no snapshot; -1 when there is none.
+	firstDirty   int64
+	firstDirtyMS int64
+	deadline     int64
+	heapAt       int
+	// snapshotHash is what this machine's last snapshot adds to the partition's hash.
+	snapshotHash uint64
+}
+
+// partition is everything the processor knows of one input partition. Its content is a pure function of the
+// records applied: it reads no clock, draws no random number and depends on no map order.
+// One goroutine at a time may use it. Memory: the machines' states, bounded by maxMachines.
+type partition struct {
+	id       int32
+	cfg      *machine.Config
+	resolve  func(context.Context, string) ([]string, error)
+	machines map[string]*entry
+	due      deadlines
+	// dirty holds the machines with unsaved effects, by firstDirty: a queue, since offsets only grow.
+	dirty queue
+	// next is the first offset not applied.
+	next      int64
+	logTimeMS int64
+	hash      uint64
+
+	maxMachines int
+	schemas     map[string][][]byte
+	frame       frame.Frame
+	out         machine.Output
+	scratch     []byte
+	windowID    []byte
+	arena       arena
+	count       counts
+	export      Exporter
+	committing  []byte // what the exporter made of this transaction's windows
+}
+
+// counts is what happened since the last time they were taken.
+type counts struct {
+	frames, duplicates, windows, anomalies, dead, ticks int
+}
+
+func newPartition(id int32, cfg *machine.Config, maxMachines int, resolve func(context.Context, string) ([]string, error), export Exporter) *partition {
+	return &partition{id: id, cfg: cfg, resolve: resolve, export: export, maxMachines: maxMachines, machines: map[string]*entry{}, schemas: map[string][][]byte{}}
+}
+
+// emitter takes the records that a transaction is to hold; nil while replaying: the outputs stand already.
+type emitter func(*kgo.Record)
+
+// apply judges one record of the input. The error is not the record's fault (a bad record becomes a dead
+// letter): it means that the judgement could not be made now.
+func (p *partition) apply(ctx context.Context, r *kgo.Record, emit emitter) error {
+	ms := r.Timestamp.UnixMilli()
+	p.next = r.Offset + 1
+	if topic.IsTick(r) {
+		p.tick(r.Offset, ms, emit)
+		return nil
+	}
+	p.count.frames++
+	dead, err := p.judge(ctx, r, ms, emit)
+	if err != nil {
+		return err
+	}
+	p.logTimeMS = max(p.logTimeMS, ms)
+	if dead != nil {
+		p.count.dead++
+		if emit != nil {
+			emit(dlq.Record(r, dead))
+		}
+	}
+	return nil
+}
+
+// judge applies a frame. dead says why the record can never be judged.
+func (p *partition) judge(ctx context.Context, r *kgo.Record, ms int64, emit emitter) (dead, err error) {
+	f := &p.frame
+	if err := f.Unmarshal(r.Value); err != nil {
+		return fmt.Errorf("not a SensorFrame: %w", err), nil
+	}
+	if !bytes.Equal(f.EquipmentID, r.Key) {
+		return fmt.Errorf("equipment_id %q is not the record's key %q", f.EquipmentID, r.Key), nil
+	}
+	sensors, dead, err := p.sensors(ctx, f)
+	if dead != nil || err != nil {
+		return dead, err
+	}
+	if len(sensors)*f.Samples() != len(f.Values) {
+		return fmt.Errorf("values: %d values for %d sensors and %d samples", len(f.Values), len(sensors), f.Samples()), nil
+	}
+	if len(f.Qualities) != 0 && len(f.Qualities) != len(f.Values) {
+		return fmt.Errorf("qualities: %d codes for %d values", len(f.Qualities), len(f.Values)), nil
+	}
+	e := p.machines[string(f.EquipmentID)]
+	if e == nil {
+		if len(p.machines) >= p.maxMachines {
+			return fmt.Errorf("partition %d holds %d machines already: quota", p.id, len(p.machines)), nil
+		}
+		id := string(f.EquipmentID)
+		e = &entry{id: id, machine: machine.New(p.cfg, id), applied: -1, firstDirty: -1, heapAt: -1}
+		p.machines[id] = e
+	}
+	if r.Offset <= e.applied {
+		return nil, nil // replaying, and the snapshot holds this already
+	}
+	p.out.Reset()
+	e.machine.Apply(f, sensors, machine.Meta{Partition: r.Partition, Offset: r.Offset, LogTimeMS: ms}, &p.out)
+	p.touch(e, r.Offset, ms)
+	if p.out.Malformed {
+		return errors.New("values do not fit the sensors and samples"), nil
+	}
+	if p.out.Duplicate {
+		p.count.duplicates++
+		return nil, nil
+	}
+	if emit == nil {
+		return nil, nil
+	}
+	p.scratch = appendReading(p.scratch[:0], r.Value, r.Partition, r.Offset, ms, p.out.Dispositions, p.out.Validities)
+	emit(p.record(topic.Readings, topic.TypeReading, r.Key, p.scratch, topic.Header(r, topic.HeaderID), trace(r)))
+	p.emitJudgements(r.Key, trace(r), emit)
+	return nil, nil
+}
+
+// sensors names the frame's columns.
+func (p *partition) sensors(ctx context.Context, f *frame.Frame) (names [][]byte, dead, err error) {
+	if len(f.SchemaID) == 0 {
+		return f.Sensors, nil, nil
+	}
+	if names, ok := p.schemas[string(f.SchemaID)]; ok {
+		return names, nil, nil
+	}
+	id := string(f.SchemaID)
+	list, err := p.resolve(ctx, id)
+	switch {
+	case errors.Is(err, ErrUnknownSchema):
+		return nil, fmt.Errorf("schema_id: %q is not registered", id), nil
+	case err != nil:
+		return nil, nil, fmt.Errorf("schema %q: %w", id, err)
+	}
+	names = make([][]byte, len(list))
+	for i, s := range list {
+		names[i] = []byte(s)
+	}
+	p.schemas[id] = names
+	return names, nil, nil
+}
+
+// ErrUnknownSchema is what a schema resolver answers for an id that is not registered.
+var ErrUnknownSchema = errors.New("unknown schema")
+
+// tick moves time for the machines that are due.
+func (p *partition) tick(offset, ms int64, emit emitter) {
+	p.count.ticks++
+	var later []*entry // due, but restored from a snapshot that holds this tick's effect
+	for len(p.due) > 0 && p.due[0].deadline <= ms {
+		e := p.due[0]
+		if offset <= e.applied {
+			later = append(later, heap.Pop(&p.due).(*entry)) //nolint:forcetypeassert // only entries are pushed
+			continue
+		}
+		before := e.deadline
+		p.out.Reset()
+		e.machine.Tick(ms, &p.out)
+		p.touch(e, offset, ms)
+		if emit != nil {
+			p.emitJudgements([]byte(e.id), nil, emit)
+		}
+		if e.heapAt >= 0 && e.deadline <= ms && e.deadline <= before {
+			// A machine that stays due would be ticked for ever: look at it again at the next tick.
+			e.deadline = ms + 1
+			heap.Fix(&p.due, e.heapAt)
+		}
+	}
+	for _, e := range later {
+		heap.Push(&p.due, e)
+	}
+	if bucket := ms / forwardTickMS; bucket > p.logTimeMS/forwardTickMS && emit != nil {
+		value := appendVarint(nil, 1, uint64(uint32(p.id)))
+		for _, t := range []string{topic.Readings, topic.Windows, topic.Anomalies} {
+			emit(&kgo.Record{Topic: t, Partition: p.id, Value: value, Headers: []kgo.RecordHeader{{Key: topic.HeaderType, Value: []byte(topic.TypeTick)}}})
+		}
+	}
+	p.logTimeMS = max(p.logTimeMS, ms)
+}
+
+// touch notes that the machine has effects that no snapshot holds.
+func (p *partition) touch(e *entry, offset, ms int64) {
+	if e.firstDirty < 0 {
+		e.firstDirty, e.firstDirtyMS = offset, ms
+		p.dirty.push(e)
+	}
+	p.due.set(e)
+}
+
+func (p *partition) emitJudgements(key []byte, traceparent []byte, emit emitter) {
+	for i := range p.out.Windows {
+		w := &p.out.Windows[i]
+		p.count.windows++
+		p.windowID = w.AppendID(p.windowID[:0])
+		p.scratch = w.AppendTo(p.scratch[:0])
+		emit(p.record(topic.Windows, topic.TypeWindow, key, p.scratch, string(p.windowID), traceparent))
+		p.committing = p.export.Append(p.committing, w)
+	}
+	for _, a := range p.out.Anomalies {
+		p.count.anomalies++
+		p.scratch, _ = proto.MarshalOptions{Deterministic: true}.MarshalAppend(p.scratch[:0], a)
+		emit(p.record(topic.Anomalies, topic.TypeAnomaly, key, p.scratch, a.AnomalyId, traceparent))
+	}
+}
+
+func (p *partition) record(t, typ string, key, value []byte, id string, traceparent []byte) *kgo.Record {
+	h := make([]kgo.RecordHeader, 2, 3)
+	h[0] = kgo.RecordHeader{Key: topic.HeaderType, Value: []byte(typ)}
+	h[1] = kgo.RecordHeader{Key: topic.HeaderID, Value: []byte(id)}
+	if len(traceparent) > 0 {
+		h = append(h, kgo.RecordHeader{Key: topic.HeaderTraceParent, Value: traceparent})
+	}
+	return &kgo.Record{Topic: t, Partition: p.id, Key: p.arena.copy(key), Value: p.arena.copy(value), Headers: h}
+}
+
+// trace is the record's traceparent, or nil.
+func trace(r *kgo.Record) []byte {
+	for i := range r.Headers {
+		if r.Headers[i].Key == topic.HeaderTraceParent {
+			return r.Headers[i].Value
+		}
+	}
+	return nil
+}
+
+// replayFrom is the smallest offset whose effect is in no snapshot.
+func (p *partition) replayFrom() int64 {
+	if e := p.dirty.head(); e != nil {
+		return e.firstDirty
+	}
+	return p.next
+}
+
+func (p *partition) String() string { return topic.Frames + "[" + strconv.Itoa(int(p.id)) + "]" }
+
+// queue is a FIFO of dirty machines.
+type queue struct {
+	list []*entry
+	at   int
+}
+
+func (q *queue) push(e *entry) { q.list = append(q.list, e) }
+
+func (q *queue) head() *entry {
+	if q.at == len(q.list) {
+		return nil
+	}
+	return q.list[q.at]
+}
+
+func (q *queue) pop() {
+	q.list[q.at] = nil
+	q.at++
+	if q.at == len(q.list) {
+		q.list, q.at = q.list[:0], 0
+	} else if q.at > 1024 && q.at > len(q.list)/2 {
+		n := copy(q.list, q.list[q.at:])
+		clear(q.list[n:])
+		q.list, q.at = q.list[:n], 0
+	}
+}

@@ -1,0 +1,148 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"github.com/tocsin-io/tocsin/pkg/topic"
+)
+
+// restore rebuilds partition id as it stood at offset committed, in three steps: read its state topic, prove the
+// state against its meta record, replay the input from the oldest effect that no snapshot holds. It runs beside the poll
+// loop. fresh says that the group has no committed offset: then there must be no state either.
+//
+// The state topic is read read_committed but up to the end that read_uncommitted shows now. Stopping at the last stable
+// offset instead would silently miss what a transaction committed that is still being closed.
+func (t *Topology) restore(ctx context.Context, id int32, committed int64, fresh bool, progress func(string)) (*partition, error) {
+	began := time.Now()
+	p := newPartition(id, t.judge, t.cfg.MaxMachines, t.schemas, t.export)
+	progress("reading state")
+	s, err := t.readState(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("state of partition %d: %w", id, err)
+	}
+	read := time.Since(began)
+	switch {
+	case s.meta == nil && !fresh:
+		return nil, fmt.Errorf("partition %d: the group %q has committed offset %d but %s holds no state: refusing to judge without memory", id, t.cfg.Group, committed, topic.State)
+	case s.meta == nil:
+		p.next = committed
+		return p, nil
+	case fresh:
+		return nil, fmt.Errorf("partition %d: %s holds state up to offset %d but the group %q has no committed offset: it expired or was deleted; set it to %d", id, topic.State, s.meta.NextOffset, t.cfg.Group, s.meta.NextOffset)
+	case s.meta.NextOffset != committed:
+		return nil, fmt.Errorf("partition %d: state ends at offset %d, the group %q committed %d: they were written in one transaction and must agree", id, s.meta.NextOffset, t.cfg.Group, committed)
+	}
+	if err := p.load(s); err != nil {
+		return nil, fmt.Errorf("state of partition %d: %w", id, err)
+	}
+	if s.meta.ConfigVersion != t.version {
+		t.log.Warn("detection configuration changed since the state was written", zap.Int32("partition", id), zap.String("was", s.meta.ConfigVersion), zap.String("is", t.version))
+	}
+	from := p.next
+	progress(fmt.Sprintf("replaying %d records", committed-from))
+	if err := t.replay(ctx, p, committed); err != nil {
+		return nil, fmt.Errorf("replay of partition %d from %d to %d: %w", id, from, committed, err)
+	}
+	p.count = counts{}
+	t.log.Info("partition restored", zap.Int32("partition", id), zap.Int("machines", len(p.machines)), zap.Int("state_bytes", s.bytes),
+		zap.Int64("replayed", committed-from), zap.Int64("live_at", committed), zap.Duration("read", read), zap.Duration("total", time.Since(began)))
+	t.metrics.restoreSeconds.UpdateDuration(began)
+	return p, nil
+}
+
+func (t *Topology) readState(ctx context.Context, id int32) (*saved, error) {
+	s := &saved{machines: map[string][]byte{}}
+	ends, err := t.adm.ListEndOffsets(ctx, topic.State)
+	if err != nil {
+		return nil, fmt.Errorf("end of %s: %w", topic.State, err)
+	}
+	end, ok := ends.Lookup(topic.State, id)
+	if !ok || end.Err != nil {
+		return nil, errors.Join(fmt.Errorf("end of %s[%d]", topic.State, id), end.Err)
+	}
+	starts, err := t.adm.ListStartOffsets(ctx, topic.State)
+	if err != nil {
+		return nil, fmt.Errorf("start of %s: %w", topic.State, err)
+	}
+	start, ok := starts.Lookup(topic.State, id)
+	if !ok || start.Err != nil {
+		return nil, errors.Join(fmt.Errorf("start of %s[%d]", topic.State, id), start.Err)
+	}
+	// Control records are kept because a transaction's end may be the last thing before the end.
+	err = t.readRange(ctx, topic.State, id, start.Offset, end.Offset, func(r *kgo.Record) error {
+		if r.Attrs.IsControl() {
+			return nil
+		}
+		return s.add(r)
+	}, kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
+	return s, err
+}
+
+// replay applies [p.next, committed) with outputs suppressed: they stand already.
+func (t *Topology) replay(ctx context.Context, p *partition, committed int64) error {
+	return t.readRange(ctx, topic.Frames, p.id, p.next, committed, func(r *kgo.Record) error {
+		return p.apply(ctx, r, nil)
+	})
+}
+
+// readRange reads [from, to) of a partition with a client of its own and calls each for every record in it.
+func (t *Topology) readRange(ctx context.Context, name string, id int32, from, to int64, each func(*kgo.Record) error, opts ...kgo.Opt) error {
+	if from >= to {
+		return nil
+	}
+	cl, err := kgo.NewClient(append(append(append([]kgo.Opt{}, t.base...),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{name: {id: kgo.NewOffset().At(from)}}),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.FetchMaxWait(100*time.Millisecond),
+	), opts...)...)
+	if err != nil {
+		return fmt.Errorf("client: %w", err)
+	}
+	defer cl.Close()
+	for at := from; at < to; {
+		fs := cl.PollFetches(ctx)
+		if err := fs.Err0(); err != nil {
+			return err
+		}
+		for _, e := range fs.Errors() {
+			return fmt.Errorf("%s[%d] at %d: %w", e.Topic, e.Partition, at, e.Err)
+		}
+		var failed error
+		fs.EachRecord(func(r *kgo.Record) {
+			if failed != nil || r.Offset >= to {
+				at = max(at, r.Offset+1)
+				return
+			}
+			if name == topic.Frames && r.Offset != at {
+				failed = fmt.Errorf("offsets %d to %d are gone: retention passed while they were still needed", at, r.Offset-1)
+				return
+			}
+			failed = each(r)
+			at = r.Offset + 1
+		})
+		if failed != nil {
+			return failed
+		}
+	}
+	return nil
+}
+
+// startOf is the first offset that the partition still has.
+func startOf(ctx context.Context, adm *kadm.Client, name string, id int32) (int64, error) {
+	starts, err := adm.ListStartOffsets(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	o, ok := starts.Lookup(name, id)
+	if !ok {
+		return 0, fmt.Errorf("%s[%d] does not exist", name, id)
+	}
+	return o.Offset, o.Err
+}

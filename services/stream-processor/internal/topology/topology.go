@@ -1,0 +1,548 @@
+// Package topology runs the judge over Kafka, exactly once: each transaction holds the outputs of some input records, the states
+// they changed, and the offsets that were read. See DESIGN.md beside the service for the protocol and why each step stands.
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tocsin-io/tocsin/pkg/kafka"
+	"github.com/tocsin-io/tocsin/pkg/service"
+	"github.com/tocsin-io/tocsin/pkg/topic"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine"
+)
+
+const (
+	transactionTimeout = 10 * time.Second
+	// rebalanceTimeout is less than transactionTimeout: the end of a transaction waits for a heartbeat, and while the group rejoins there
+	// is none. A join that outlasted the transaction would have it fenced for nothing.
+	rebalanceTimeout = 6 * time.Second
+)
+
+// Config of the topology.
+type Config struct {
+	Group           string
+	InstanceID      string // names this slot of the group: static member and transactional id
+	SessionTimeout  time.Duration
+	CommitInterval  time.Duration
+	CommitRecords   int
+	RestoreTimeout  time.Duration
+	RestoreParallel int
+	MaxMachines     int // per partition
+	Snapshot        SnapshotConfig
+}
+
+// Exporter is given, after each commit, what it made of the windows that were committed.
+type Exporter interface {
+	// Append encodes a window; called while the transaction is open, from several goroutines.
+	Append(dst []byte, w *machine.Window) []byte
+	// Export takes what Append made. It must neither block nor keep the slice.
+	Export(encoded []byte)
+}
+
+// Topology owns the partitions that the group assigns to this instance. Create with New, use Run once.
+type Topology struct {
+	cfg     Config
+	judge   *machine.Config
+	version string
+	schemas func(context.Context, string) ([]string, error)
+	export  Exporter
+	log     *zap.Logger
+	metrics *instruments
+	kafka   kafka.Config
+
+	base  []kgo.Opt
+	plain *kgo.Client // ticks and questions; not transactional
+	adm   *kadm.Client
+
+	mu       sync.Mutex
+	slots    map[int32]*slot
+	joined   bool
+	running  error           // why Run is not working; nil once it is
+	ready    chan struct{}   // closed once client is set
+	client   *kgo.Client     // the session's
+	work     context.Context //nolint:containedctx // outlives Run's context by the drain
+	restore1 chan struct{}   // limits how many restore at once
+	done     chan restored
+	workers  sync.WaitGroup
+}
+
+// slot is one partition the group has given us.
+type slot struct {
+	cancel   context.CancelFunc
+	fresh    bool       // nothing was ever committed of it
+	part     *partition // nil while restoring
+	progress string
+}
+
+type restored struct {
+	id   int32
+	slot *slot
+	part *partition
+	err  error
+}
+
+// New checks nothing on the network.
+func New(cfg Config, judge *machine.Config, schemas func(context.Context, string) ([]string, error), export Exporter, deps service.Deps) (*Topology, error) {
+	base, err := deps.Kafka.Options(deps.Log)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := kgo.NewClient(append(slices.Clone(base),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.RecordDeliveryTimeout(5*time.Second),
+		kgo.MaxBufferedRecords(10_000),
+	)...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka client: %w", err)
+	}
+	return &Topology{
+		cfg: cfg, judge: judge, version: judge.Fingerprint(), schemas: schemas, export: export, log: deps.Log,
+		metrics: newInstruments(deps.Metrics), kafka: deps.Kafka, base: base, plain: plain, adm: kadm.NewClient(plain),
+		slots: map[int32]*slot{}, running: errors.New("starting"),
+		restore1: make(chan struct{}, max(1, cfg.RestoreParallel)), done: make(chan restored), ready: make(chan struct{}),
+	}, nil
+}
+
+// Close releases the clients. After Run, or instead of it.
+func (t *Topology) Close() { t.plain.Close() }
+
+// Ready is nil when every partition that the group gave us is being judged.
+func (t *Topology) Ready() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.running != nil {
+		return t.running
+	}
+	if !t.joined {
+		return errors.New("joining the consumer group")
+	}
+	var waiting []string
+	for id, s := range t.slots {
+		if s.part == nil {
+			waiting = append(waiting, fmt.Sprintf("%d (%s)", id, s.progress))
+		}
+	}
+	if len(waiting) > 0 {
+		sort.Strings(waiting)
+		return fmt.Errorf("restoring partitions %s", strings.Join(waiting, ", "))
+	}
+	return nil
+}
+
+func (t *Topology) owned() []int32 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make([]int32, 0, len(t.slots))
+	for id := range t.slots {
+		out = append(out, id)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Run judges until ctx ends. An error is final for this process: what it was doing stands in no transaction, and
+// the next process begins where the last commit ended.
+func (t *Topology) Run(ctx context.Context) error {
+	if err := t.awaitTopics(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	t.work = work
+	sess, err := kgo.NewGroupTransactSession(append(slices.Clone(t.base),
+		kgo.TransactionalID(t.cfg.Group+"/"+t.cfg.InstanceID),
+		kgo.TransactionTimeout(transactionTimeout),
+		kgo.ConsumerGroup(t.cfg.Group),
+		kgo.InstanceID(t.cfg.InstanceID),
+		kgo.SessionTimeout(t.cfg.SessionTimeout),
+		kgo.RebalanceTimeout(rebalanceTimeout),
+		kgo.HeartbeatInterval(t.cfg.SessionTimeout/5),
+		kgo.ConsumeTopics(topic.Frames),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.FetchMaxWait(250*time.Millisecond),
+		kgo.BlockRebalanceOnPoll(),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
+		kgo.MaxBufferedRecords(200_000),
+		kgo.AdjustFetchOffsetsFn(func(ctx context.Context, at map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+			select {
+			case <-t.ready: // the group may be quicker than the constructor
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+			return t.assigned(ctx, at)
+		}),
+		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, got map[string][]int32) { t.expect(got[topic.Frames]) }),
+		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { t.drop(gone[topic.Frames]) }),
+		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { t.drop(gone[topic.Frames]) }),
+	)...)
+	if err != nil {
+		stop()
+		return fmt.Errorf("kafka session: %w", err)
+	}
+	t.client = sess.Client()
+	close(t.ready)
+	t.set(func() { t.running = errors.New("claiming the transactional id") })
+	// Claims the id now: a predecessor's open transaction is aborted at once instead of at its time-out, and the
+	// offsets it left pending become readable.
+	if _, _, err := sess.Client().ProducerID(ctx); err != nil {
+		stop()
+		sess.CloseAllowingRebalance()
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("transactional id: %w", err)
+	}
+	t.set(func() { t.running = nil })
+	t.workers.Go(func() { t.tickLoop(work) })
+
+	err = t.loop(ctx, sess)
+	t.set(func() { t.running = errors.New("stopped") })
+	t.drop(t.owned())
+	stop()
+	t.workers.Wait()
+	// With Kafka gone the client would wait for answers that nobody needs any more.
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		sess.CloseAllowingRebalance()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(drainTimeout):
+		t.log.Warn("the Kafka client does not close")
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // the drain ran out; nothing of it stands
+	}
+	return err
+}
+
+func (t *Topology) awaitTopics(ctx context.Context) error {
+	t.set(func() { t.running = errors.New("waiting for Kafka") })
+	return kafka.AwaitTopics(ctx, t.plain, t.kafka, func(err error) {
+		t.set(func() { t.running = fmt.Errorf("waiting for Kafka: %w", err) })
+		t.log.Warn("Kafka does not answer, trying again", zap.Error(err))
+	}, topic.All()...)
+}
+
+func (t *Topology) set(f func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f()
+}
+
+// assigned is called by the group with the committed offsets of newly assigned partitions, before any is fetched.
+// Whatever we knew of them is discarded: another owner may have written since.
+func (t *Topology) assigned(ctx context.Context, at map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	for id, o := range at[topic.Frames] {
+		committed, fresh := o.EpochOffset().Offset, false
+		if committed < 0 {
+			// Said as a number, so that an abort of the very first transaction has an offset to go back to.
+			start, err := startOf(ctx, t.adm, topic.Frames, id)
+			if err != nil {
+				return nil, fmt.Errorf("start of %s[%d]: %w", topic.Frames, id, err)
+			}
+			committed, fresh = start, true
+			at[topic.Frames][id] = kgo.NewOffset().At(start)
+		}
+		t.begin(id, committed, fresh)
+	}
+	return at, nil
+}
+
+// expect notes partitions that are ours and whose offsets are not known yet: until then we are not ready.
+func (t *Topology) expect(ids []int32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.joined = true
+	for _, id := range ids {
+		if t.slots[id] == nil {
+			t.slots[id] = &slot{cancel: func() {}, progress: "assigned"}
+		}
+	}
+}
+
+// begin starts the restore of a partition, in place of what was there. Until it is done nothing of it is fetched.
+func (t *Topology) begin(id int32, committed int64, fresh bool) {
+	t.client.PauseFetchPartitions(map[string][]int32{topic.Frames: {id}})
+	ctx, cancel := context.WithTimeout(t.work, t.cfg.RestoreTimeout)
+	s := &slot{cancel: cancel, progress: "waiting", fresh: fresh}
+	t.set(func() {
+		if old := t.slots[id]; old != nil {
+			old.cancel()
+		}
+		t.slots[id] = s
+	})
+	t.workers.Go(func() {
+		defer cancel()
+		var p *partition
+		var err error
+		select {
+		case t.restore1 <- struct{}{}:
+			p, err = t.restore(ctx, id, committed, fresh, func(what string) { t.set(func() { s.progress = what }) })
+			<-t.restore1
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		select {
+		case t.done <- restored{id: id, slot: s, part: p, err: err}:
+		case <-t.work.Done():
+		}
+	})
+}
+
+// drop forgets partitions that are no longer ours.
+func (t *Topology) drop(ids []int32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, id := range ids {
+		if s := t.slots[id]; s != nil {
+			s.cancel()
+			delete(t.slots, id)
+		}
+	}
+}
+
+// loop polls, judges and commits. Rebalances happen only between transactions.
+func (t *Topology) loop(ctx context.Context, sess *kgo.GroupTransactSession) error {
+	cl := sess.Client()
+	for ctx.Err() == nil {
+		fetches, err := t.poll(ctx, sess, 100*time.Millisecond)
+		if err != nil {
+			sess.AllowRebalance()
+			return err
+		}
+		if fetches.NumRecords() > 0 {
+			if err := t.transact(ctx, sess, fetches); err != nil {
+				sess.AllowRebalance()
+				return err
+			}
+		}
+		sess.AllowRebalance()
+		if err := t.adopt(cl); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// adopt takes in the partitions whose restore has ended.
+func (t *Topology) adopt(cl *kgo.Client) error {
+	for {
+		select {
+		case r := <-t.done:
+			t.mu.Lock()
+			current := t.slots[r.id] == r.slot
+			if current && r.err == nil {
+				r.slot.part = r.part
+			}
+			t.mu.Unlock()
+			switch {
+			case !current: // revoked or begun anew meanwhile
+			case r.err != nil:
+				return fmt.Errorf("restore: %w", r.err)
+			default:
+				cl.ResumeFetchPartitions(map[string][]int32{topic.Frames: {r.id}})
+			}
+		default:
+			return nil
+		}
+	}
+}
+
+func (t *Topology) poll(ctx context.Context, sess *kgo.GroupTransactSession, wait time.Duration) (kgo.Fetches, error) {
+	pctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	fetches := sess.PollRecords(pctx, t.cfg.CommitRecords)
+	for _, e := range fetches.Errors() {
+		switch {
+		case errors.Is(e.Err, context.DeadlineExceeded), errors.Is(e.Err, context.Canceled):
+		case errors.Is(e.Err, kgo.ErrClientClosed):
+			return nil, e.Err
+		case errors.Is(e.Err, kerr.OffsetOutOfRange):
+			return nil, fmt.Errorf("%s[%d]: the committed offset is no longer in the log (retention passed, or the topic was made anew): %w", e.Topic, e.Partition, e.Err)
+		default:
+			// Errors and records may stand in the same fetch: the records are judged all the same.
+			t.metrics.fetchErrors.Inc()
+			t.log.Warn("fetch", zap.String("topic", e.Topic), zap.Int32("partition", e.Partition), zap.Error(e.Err))
+		}
+	}
+	return fetches, nil
+}
+
+// transact judges what was polled, and what comes within the commit interval, in one transaction.
+func (t *Topology) transact(ctx context.Context, sess *kgo.GroupTransactSession, fetches kgo.Fetches) error {
+	if err := sess.Begin(); err != nil {
+		return fmt.Errorf("begin transaction: %w", err)
+	}
+	began := time.Now()
+	abort := kgo.AbortingFirstErrPromise(sess.Client())
+	// Judging must end even when the process is asked to stop: a transaction is finished or it is nothing.
+	work, cancel := drain(ctx, t.cfg.RestoreTimeout)
+	defer cancel()
+	emit := func(r *kgo.Record) { sess.Produce(work, r, abort.Promise()) }
+
+	touched := map[int32]*partition{}
+	records := 0
+	var judged error
+	for {
+		urgent, err := t.judgeAll(work, fetches, touched, emit)
+		records += fetches.NumRecords()
+		if err != nil {
+			judged = err
+			break
+		}
+		left := t.cfg.CommitInterval - time.Since(began)
+		if urgent || left <= 0 || records >= t.cfg.CommitRecords || ctx.Err() != nil {
+			break
+		}
+		if fetches, err = t.poll(ctx, sess, left); err != nil {
+			judged = err
+			break
+		}
+	}
+	var windows []byte
+	if judged == nil {
+		for _, id := range sortedKeys(touched) {
+			p := touched[id]
+			p.snapshot(t.cfg.Snapshot, t.version, emit)
+			windows = append(windows, p.committing...)
+		}
+	}
+	end, cancelEnd := drain(ctx, 30*time.Second)
+	defer cancelEnd()
+	committed, err := sess.End(end, kgo.TransactionEndTry(judged == nil && abort.Err() == nil))
+	t.metrics.commitSeconds.UpdateDuration(began)
+	for _, p := range touched {
+		p.arena.reset()
+		p.committing = p.committing[:0]
+	}
+	switch {
+	case judged != nil:
+		return judged
+	case err != nil:
+		return fmt.Errorf("end of transaction: %w", err)
+	case !committed:
+		t.metrics.aborts.Inc()
+		t.log.Warn("transaction aborted, restoring", zap.Int("records", records), zap.NamedError("produce", abort.Err()))
+		t.rollback(sess.Client())
+		return nil
+	}
+	t.metrics.commits.Inc()
+	for id, p := range touched {
+		t.metrics.add(p.count)
+		p.count = counts{}
+		t.set(func() {
+			if s := t.slots[id]; s != nil {
+				s.fresh = false
+			}
+		})
+	}
+	t.export.Export(windows)
+	return nil
+}
+
+// drainTimeout is how long a transaction may still take once the process is asked to stop. What is not committed by then is
+// done again by the next owner.
+const drainTimeout = 4 * time.Second
+
+// drain is a context that outlives ctx by drainTimeout, and ends after limit in any case.
+func drain(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	out, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	var timer *time.Timer
+	var mu sync.Mutex
+	unhook := context.AfterFunc(ctx, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		timer = time.AfterFunc(drainTimeout, cancel)
+	})
+	return out, func() {
+		unhook()
+		mu.Lock()
+		defer mu.Unlock()
+		if timer != nil {
+			timer.Stop()
+		}
+		cancel()
+	}
+}
+
+// judgeAll applies each partition's records in order, partitions side by side. urgent says that somebody is
+// waiting for an anomaly.
+func (t *Topology) judgeAll(ctx context.Context, fetches kgo.Fetches, touched map[int32]*partition, emit emitter) (urgent bool, err error) {
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	before := 0
+	for _, p := range touched {
+		before += p.count.anomalies
+	}
+	var failed error
+	fetches.EachPartition(func(ft kgo.FetchTopicPartition) {
+		if len(ft.Records) == 0 || failed != nil {
+			return
+		}
+		t.mu.Lock()
+		s := t.slots[ft.Partition]
+		t.mu.Unlock()
+		if s == nil || s.part == nil {
+			failed = fmt.Errorf("records of partition %d came before its state", ft.Partition)
+			return
+		}
+		p := s.part
+		touched[ft.Partition] = p
+		g.Go(func() error {
+			for _, r := range ft.Records {
+				if r.Offset != p.next {
+					if r.Offset < p.next {
+						return fmt.Errorf("%s: offset %d came after %d was applied", p, r.Offset, p.next-1)
+					}
+					t.metrics.gap.Add(int(r.Offset - p.next))
+					t.log.Error("records are missing from the log", zap.Int32("partition", p.id), zap.Int64("from", p.next), zap.Int64("to", r.Offset-1))
+				}
+				if err := p.apply(ctx, r, emit); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+	err = errors.Join(failed, g.Wait())
+	after := 0
+	for _, p := range touched {
+		after += p.count.anomalies
+	}
+	return after > before, err
+}
+
+// rollback discards the states of all our partitions, which hold effects that do not stand, and restores them.
+func (t *Topology) rollback(cl *kgo.Client) {
+	committed := cl.CommittedOffsets()[topic.Frames]
+	for _, id := range t.owned() {
+		at, ok := committed[id]
+		if !ok {
+			continue // no longer ours: the group will call assigned when it is again
+		}
+		t.mu.Lock()
+		fresh := t.slots[id] != nil && t.slots[id].fresh
+		t.mu.Unlock()
+		t.begin(id, at.Offset, fresh)
+	}
+}

@@ -1,0 +1,54 @@
+package streamprocessor
+
+import (
+	"time"
+
+	"github.com/tocsin-io/tocsin/pkg/frame"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine"
+)
+
+// DetectionConfig is the part of the configuration that decides what is anomalous.
+type DetectionConfig = machine.Config
+
+// DefaultDetection is the shipped detection configuration.
+func DefaultDetection() DetectionConfig { return machine.DefaultConfig() }
+
+// Verdict is what the judge thinks of a machine at one moment; see its fields.
+type Verdict = machine.Verdict
+
+// Judge is the production judge of one machine, fed row by row without Kafka: the same code, the same arithmetic, the same
+// answers. Not safe for concurrent use.
+type Judge struct {
+	machine *machine.Machine
+	id      string
+	names   [][]byte
+	frame   *frame.Frame
+	offset  int64
+	logMS   int64
+	out     machine.Output
+}
+
+// NewJudge makes a judge of one machine with the given sensors.
+func NewJudge(cfg *DetectionConfig, equipmentID string, sensors []string) *Judge {
+	names := make([][]byte, len(sensors))
+	for i, s := range sensors {
+		names[i] = []byte(s)
+	}
+	return &Judge{machine: machine.New(cfg, equipmentID), id: equipmentID, names: names, frame: new(frame.Frame)}
+}
+
+// Row applies one sample of all sensors (NaN: missing) and returns what is known once it has been: the judgement of the
+// windows that it closed and of the one that is still open. The verdict is valid until the next call.
+//
+// Log time is the row's own time, as if each row had reached the broker at once.
+func (j *Judge) Row(at time.Time, values []float32) *Verdict {
+	j.offset++
+	j.logMS = max(j.logMS, at.UnixMilli())
+	*j.frame = frame.Frame{
+		EquipmentID: []byte(j.id), GatewayID: []byte("backtest"), Sequence: uint64(j.offset), BaseTimeUS: at.UnixMicro(),
+		Sensors: j.names, Values: values,
+	}
+	j.out.Reset()
+	j.machine.Apply(j.frame, j.names, machine.Meta{Offset: j.offset, LogTimeMS: j.logMS}, &j.out)
+	return j.machine.Provisional(&j.out)
+}

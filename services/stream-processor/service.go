@@ -1,0 +1,98 @@
+// Package streamprocessor is the fleet's one judge: it reads frames, keeps each machine's windowed state, decides what every
+// reading is worth, scores anomalies, and writes readings, windows and anomalies exactly once. DESIGN.md tells how.
+package streamprocessor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tocsin-io/tocsin/pkg/httpserver"
+	"github.com/tocsin-io/tocsin/pkg/schema"
+	"github.com/tocsin-io/tocsin/pkg/service"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/export"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/topology"
+)
+
+// Service is one instance of the stream-processor.
+type Service struct {
+	http     *httpserver.Server
+	topology *topology.Topology
+	pusher   *export.Pusher
+	registry *schema.Registry
+}
+
+var _ service.Runner = (*Service)(nil)
+
+// New opens the HTTP listener and makes the Kafka clients; nothing is consumed before Run.
+func New(cfg Config, deps service.Deps) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Service{pusher: export.New(cfg.Export, deps.Log, deps.Metrics)}
+	var err error
+	if s.registry, err = schema.New(deps.Kafka, schema.DefaultConfig(), deps.Log); err != nil {
+		return nil, err
+	}
+	s.topology, err = topology.New(topology.Config{
+		Group: cfg.Group, InstanceID: cfg.InstanceID, SessionTimeout: cfg.SessionTimeout,
+		CommitInterval: cfg.CommitInterval, CommitRecords: cfg.CommitRecords,
+		RestoreTimeout: cfg.RestoreTimeout, RestoreParallel: cfg.RestoreParallel, MaxMachines: cfg.MaxMachines,
+		Snapshot: topology.SnapshotConfig{MaxAgeMS: cfg.Snapshot.MaxAge.Milliseconds(), MaxRecords: cfg.Snapshot.MaxRecords, MaxBytes: cfg.Snapshot.MaxBytes},
+	}, &cfg.Detection, s.resolve, s.pusher, deps)
+	if err != nil {
+		s.registry.Close()
+		return nil, err
+	}
+	s.http, err = httpserver.New(cfg.HTTP, "stream-processor", s.Ready, cfg, deps)
+	if err != nil {
+		s.topology.Close()
+		s.registry.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// resolve names the sensors of a schema. An id that the registry does not hold although it has read to its end is unknown for good: the gateway
+// lets a frame pass only after its schema was written.
+func (s *Service) resolve(ctx context.Context, id string) ([]string, error) {
+	names, err := s.registry.Resolve(ctx, id)
+	if errors.Is(err, schema.ErrUnknown) {
+		return nil, topology.ErrUnknownSchema
+	}
+	return names, err
+}
+
+// Run judges until ctx ends; then it finishes the transaction that is open and leaves.
+func (s *Service) Run(ctx context.Context) error {
+	defer s.topology.Close()
+	defer s.registry.Close()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.http.Run(ctx) })
+	g.Go(func() error { return s.registry.Run(ctx) })
+	g.Go(func() error { s.pusher.Run(ctx); return nil })
+	g.Go(func() error {
+		err := s.topology.Run(ctx)
+		if err != nil && !errors.Is(err, kgo.ErrClientClosed) {
+			return fmt.Errorf("topology: %w", err)
+		}
+		return err
+	})
+	return g.Wait()
+}
+
+// Ready is nil when every partition that this instance owns is being judged.
+func (s *Service) Ready() error { return s.topology.Ready() }
+
+// Addr is the bound HTTP address.
+func (s *Service) Addr() string { return s.http.Addr() }
+
+// Close releases what New took when Run is never called.
+func (s *Service) Close() error {
+	s.topology.Close()
+	s.registry.Close()
+	return s.http.Close()
+}
