@@ -1,0 +1,105 @@
+# Tocsin. `make help` lists what there is.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+GO       ?= go
+TOOLS    := bin/tools
+MODULES  := $(shell sed -n 's|^\t\./||p' go.work)
+SERVICES := ingest-gateway stream-processor alert-router cold-path-writer realtime-api fleet-simulator
+DATA_DIR ?= ./.tocsin
+# Machines of the simulated fleet in the demo.
+MACHINES ?= 24
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## every binary into bin/
+	@mkdir -p bin
+	$(GO) build -trimpath -o bin/ ./services/all-in-one/cmd/tocsin $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s)) ./deploy/local/cmd/stack
+
+.PHONY: demo
+demo: ## one process with everything, a simulated fleet with faults, and the page on http://127.0.0.1:8080
+	@mkdir -p bin
+	$(GO) build -trimpath -o bin/ ./services/all-in-one/cmd/tocsin
+	@exec bin/tocsin run --data-dir "$(DATA_DIR)" --simulate $(MACHINES) --faults demo
+
+.PHONY: test
+test: $(TOOLS)/gotestsum build ## all tests, race detector on; real Kafka, S3, PostgreSQL, VictoriaMetrics and browser where they are installed
+	$(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -timeout 14m work
+
+.PHONY: real
+real: ## install what the real stack needs (Debian: Java, Maven, VictoriaMetrics, PostgreSQL, Chromium; Maven Central: Kafka)
+	deploy/local/install.sh
+
+.PHONY: check
+check: lint generated modules test ## what CI runs: lint, generated files up to date, both module modes, race tests
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint vet proto-lint ## go vet, golangci-lint over every module, buf lint
+	@for m in $(MODULES); do echo "lint $$m"; (cd $$m && ../$$(echo $$m | sed 's|[^/]*|..|g;s|^\.\./||' )/$(TOOLS)/golangci-lint run --config $(CURDIR)/.golangci.yml ./...) || exit 1; done
+
+.PHONY: vet
+vet: ## go vet of every module
+	$(GO) vet work
+
+.PHONY: modules
+modules: ## every module builds and is tidy without the workspace
+	@for m in $(MODULES); do (cd $$m && GOWORK=off $(GO) build ./... && GOWORK=off $(GO) mod tidy -diff) || { echo "$$m: GOWORK=off fails"; exit 1; }; done
+
+.PHONY: proto
+proto: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate Go code from proto/
+	cd proto && PATH="$(CURDIR)/$(TOOLS):$$PATH" buf generate
+
+.PHONY: proto-lint
+proto-lint: $(TOOLS)/buf ## buf lint, and no breaking change against the last commit
+	cd proto && PATH="$(CURDIR)/$(TOOLS):$$PATH" buf lint
+	@if git -C . cat-file -e HEAD:proto/buf.yaml 2>/dev/null; then \
+		rm -rf out/proto-head && mkdir -p out/proto-head && git archive HEAD proto | tar -x -C out/proto-head && \
+		cd proto && "$(CURDIR)/$(TOOLS)/buf" breaking --against ../out/proto-head/proto; fi
+
+.PHONY: docs
+docs: ## generate docs/configuration.md
+	@mkdir -p bin docs
+	$(GO) build -trimpath -o bin/ ./services/all-in-one/cmd/tocsin
+	bin/tocsin reference > docs/configuration.md
+
+.PHONY: generated
+generated: proto docs ## generated files are what the sources give
+	@git diff --exit-code -- proto/gen docs/configuration.md || { echo "generated files are not up to date: commit what 'make proto docs' made"; exit 1; }
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory web-check; else echo "SKIPPED: npm is missing, the page's build was not compared"; test -z "$$TOCSIN_REQUIRE_REAL"; fi
+
+.PHONY: web
+web: ## build the web page into services/realtime-api (needs npm)
+	cd services/realtime-api/web && npm ci --no-audit --no-fund && npm run build
+
+.PHONY: web-check
+web-check: ## the committed page is what its source builds
+	cd services/realtime-api/web && npm ci --no-audit --no-fund && npm run check
+
+.PHONY: stack-up
+stack-up: build ## the real stack as host processes on loopback: Kafka, VictoriaMetrics, S3, PostgreSQL, each service its own process
+	bin/stack up
+
+.PHONY: stack-down
+stack-down: ## stop what stack-up started
+	@test -x bin/stack || $(GO) build -trimpath -o bin/ ./deploy/local/cmd/stack
+	bin/stack down
+
+.PHONY: e2e
+e2e: build ## end to end on the real stack, with a table at the end and out/e2e.json
+	TOCSIN_E2E_OUT="$(CURDIR)/out/e2e.json" $(GO) test -count=1 -timeout 20m -v -run 'TestReal' ./deploy/e2e
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME (default 30s)
+	@for m in $(MODULES); do (cd $$m && for p in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p 2>/dev/null | grep '^Fuzz'); do echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $${FUZZTIME:-30s} $$p || exit 1; done; done) || exit 1; done
+
+.PHONY: clean
+clean: ## remove what was built; data in .tocsin and .stack stays
+	rm -rf bin out
+
+$(TOOLS)/%: deploy/tools/install.sh $(wildcard deploy/tools/*/go.sum) deploy/tools/go.sum
+	deploy/tools/install.sh $*
+	@touch $@
