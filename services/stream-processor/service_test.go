@@ -48,6 +48,11 @@ func start(t *testing.T, k kafka.Config, c streamprocessor.Config) (stop func() 
 	t.Helper()
 	deps := service.Nop()
 	deps.Kafka = k
+	return startWith(t, c, deps)
+}
+
+func startWith(t *testing.T, c streamprocessor.Config, deps service.Deps) (stop func() error) {
+	t.Helper()
 	if testing.Verbose() {
 		// Not the test's own log: the Kafka client may still speak a moment after it is closed.
 		log, err := telemetry.NewLogger(telemetry.LogConfig{Level: "warn", Format: "console"}, os.Stderr)

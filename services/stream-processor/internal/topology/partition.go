@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tocsin-io/tocsin/pkg/dlq"
@@ -59,6 +60,7 @@ type partition struct {
 	windowID    []byte
 	arena       arena
 	count       counts
+	tracer      trace.Tracer // nil: tracing is off
 	export      Exporter
 	committing  []byte // what the exporter made of this transaction's windows
 }
@@ -68,8 +70,8 @@ type counts struct {
 	frames, duplicates, windows, anomalies, dead, ticks int
 }
 
-func newPartition(id int32, cfg *machine.Config, maxMachines int, resolve func(context.Context, string) ([]string, error), export Exporter) *partition {
-	return &partition{id: id, cfg: cfg, resolve: resolve, export: export, maxMachines: maxMachines, machines: map[string]*entry{}, schemas: map[string][][]byte{}}
+func newPartition(id int32, cfg *machine.Config, maxMachines int, resolve func(context.Context, string) ([]string, error), export Exporter, tracer trace.Tracer) *partition {
+	return &partition{id: id, cfg: cfg, resolve: resolve, export: export, tracer: tracer, maxMachines: maxMachines, machines: map[string]*entry{}, schemas: map[string][][]byte{}}
 }
 
 // emitter takes the records that a transaction is to hold; nil while replaying: the outputs stand already.
@@ -85,7 +87,13 @@ func (p *partition) apply(ctx context.Context, r *kgo.Record, emit emitter) erro
 		return nil
 	}
 	p.count.frames++
-	dead, err := p.judge(ctx, r, ms, emit)
+	var span trace.Span
+	var parent []byte
+	if emit != nil {
+		span, parent = p.startSpan(ctx, r)
+	}
+	dead, err := p.judge(ctx, r, ms, parent, emit)
+	endSpan(span, dead, err)
 	if err != nil {
 		return err
 	}
@@ -99,8 +107,8 @@ func (p *partition) apply(ctx context.Context, r *kgo.Record, emit emitter) erro
 	return nil
 }
 
-// judge applies a frame. dead says why the record can never be judged.
-func (p *partition) judge(ctx context.Context, r *kgo.Record, ms int64, emit emitter) (dead, err error) {
+// judge applies a frame; its outputs carry the traceparent. dead says why the record can never be judged.
+func (p *partition) judge(ctx context.Context, r *kgo.Record, ms int64, traceparent []byte, emit emitter) (dead, err error) {
 	f := &p.frame
 	if err := f.Unmarshal(r.Value); err != nil {
 		return fmt.Errorf("not a SensorFrame: %w", err), nil
@@ -144,8 +152,8 @@ func (p *partition) judge(ctx context.Context, r *kgo.Record, ms int64, emit emi
 		return nil, nil
 	}
 	p.scratch = appendReading(p.scratch[:0], r.Value, r.Partition, r.Offset, ms, p.out.Dispositions, p.out.Validities)
-	emit(p.record(topic.Readings, topic.TypeReading, r.Key, p.scratch, topic.Header(r, topic.HeaderID), trace(r)))
-	p.emitJudgements(r.Key, trace(r), emit)
+	emit(p.record(topic.Readings, topic.TypeReading, r.Key, p.scratch, topic.Header(r, topic.HeaderID), traceparent))
+	p.emitJudgements(r.Key, traceparent, emit)
 	return nil, nil
 }
 
@@ -244,16 +252,6 @@ func (p *partition) record(t, typ string, key, value []byte, id string, tracepar
 		h = append(h, kgo.RecordHeader{Key: topic.HeaderTraceParent, Value: traceparent})
 	}
 	return &kgo.Record{Topic: t, Partition: p.id, Key: p.arena.copy(key), Value: p.arena.copy(value), Headers: h}
-}
-
-// trace is the record's traceparent, or nil.
-func trace(r *kgo.Record) []byte {
-	for i := range r.Headers {
-		if r.Headers[i].Key == topic.HeaderTraceParent {
-			return r.Headers[i].Value
-		}
-	}
-	return nil
 }
 
 // replayFrom is the smallest offset whose effect is in no snapshot.

@@ -21,7 +21,7 @@ import (
 // offset instead would silently miss what a transaction committed that is still being closed.
 func (t *Topology) restore(ctx context.Context, id int32, committed int64, fresh bool, progress func(string)) (*partition, error) {
 	began := time.Now()
-	p := newPartition(id, t.judge, t.cfg.MaxMachines, t.schemas, t.export)
+	p := newPartition(id, t.judge, t.cfg.MaxMachines, t.schemas, t.export, t.tracer)
 	progress("reading state")
 	s, err := t.readState(ctx, id)
 	if err != nil {

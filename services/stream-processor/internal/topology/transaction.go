@@ -1,0 +1,108 @@
+package topology
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+)
+
+// transact judges what was polled, and what comes within the commit interval, in one transaction.
+func (t *Topology) transact(ctx context.Context, sess *kgo.GroupTransactSession, fetches kgo.Fetches) error {
+	if err := sess.Begin(); err != nil {
+		return fmt.Errorf("begin transaction: %w", err)
+	}
+	began := time.Now()
+	abort := kgo.AbortingFirstErrPromise(sess.Client())
+	// Judging must end even when the process is asked to stop: a transaction is finished or it is nothing.
+	work, cancel := drain(ctx, t.cfg.RestoreTimeout)
+	defer cancel()
+	emit := func(r *kgo.Record) { sess.Produce(work, r, abort.Promise()) }
+
+	touched := map[int32]*partition{}
+	records := 0
+	var judged error
+	for {
+		urgent, err := t.judgeAll(work, fetches, touched, emit)
+		records += fetches.NumRecords()
+		if err != nil {
+			judged = err
+			break
+		}
+		left := t.cfg.CommitInterval - time.Since(began)
+		if urgent || left <= 0 || records >= t.cfg.CommitRecords || ctx.Err() != nil {
+			break
+		}
+		if fetches, err = t.poll(ctx, sess, left); err != nil {
+			judged = err
+			break
+		}
+	}
+	var windows []byte
+	if judged == nil {
+		for _, id := range sortedKeys(touched) {
+			p := touched[id]
+			p.snapshot(t.cfg.Snapshot, t.version, emit)
+			windows = append(windows, p.committing...)
+		}
+	}
+	end, cancelEnd := drain(ctx, 30*time.Second)
+	defer cancelEnd()
+	committed, err := sess.End(end, kgo.TransactionEndTry(judged == nil && abort.Err() == nil))
+	t.metrics.commitSeconds.UpdateDuration(began)
+	for _, p := range touched {
+		p.arena.reset()
+		p.committing = p.committing[:0]
+	}
+	switch {
+	case judged != nil:
+		return judged
+	case err != nil:
+		return fmt.Errorf("end of transaction: %w", err)
+	case !committed:
+		t.metrics.aborts.Inc()
+		t.log.Warn("transaction aborted, restoring", zap.Int("records", records), zap.NamedError("produce", abort.Err()))
+		t.rollback(sess.Client())
+		return nil
+	}
+	t.metrics.commits.Inc()
+	for id, p := range touched {
+		t.metrics.add(p.count)
+		p.count = counts{}
+		t.set(func() {
+			if s := t.slots[id]; s != nil {
+				s.fresh = false
+			}
+		})
+	}
+	t.export.Export(windows)
+	return nil
+}
+
+// drainTimeout is how long a transaction may still take once the process is asked to stop. What is not committed by then is
+// done again by the next owner.
+const drainTimeout = 4 * time.Second
+
+// drain is a context that outlives ctx by drainTimeout, and ends after limit in any case.
+func drain(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	out, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	var timer *time.Timer
+	var mu sync.Mutex
+	unhook := context.AfterFunc(ctx, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		timer = time.AfterFunc(drainTimeout, cancel)
+	})
+	return out, func() {
+		unhook()
+		mu.Lock()
+		defer mu.Unlock()
+		if timer != nil {
+			timer.Stop()
+		}
+		cancel()
+	}
+}
