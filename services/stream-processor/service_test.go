@@ -120,7 +120,8 @@ func frameRecord(machine, i int) *kgo.Record {
 	f := frame.New(id, "gw-1", uint64(i+1), base.Add(time.Duration(i)*time.Second), []string{"pressure", "flow", "temperature"},
 		[]float32{5 + wobble, 20 + 2*wobble, 60 + wobble + odd})
 	return &kgo.Record{Topic: topic.Frames, Key: []byte(id), Value: f.AppendTo(nil), Headers: []kgo.RecordHeader{
-		{Key: topic.HeaderType, Value: []byte(topic.TypeFrame)}, {Key: topic.HeaderID, Value: f.AppendID(nil)}}}
+		{Key: topic.HeaderType, Value: []byte(topic.TypeFrame)}, {Key: topic.HeaderID, Value: f.AppendID(nil)},
+	}}
 }
 
 // data drops the ticks.

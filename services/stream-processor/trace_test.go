@@ -33,7 +33,8 @@ func overLimit(t *testing.T, traceparent string) *kgo.Record {
 		f.Values = append(f.Values, 99)
 	}
 	r := &kgo.Record{Topic: topic.Frames, Key: []byte("press-1"), Value: f.AppendTo(nil), Headers: []kgo.RecordHeader{
-		{Key: topic.HeaderType, Value: []byte(topic.TypeFrame)}, {Key: topic.HeaderID, Value: f.AppendID(nil)}}}
+		{Key: topic.HeaderType, Value: []byte(topic.TypeFrame)}, {Key: topic.HeaderID, Value: f.AppendID(nil)},
+	}}
 	if traceparent != "" {
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: topic.HeaderTraceParent, Value: []byte(traceparent)})
 	}
@@ -101,7 +102,7 @@ func TestATracedFrameContinuesInWhatIsSaidOfIt(t *testing.T) {
 		"tocsin.equipment_id":                attribute.StringValue("press-1"),
 	} {
 		if v, _ := got.Value(key); v != want {
-			t.Errorf("%s is %v, want %v", key, v.Emit(), want.Emit())
+			t.Errorf("%s is %v, want %v", key, v.String(), want.String())
 		}
 	}
 	if v, ok := got.Value("messaging.kafka.offset"); !ok || v.AsInt64() < 0 {

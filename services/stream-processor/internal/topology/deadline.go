@@ -14,15 +14,18 @@ func (d deadlines) Len() int { return len(d) }
 func (d deadlines) Less(i, j int) bool {
 	return cmp.Or(cmp.Compare(d[i].deadline, d[j].deadline), cmp.Compare(d[i].id, d[j].id)) < 0
 }
+
 func (d deadlines) Swap(i, j int) {
 	d[i], d[j] = d[j], d[i]
 	d[i].heapAt, d[j].heapAt = i, j
 }
+
 func (d *deadlines) Push(x any) {
 	e := x.(*entry) //nolint:forcetypeassert // heap.Interface; only entries are pushed
 	e.heapAt = len(*d)
 	*d = append(*d, e)
 }
+
 func (d *deadlines) Pop() any {
 	old := *d
 	e := old[len(old)-1]
