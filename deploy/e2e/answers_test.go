@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -104,9 +105,9 @@ func (p *process) interrupt(t *testing.T) time.Duration {
 	return time.Since(began)
 }
 
-// said reads windows and anomalies until every machine has fallen silent, and returns their contents by id, without what
-// depends on the broker's clock.
-func said(t *testing.T, brokers []string, machines int) map[string]string {
+// said reads windows and anomalies until each machine's last window has come and time has moved past it in every
+// partition, and returns their contents by id, without what depends on the broker's clock.
+func said(t *testing.T, brokers []string, machines, partitions int) map[string]string {
 	t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics("telemetry.windows.v1", "detect.anomalies.v1"),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
@@ -117,39 +118,44 @@ func said(t *testing.T, brokers []string, machines int) map[string]string {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	out := map[string]string{}
-	silent := map[string]bool{}
-	last := map[string]bool{} // machines whose last window is here
-	for len(silent) < machines || len(last) < machines {
+	last := map[string]bool{}  // machines whose last window is here
+	passed := map[int32]bool{} // partitions of anomalies in which a later tick stands
+	var lastAt time.Time       // broker time of the last of those windows
+	for len(last) < machines || len(passed) < partitions {
 		fs := cl.PollFetches(ctx)
 		if ctx.Err() != nil {
-			t.Fatalf("%d of %d machines fell silent", len(silent), machines)
+			t.Fatalf("the last window of %d of %d machines has come, and time has passed in %d of %d partitions", len(last), machines, len(passed), partitions)
 		}
 		fs.EachRecord(func(r *kgo.Record) {
-			if r.Key == nil {
-				return // a tick
-			}
-			if r.Topic == "telemetry.windows.v1" {
+			switch {
+			case r.Key == nil: // a tick
+				if r.Topic == "detect.anomalies.v1" && len(last) == machines && r.Timestamp.After(lastAt) {
+					passed[r.Partition] = true
+				}
+			case r.Topic == "telemetry.windows.v1":
 				var w eventv1.Window
 				if err := proto.Unmarshal(r.Value, &w); err != nil {
 					t.Fatal(err)
 				}
 				w.ClosedAtMs = 0
 				keep(t, out, w.WindowId, &w)
-				if w.EndUs >= recordingStart.Add(answerRows*time.Second).UnixMicro() {
+				if w.EndUs >= recordingStart.Add(answerRows*time.Second).UnixMicro() && !last[w.EquipmentId] {
 					last[w.EquipmentId] = true
+					if r.Timestamp.After(lastAt) {
+						lastAt = r.Timestamp
+					}
 				}
-				return
+			default:
+				var a eventv1.Anomaly
+				if err := proto.Unmarshal(r.Value, &a); err != nil {
+					t.Fatal(err)
+				}
+				if a.Cause == "silence" {
+					return // follows the broker's clock
+				}
+				a.JudgedAtMs = 0
+				keep(t, out, a.AnomalyId, &a)
 			}
-			var a eventv1.Anomaly
-			if err := proto.Unmarshal(r.Value, &a); err != nil {
-				t.Fatal(err)
-			}
-			if a.Cause == "silence" {
-				silent[a.EquipmentId] = true
-				return // follows the broker's clock
-			}
-			a.JudgedAtMs = 0
-			keep(t, out, a.AnomalyId, &a)
 		})
 	}
 	return out
@@ -180,17 +186,19 @@ func TestRealSameAnswersHoweverItRuns(t *testing.T) {
 		tocsin(t, "replay", "--input", filepath.Join(dir, "*.csv"), "--ignore-columns", "anomaly,changepoint", "--to", gateway)
 	}
 	answers := map[string]map[string]string{}
-	for _, partitions := range []string{"1", "12"} {
+	for _, n := range []int{1, 12} {
+		partitions := strconv.Itoa(n)
 		p := run(t, []string{"TOCSIN_KAFKA_PARTITIONS=" + partitions}, "--data-dir", t.TempDir())
 		replay(strings.TrimSuffix(p.addrs["Send frames to"], "/v1/frames"))
-		answers["one process, embedded broker, "+partitions+" partitions"] = said(t, []string{p.addrs["Kafka (embedded)"]}, machines)
+		answers["one process, embedded broker, "+partitions+" partitions"] = said(t, []string{p.addrs["Kafka (embedded)"]}, machines, n)
 		p.interrupt(t)
 	}
-	for _, partitions := range []string{"1", "12"} {
+	for _, n := range []int{1, 12} {
+		partitions := strconv.Itoa(n)
 		t.Setenv("TOCSIN_KAFKA_PARTITIONS", partitions)
 		s := stacktest.Up(t, stack.Options{Only: []string{"kafka", "ingest-gateway", "stream-processor"}})
 		replay("http://" + s.Addr("ingest-gateway"))
-		answers["separate processes, Apache Kafka, "+partitions+" partitions"] = said(t, s.Brokers(), machines)
+		answers["separate processes, Apache Kafka, "+partitions+" partitions"] = said(t, s.Brokers(), machines, n)
 		if err := s.Down(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -80,7 +80,8 @@ type recording struct {
 	faultTo   int
 }
 
-var recordingStart = time.Date(2025, 11, 3, 6, 0, 0, 0, time.UTC)
+// recordingStart is recent: VictoriaMetrics drops what is older than its retention.
+var recordingStart = time.Now().UTC().Truncate(24 * time.Hour).Add(-18 * time.Hour)
 
 var recordingSensors = []string{"vibration_x", "vibration_y", "current", "pressure", "temperature", "thermocouple", "voltage", "flow"}
 

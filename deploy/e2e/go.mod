@@ -7,6 +7,7 @@ require (
 	github.com/tocsin-io/tocsin/deploy/local v0.0.0
 	github.com/tocsin-io/tocsin/proto v0.0.0
 	github.com/twmb/franz-go v1.22.2
+	github.com/twmb/franz-go/pkg/kadm v1.19.0
 	go.uber.org/goleak v1.3.0
 	google.golang.org/protobuf v1.36.8
 )
