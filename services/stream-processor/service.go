@@ -73,8 +73,11 @@ func (s *Service) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.http.Run(ctx) })
 	g.Go(func() error { return s.registry.Run(ctx) })
-	g.Go(func() error { s.pusher.Run(ctx); return nil })
+	// The push ends after the judge: the last transaction's windows would be missing from every dashboard.
+	pushing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	g.Go(func() error { s.pusher.Run(pushing); return nil })
 	g.Go(func() error {
+		defer stop()
 		err := s.topology.Run(ctx)
 		if err != nil && !errors.Is(err, kgo.ErrClientClosed) {
 			return fmt.Errorf("topology: %w", err)

@@ -143,9 +143,7 @@ func (p *Pusher) Export(encoded []byte) {
 	p.queue = append(p.queue, bytes.Clone(encoded))
 	p.queued += len(encoded)
 	for p.queued > p.cfg.Buffer {
-		p.dropped.Add(len(p.queue[0]))
-		p.queued -= len(p.queue[0])
-		p.queue = p.queue[1:]
+		p.dropped.Add(len(p.pop()))
 	}
 	p.mu.Unlock()
 	select {
@@ -154,9 +152,29 @@ func (p *Pusher) Export(encoded []byte) {
 	}
 }
 
-// Run sends until ctx ends, then tries once more to send what is left.
+// drainTimeout is how long Run still sends once it is asked to stop.
+const drainTimeout = 2 * time.Second
+
+// errRefused: the same bytes would be refused again.
+var errRefused = errors.New("refused")
+
+// Run sends until ctx ends, then tries once more to send what is left, for no longer than drainTimeout.
 func (p *Pusher) Run(ctx context.Context) {
 	defer p.http.CloseIdleConnections()
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var timer *time.Timer
+	hooked := make(chan struct{})
+	unhook := context.AfterFunc(ctx, func() {
+		defer close(hooked)
+		timer = time.AfterFunc(drainTimeout, stop)
+	})
+	defer func() {
+		if !unhook() {
+			<-hooked
+			timer.Stop()
+		}
+	}()
 	down := false
 	for {
 		batch := p.take()
@@ -168,8 +186,12 @@ func (p *Pusher) Run(ctx context.Context) {
 			}
 			continue
 		}
-		err := p.push(context.WithoutCancel(ctx), batch)
+		err := p.push(work, batch)
 		switch {
+		case errors.Is(err, errRefused):
+			p.failed.Inc()
+			p.dropped.Add(len(batch))
+			p.log.Warn("VictoriaMetrics refuses metrics; they are dropped", zap.Int("bytes", len(batch)), zap.Error(err))
 		case err == nil && down:
 			p.log.Info("VictoriaMetrics takes metrics again")
 			down = false
@@ -198,11 +220,18 @@ func (p *Pusher) take() []byte {
 	}
 	var out []byte
 	for len(p.queue) > 0 && (len(out) == 0 || len(out)+len(p.queue[0]) <= maxPush) {
-		out = append(out, p.queue[0]...)
-		p.queued -= len(p.queue[0])
-		p.queue = p.queue[1:]
+		out = append(out, p.pop()...)
 	}
 	return out
+}
+
+// pop takes the oldest. The caller holds the lock and knows that there is one.
+func (p *Pusher) pop() []byte {
+	b := p.queue[0]
+	p.queue[0] = nil // the array behind the queue lives on
+	p.queue = p.queue[1:]
+	p.queued -= len(b)
+	return b
 }
 
 func (p *Pusher) putBack(b []byte) {
@@ -227,6 +256,10 @@ func (p *Pusher) push(ctx context.Context, body []byte) error {
 	}
 	defer func() { _ = res.Body.Close() }()
 	answer, _ := io.ReadAll(io.LimitReader(res.Body, 512))
+	switch res.StatusCode {
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+		return fmt.Errorf("%w: %s: %s", errRefused, res.Status, answer)
+	}
 	if res.StatusCode/100 != 2 {
 		return fmt.Errorf("%s: %s", res.Status, answer)
 	}
