@@ -33,9 +33,10 @@ type Config struct {
 	MaxBatchBytes  int
 	// MaxInFlightPerMachine is how many frames of one machine may await an answer at once. The default 1 keeps the order of a
 	// machine whatever the server does, at one round trip per frame of a machine (250 to 350 frames a second were measured
-	// on loopback). More sends one machine's history
-	// faster; then a frame answered RETRY may arrive after later ones that the same request got through (across lost
-	// connections and refused requests the order holds in any case). At most 1,000: what arrives further back than 1,024
+	// on loopback). More sends one machine's history faster. The order holds then, too, with Tocsin's ingest-gateway, whatever it refuses: behind
+	// a frame answered RETRY it takes none of that machine until the refused one has come again (its DESIGN.md names the one exception: Kafka loses a
+	// record for good and recovers in the same moment). Sequences of a machine must rise. With another server a frame answered RETRY
+	// may arrive after later ones of the same request. At most 1,000: what arrives further back than 1,024
 	// sequences is taken for a repeat by the stream-processor.
 	MaxInFlightPerMachine int
 	// Linger is how long a bulk waits for company (HTTP only; default 5 ms; negative means none).

@@ -36,9 +36,10 @@ func (rc *Receiver) publish(ctx context.Context, req *rawMessage) (*ingestv1.Pub
 	}
 	ctx, span := rc.in.Tracer().Start(traced(ctx), serviceDesc.ServiceName+"/Publish", trace.WithSpanKind(trace.SpanKindServer))
 	defer span.End()
+	session := rc.in.Request(who)
 	tickets := make([]*intake.Ticket, len(frames))
 	for i, raw := range frames {
-		tickets[i] = rc.in.Submit(ctx, who, raw)
+		tickets[i] = session.Submit(ctx, raw)
 	}
 	resp := &ingestv1.PublishResponse{Results: make([]*ingestv1.FrameResult, len(tickets))}
 	for i, t := range tickets {
@@ -126,7 +127,11 @@ func (rc *Receiver) publishStream(stream grpc.ServerStream) error {
 func (rc *Receiver) read(stream grpc.ServerStream, who *admission.Identity, queue chan<- *intake.Ticket) error {
 	done := stream.Context().Done()
 	ctx := traced(stream.Context())
+	session := rc.in.Stream(who)
 	for {
+		if session.Full() {
+			return failure(codes.Unavailable, "too many machines are held back: open the stream again and send what was not acknowledged", retryInfo(time.Second))
+		}
 		var req rawMessage
 		if err := stream.RecvMsg(&req); err != nil {
 			if errors.Is(err, io.EOF) {
@@ -140,7 +145,7 @@ func (rc *Receiver) read(stream grpc.ServerStream, who *admission.Identity, queu
 			return failure(codes.InvalidArgument, err.Error(), violation("frame", err.Error()))
 		}
 		select {
-		case queue <- rc.in.Submit(ctx, who, raw):
+		case queue <- session.Submit(ctx, raw):
 		case <-done:
 			return status.FromContextError(stream.Context().Err()).Err()
 		}

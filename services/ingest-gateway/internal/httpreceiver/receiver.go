@@ -166,6 +166,7 @@ func (rc *Receiver) frames(ctx context.Context, w http.ResponseWriter, r *http.R
 	defer body.Close()
 	src := sourceOf(form, body, rc.in.MaxFrameBytes(), rc.in.MaxValues())
 	var tickets []*intake.Ticket
+	session := rc.in.Request(who)
 	for {
 		raw, refused, e := src.next()
 		if e != nil {
@@ -180,7 +181,7 @@ func (rc *Receiver) frames(ctx context.Context, w http.ResponseWriter, r *http.R
 			tickets = append(tickets, rc.in.Refuse(who, *refused, len(raw)))
 			continue
 		}
-		tickets = append(tickets, rc.in.Submit(ctx, who, raw))
+		tickets = append(tickets, session.Submit(ctx, raw))
 	}
 	outcomes := make([]intake.Outcome, len(tickets))
 	for i, t := range tickets {

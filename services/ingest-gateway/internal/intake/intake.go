@@ -96,14 +96,40 @@ func (in *Intake) MaxValues() int { return in.cfg.MaxValues }
 // Submit takes the bytes of one SensorFrame, which must not be changed any more: they are what goes to Kafka. It does not
 // wait for Kafka; it may wait for the schema registry. ctx carries the trace and bounds that wait only: a frame that was
 // handed to Kafka goes on when its sender has gone.
+//
+// It is for a frame that comes alone; several go through a Session.
 func (in *Intake) Submit(ctx context.Context, who *admission.Identity, raw []byte) *Ticket {
+	return in.submit(ctx, who, raw, nil)
+}
+
+func (in *Intake) submit(ctx context.Context, who *admission.Identity, raw []byte, s *Session) *Ticket {
 	f := in.frames.Get().(*frame.Frame)
 	defer in.release(f)
 	in.metrics.bytes.Add(len(raw))
-	if o := in.admit(ctx, who, f, raw); o.Cause != Taken {
+	o := in.inOrder(s, f, raw)
+	if o.Cause == Taken {
+		o = in.admit(ctx, who, f, raw)
+	}
+	if o.Cause != Taken {
+		if o.again() {
+			s.hold(&o, in.now())
+		}
 		return in.refused(o)
 	}
-	return in.produce(ctx, f, raw)
+	return in.produce(ctx, f, raw, s)
+}
+
+// inOrder refuses what follows a refused frame of its machine. That costs nothing of the sender's rate: it has to send it again.
+func (in *Intake) inOrder(s *Session, f *frame.Frame, raw []byte) (o Outcome) {
+	if s == nil || s.holding.Load() == 0 || len(raw) > in.cfg.MaxFrameBytes || f.UnmarshalLimit(raw, in.cfg.MaxValues) != nil {
+		return o
+	}
+	if after, yes := s.behind(f, in.now()); yes {
+		o.identify(f)
+		o.Cause, o.RetryAfter = Behind, after
+		o.Reason = "an earlier frame of this machine has to be sent again first"
+	}
+	return o
 }
 
 // Refuse makes the ticket of a frame that a receiver could not turn into a SensorFrame. Its bytes count against the
@@ -187,9 +213,9 @@ func (in *Intake) schemaSensors(ctx context.Context, id []byte) (int, error) {
 	return len(s), err
 }
 
-func (in *Intake) produce(ctx context.Context, f *frame.Frame, raw []byte) *Ticket {
+func (in *Intake) produce(ctx context.Context, f *frame.Frame, raw []byte, s *Session) *Ticket {
 	start := in.now()
-	t := &Ticket{metrics: in.metrics, done: make(chan struct{}), deadline: start.Add(in.timeout)}
+	t := &Ticket{metrics: in.metrics, session: s, done: make(chan struct{}), deadline: start.Add(in.timeout)}
 	t.outcome.identify(f)
 	t.late = t.outcome
 	t.late.Cause, t.late.RetryAfter = KafkaTimeout, retryKafka
@@ -198,6 +224,7 @@ func (in *Intake) produce(ctx context.Context, f *frame.Frame, raw []byte) *Tick
 		o := t.outcome
 		o.Cause, o.RetryAfter = KafkaAway, retryKafka
 		o.Reason = notReached
+		s.hold(&o, start)
 		return in.refused(o)
 	}
 	id := f.AppendID(make([]byte, 0, len(f.GatewayID)+len(f.EquipmentID)+22))
@@ -231,7 +258,9 @@ func (in *Intake) produce(ctx context.Context, f *frame.Frame, raw []byte) *Tick
 			span.SetStatus(codes.Error, string(o.Cause))
 		}
 		span.End()
-		t.count(o.Cause)
+		if t.tell(o.Cause) && o.again() {
+			s.hold(o, in.now())
+		}
 		close(t.done)
 	})
 	return t

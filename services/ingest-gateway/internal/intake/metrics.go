@@ -26,7 +26,7 @@ func NewMetrics(set *metrics.Set, inFlight func() (records, bytes int64)) *Metri
 	}
 	for c, outcome := range map[Cause]string{
 		Taken: "acknowledged", Malformed: "invalid", Invalid: "invalid", TooLarge: "invalid", NotAllowed: "forbidden",
-		RateLimited: "retry", Overloaded: "retry", KafkaAway: "retry", KafkaTimeout: "retry",
+		RateLimited: "retry", Overloaded: "retry", KafkaAway: "retry", KafkaTimeout: "retry", Behind: "retry",
 	} {
 		m.frames[c] = set.NewCounter(`tocsin_ingest_frames_total{outcome="` + outcome + `",reason="` + string(c) + `"}`)
 	}

@@ -22,6 +22,7 @@ const (
 	Overloaded   Cause = "overloaded"    // too much waits for Kafka
 	KafkaAway    Cause = "kafka"         // Kafka refused it or could not be reached
 	KafkaTimeout Cause = "kafka_timeout" // Kafka has not said yes in time; it may still have it
+	Behind       Cause = "behind"        // an earlier frame of its machine was told to come again
 )
 
 // Outcome is the answer for one frame.
@@ -49,6 +50,9 @@ func (o *Outcome) Status() ingestv1.FrameStatus {
 	}
 }
 
+// again tells whether the sender is to send the frame again.
+func (o *Outcome) again() bool { return o.Status() == ingestv1.FrameStatus_FRAME_STATUS_RETRY }
+
 // Result is the outcome as it goes over the wire.
 func (o *Outcome) Result() *ingestv1.FrameResult {
 	return &ingestv1.FrameResult{
@@ -60,7 +64,8 @@ func (o *Outcome) Result() *ingestv1.FrameResult {
 // Ticket is a frame under way.
 type Ticket struct {
 	metrics  *Metrics
-	counted  atomic.Bool
+	session  *Session // may be nil
+	told     atomic.Bool
 	done     chan struct{}
 	deadline time.Time
 	late     Outcome // what Wait says at the deadline
@@ -85,13 +90,19 @@ func (t *Ticket) Wait() Outcome {
 		return t.outcome
 	case <-timer.C:
 	}
-	t.count(KafkaTimeout)
+	if !t.tell(KafkaTimeout) { // Kafka's word came in this very moment
+		<-t.done
+		return t.outcome
+	}
+	t.session.hold(&t.late, time.Now())
 	return t.late
 }
 
-// count counts what the sender is told, once: Kafka's word may come after the deadline.
-func (t *Ticket) count(c Cause) {
-	if t.counted.CompareAndSwap(false, true) {
+// tell is true once: what comes first, Kafka's word or the deadline, is what the sender is told, and is counted.
+func (t *Ticket) tell(c Cause) bool {
+	first := t.told.CompareAndSwap(false, true)
+	if first {
 		t.metrics.count(c)
 	}
+	return first
 }
