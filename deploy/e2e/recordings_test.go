@@ -125,8 +125,11 @@ func settle(t *testing.T, s *stack.Stack) {
 	defer cl.Close()
 	adm := kadm.NewClient(cl)
 	for _, hop := range []struct{ topic, group string }{
-		{"telemetry.frames.v1", "stream-processor"}, {"detect.anomalies.v1", "alert-router"},
-		{"telemetry.readings.v1", "cold-path-writer"}, {"detect.anomalies.v1", "cold-path-writer"}, {"alert.events.v1", "cold-path-writer"},
+		{"telemetry.frames.v1", "stream-processor"},
+		{"detect.anomalies.v1", "alert-router"},
+		{"telemetry.readings.v1", "cold-path-writer"},
+		{"detect.anomalies.v1", "cold-path-writer"},
+		{"alert.events.v1", "cold-path-writer"},
 	} {
 		ends, err := adm.ListEndOffsets(t.Context(), hop.topic)
 		if err != nil {

@@ -136,7 +136,7 @@ func (s *schedule) skipTo(at time.Duration) int {
 	if at <= s.round+s.period {
 		return 0
 	}
-	n := (at - s.round) / s.period
-	s.round += n * s.period
-	return int(n) * s.machines
+	n := int((at - s.round) / s.period)
+	s.round += time.Duration(n * int(s.period))
+	return n * s.machines
 }

@@ -15,9 +15,10 @@ import (
 type Kind string
 
 const (
-	// BearingWear and Leak change the machine itself: every sensor shows what physics makes of it. Magnitude in (0, 1].
+	// BearingWear changes the machine itself: every sensor shows what physics makes of it. Magnitude in (0, 1].
 	BearingWear Kind = "bearing_wear"
-	Leak        Kind = "leak"
+	// Leak likewise.
+	Leak Kind = "leak"
 	// SensorStuck repeats the last reading before the fault.
 	SensorStuck Kind = "sensor_stuck"
 	// Spike adds Magnitude x the sensor's rated value. Without a duration it is one sample long.

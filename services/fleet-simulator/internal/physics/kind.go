@@ -9,6 +9,7 @@ import (
 // Kind is a kind of machine.
 type Kind uint8
 
+// The kinds.
 const (
 	Pump Kind = iota
 	Compressor

@@ -5,6 +5,7 @@ import "time"
 // Regime is what a machine is doing.
 type Regime uint8
 
+// The regimes.
 const (
 	Off Regime = iota
 	WarmUp

@@ -34,7 +34,7 @@ func TestFaultsAreFoundWithinAFewWindows(t *testing.T) {
 		"drop":           {30, func(v []float32, _ float64, _ *rand.Rand) { v[0] -= 3 }},
 		"drift":          {150, func(v []float32, since float64, _ *rand.Rand) { v[0] += float32(since) * 0.03 }},
 		"variance burst": {60, func(v []float32, _ float64, r *rand.Rand) { v[0] += float32(5 * r.NormFloat64()) }},
-		"quantised":      {30, func(v []float32, _ float64, _ *rand.Rand) { v[2] += 1 }},
+		"quantised":      {30, func(v []float32, _ float64, _ *rand.Rand) { v[2]++ }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, s := newRig(t, nil), newSignal(11)

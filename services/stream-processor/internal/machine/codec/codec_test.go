@@ -34,7 +34,7 @@ func TestFirstErrorSticks(t *testing.T) {
 		first := r.Err()
 		r.U64()
 		r.Fail("later")
-		if !errors.Is(first, ErrCorrupt) || r.Err() != first || r.Remaining() != 0 || r.U32() != 0 || len(r.Bytes(9)) != 0 {
+		if !errors.Is(first, ErrCorrupt) || !errors.Is(r.Err(), first) || r.Remaining() != 0 || r.U32() != 0 || len(r.Bytes(9)) != 0 {
 			t.Errorf("%s: %v, then %v", name, first, r.Err())
 		}
 	}
