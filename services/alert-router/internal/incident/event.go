@@ -166,7 +166,11 @@ func sensors(cs []*eventv1.Contribution) string {
 		if i > 0 {
 			sb.WriteByte('\n')
 		}
-		fmt.Fprintf(&sb, "%s: observed %s, expected ", cut(c.GetSensor(), maxSensor), number(c.GetObserved()))
+		what := ""
+		if c.GetStatistic() == "stddev" {
+			what = " (standard deviation)"
+		}
+		fmt.Fprintf(&sb, "%s%s: observed %s, expected ", cut(c.GetSensor(), maxSensor), what, number(c.GetObserved()))
 		if math.IsNaN(c.GetExpectedLow()) || math.IsNaN(c.GetExpectedHigh()) {
 			sb.WriteString("unknown")
 		} else {

@@ -21,6 +21,7 @@ type Contribution struct {
 	ExpectedLow  *float64 `parquet:"expected_low,optional"`
 	ExpectedHigh *float64 `parquet:"expected_high,optional"`
 	Detector     string   `parquet:"detector,dict"`
+	Statistic    string   `parquet:"statistic,dict"`
 }
 
 // Anomaly is a row of the table anomalies: one report of an episode.
@@ -162,7 +163,7 @@ func contributions(in []*eventv1.Contribution) []Contribution {
 	for i, c := range in {
 		out[i] = Contribution{
 			Sensor: c.GetSensor(), Share: c.GetShare(), Observed: c.GetObserved(),
-			ExpectedLow: known(c.GetExpectedLow()), ExpectedHigh: known(c.GetExpectedHigh()), Detector: c.GetDetector(),
+			ExpectedLow: known(c.GetExpectedLow()), ExpectedHigh: known(c.GetExpectedHigh()), Detector: c.GetDetector(), Statistic: c.GetStatistic(),
 		}
 	}
 	return out
@@ -177,6 +178,7 @@ func hashContributions(h *rowhash.Hash, cs []Contribution) {
 		hashOptional(h, cs[i].ExpectedLow)
 		hashOptional(h, cs[i].ExpectedHigh)
 		h.String(cs[i].Detector)
+		h.String(cs[i].Statistic)
 	}
 }
 

@@ -248,6 +248,7 @@ func appendContributions(dst []byte, cs []*eventv1.Contribution) []byte {
 		dst = appendReal(dst, "expected_low", c.GetExpectedLow())
 		dst = appendReal(dst, "expected_high", c.GetExpectedHigh())
 		dst = appendText(dst, "detector", c.GetDetector())
+		dst = appendText(dst, "statistic", c.GetStatistic())
 		dst = append(dst, '}')
 	}
 	return append(dst, ']')

@@ -168,7 +168,7 @@ export function Why({ contributions }: { contributions: Contribution[] }) {
     <>
       {shown.map((c) => (
         <div className="cause" key={c.sensor}>
-          <span className="sensor">{c.sensor}</span>
+          <span className="sensor">{c.sensor}{c.statistic === "stddev" && <i className="statistic"> spread</i>}</span>
           <Deviation c={c} />
           <span className="seen">
             <b>{num(c.observed)}</b>

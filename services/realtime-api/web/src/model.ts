@@ -32,6 +32,8 @@ export interface Contribution {
   expected_low: number | null;
   expected_high: number | null;
   detector: string;
+  /** The statistic of the window that the numbers are of: "mean" or "stddev". */
+  statistic: string;
 }
 
 export interface Alert {

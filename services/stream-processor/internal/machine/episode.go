@@ -236,7 +236,7 @@ func (m *Machine) report(c cause, phase eventv1.Phase, aboutUS, observedUS int64
 		k := m.contribution(&evid[i])
 		a.Contributions = append(a.Contributions, &eventv1.Contribution{
 			Sensor: k.Sensor, Share: k.Share, Observed: k.Observed,
-			ExpectedLow: k.ExpectedLow, ExpectedHigh: k.ExpectedHigh, Detector: k.Detector,
+			ExpectedLow: k.ExpectedLow, ExpectedHigh: k.ExpectedHigh, Detector: k.Detector, Statistic: k.Statistic,
 		})
 	}
 	a.Summary = m.summary(c, phase, observedUS, evid)

@@ -110,10 +110,13 @@ func (m *Machine) evidenceOf(i, d int, weight float64, sc *scratch) evidence {
 
 func (m *Machine) contribution(e *evidence) Contribution {
 	c := Contribution{
-		Sensor: m.sensors[e.slot].name, Share: e.share, Observed: e.observed, ExpectedLow: e.low, ExpectedHigh: e.high, Detector: "quality",
+		Sensor: m.sensors[e.slot].name, Share: e.share, Observed: e.observed, ExpectedLow: e.low, ExpectedHigh: e.high, Detector: "quality", Statistic: "mean",
 	}
 	if e.detector != noDetector {
 		c.Detector = m.detectors[e.detector].spec.Name
+		if m.detectors[e.detector].spec.Feature == detect.Stddev {
+			c.Statistic = "stddev"
+		}
 	}
 	return c
 }

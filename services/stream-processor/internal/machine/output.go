@@ -204,4 +204,5 @@ type Contribution struct {
 	Observed                  float64
 	ExpectedLow, ExpectedHigh float64 // NaN: no expectation
 	Detector                  string
+	Statistic                 string // of the window, that the numbers are of: "mean" or "stddev"
 }

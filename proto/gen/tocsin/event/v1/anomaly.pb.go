@@ -189,7 +189,9 @@ type Contribution struct {
 	ExpectedLow  float64 `protobuf:"fixed64,4,opt,name=expected_low,json=expectedLow,proto3" json:"expected_low,omitempty"`
 	ExpectedHigh float64 `protobuf:"fixed64,5,opt,name=expected_high,json=expectedHigh,proto3" json:"expected_high,omitempty"`
 	// The detector that spoke loudest for this sensor, e.g. "ewma".
-	Detector      string `protobuf:"bytes,6,opt,name=detector,proto3" json:"detector,omitempty"`
+	Detector string `protobuf:"bytes,6,opt,name=detector,proto3" json:"detector,omitempty"`
+	// Which statistic of the window observed and the band are of: "mean" or "stddev".
+	Statistic     string `protobuf:"bytes,7,opt,name=statistic,proto3" json:"statistic,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -262,6 +264,13 @@ func (x *Contribution) GetExpectedHigh() float64 {
 func (x *Contribution) GetDetector() string {
 	if x != nil {
 		return x.Detector
+	}
+	return ""
+}
+
+func (x *Contribution) GetStatistic() string {
+	if x != nil {
+		return x.Statistic
 	}
 	return ""
 }
@@ -580,14 +589,15 @@ var File_tocsin_event_v1_anomaly_proto protoreflect.FileDescriptor
 
 const file_tocsin_event_v1_anomaly_proto_rawDesc = "" +
 	"\n" +
-	"\x1dtocsin/event/v1/anomaly.proto\x12\x0ftocsin.event.v1\"\xbc\x01\n" +
+	"\x1dtocsin/event/v1/anomaly.proto\x12\x0ftocsin.event.v1\"\xda\x01\n" +
 	"\fContribution\x12\x16\n" +
 	"\x06sensor\x18\x01 \x01(\tR\x06sensor\x12\x14\n" +
 	"\x05share\x18\x02 \x01(\x01R\x05share\x12\x1a\n" +
 	"\bobserved\x18\x03 \x01(\x01R\bobserved\x12!\n" +
 	"\fexpected_low\x18\x04 \x01(\x01R\vexpectedLow\x12#\n" +
 	"\rexpected_high\x18\x05 \x01(\x01R\fexpectedHigh\x12\x1a\n" +
-	"\bdetector\x18\x06 \x01(\tR\bdetector\"\xfb\x03\n" +
+	"\bdetector\x18\x06 \x01(\tR\bdetector\x12\x1c\n" +
+	"\tstatistic\x18\a \x01(\tR\tstatistic\"\xfb\x03\n" +
 	"\aAnomaly\x12\x1d\n" +
 	"\n" +
 	"anomaly_id\x18\x01 \x01(\tR\tanomalyId\x12\x1d\n" +
