@@ -4,6 +4,7 @@ package httpserver
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 	"go.uber.org/zap"
+	"golang.org/x/net/netutil"
 
 	"github.com/tocsin-io/tocsin/pkg/service"
 )
@@ -26,12 +28,16 @@ type Config struct {
 	ReadHeaderTimeout time.Duration `mapstructure:"read_header_timeout" doc:"A client that has not sent its headers by then is cut off."`
 	IdleTimeout       time.Duration `mapstructure:"idle_timeout" doc:"A kept-alive connection without a request is closed after this."`
 	DrainTimeout      time.Duration `mapstructure:"drain_timeout" doc:"How long requests under way may take when the service stops."`
+	MaxConnections    int           `mapstructure:"max_connections" doc:"Most connections at once; further ones wait to be accepted. 0: no limit."`
+	TLS               TLS           `mapstructure:"tls" doc:"TLS 1.3 on this listener."`
 	Pprof             bool          `mapstructure:"pprof" doc:"Serve /debug/pprof/. Shows memory contents: leave off unless asked for."`
 }
 
 // DefaultConfig listens on addr.
 func DefaultConfig(addr string) Config {
-	return Config{Listen: addr, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, DrainTimeout: 5 * time.Second}
+	return Config{
+		Listen: addr, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, DrainTimeout: 5 * time.Second, MaxConnections: 4096,
+	}
 }
 
 // Validate names the first field that is wrong.
@@ -48,6 +54,12 @@ func (c Config) Validate() error {
 	if c.DrainTimeout <= 0 {
 		return errors.New("drain_timeout: must be positive")
 	}
+	if c.MaxConnections < 0 {
+		return errors.New("max_connections: must not be negative")
+	}
+	if err := c.TLS.Validate(); err != nil {
+		return fmt.Errorf("tls.%w", err)
+	}
 	return nil
 }
 
@@ -55,6 +67,7 @@ func (c Config) Validate() error {
 type Server struct {
 	cfg      Config
 	ln       net.Listener
+	tls      *tls.Config // nil: plain HTTP
 	mux      *http.ServeMux
 	log      *zap.Logger
 	draining atomic.Bool
@@ -64,14 +77,24 @@ type Server struct {
 // New opens the listener at once, so that Addr is known and a port conflict is an error now.
 // ready is asked by /health/ready: nil, or the reason why not. status is shown by /status/config.
 func New(cfg Config, name string, ready func() error, status any, deps service.Deps) (*Server, error) {
+	var secure *tls.Config
+	if cfg.TLS.Enabled() {
+		var err error
+		if secure, err = cfg.TLS.config(); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
 	ln, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
+	if cfg.MaxConnections > 0 {
+		ln = netutil.LimitListener(ln, cfg.MaxConnections)
+	}
 	if deps.Status != nil {
 		status = deps.Status
 	}
-	s := &Server{cfg: cfg, ln: ln, mux: http.NewServeMux(), log: deps.Log}
+	s := &Server{cfg: cfg, ln: ln, tls: secure, mux: http.NewServeMux(), log: deps.Log}
 	s.log.Info("listening", zap.String("service", name), zap.String("addr", s.Addr()))
 	s.mux.HandleFunc("GET /health/live", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "live", "service": name})
@@ -118,12 +141,19 @@ func (s *Server) Run(ctx context.Context) error {
 		ReadHeaderTimeout: s.cfg.ReadHeaderTimeout,
 		IdleTimeout:       s.cfg.IdleTimeout,
 		MaxHeaderBytes:    64 << 10,
+		TLSConfig:         s.tls,
 		ErrorLog:          zap.NewStdLog(s.log),
 		// Handlers that stream (WebSocket) learn of the drain through their request's context.
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	done := make(chan error, 1)
-	go func() { done <- hs.Serve(s.ln) }()
+	go func() {
+		if s.tls != nil {
+			done <- hs.ServeTLS(s.ln, "", "") // the certificate is in TLSConfig
+			return
+		}
+		done <- hs.Serve(s.ln)
+	}()
 	select {
 	case err := <-done:
 		return fmt.Errorf("serve %s: %w", s.Addr(), err)

@@ -355,11 +355,13 @@ func TestSilentBroker(t *testing.T) {
 		}
 		return nil
 	})
-	if err := stream.Send(&ingestv1.PublishStreamRequest{Frame: goodFrame(9)}); err != nil {
-		t.Fatal(err)
-	}
-	if resp, err := stream.Recv(); err != nil || resp.Result.Status != ingestv1.FrameStatus_FRAME_STATUS_ACKNOWLEDGED {
-		t.Fatalf("%v %v", resp, err)
+	for _, i := range []uint64{2, 3, 4, 9} {
+		if err := stream.Send(&ingestv1.PublishStreamRequest{Frame: goodFrame(i)}); err != nil {
+			t.Fatal(err)
+		}
+		if resp, err := stream.Recv(); err != nil || resp.Result.Status != ingestv1.FrameStatus_FRAME_STATUS_ACKNOWLEDGED {
+			t.Fatalf("%v %v", resp, err)
+		}
 	}
 }
 

@@ -73,8 +73,8 @@ func (c Config) Validate() error {
 		if err := g.Validate(); err != nil {
 			return fmt.Errorf("auth.gateways[%d].%w", i, err)
 		}
-		if g.Token == "" && c.GRPC.TLS.ClientCAFile == "" {
-			return fmt.Errorf("auth.gateways[%d].token: empty, and no grpc.tls.client_ca_file lets it come with a certificate", i)
+		if g.Token == "" && c.GRPC.TLS.ClientCAFile == "" && c.HTTP.TLS.ClientCAFile == "" {
+			return fmt.Errorf("auth.gateways[%d].token: empty, and neither grpc.tls.client_ca_file nor http.tls.client_ca_file lets it come with a certificate", i)
 		}
 	}
 	if len(c.Auth.Gateways) == 0 && !c.Auth.AllowAnonymous {

@@ -1,6 +1,7 @@
 package ingestgateway_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,6 +11,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -131,5 +133,37 @@ func TestMutualTLS(t *testing.T) {
 	// Without TLS nobody gets in at all.
 	if _, err := g.rpc.Publish(within(t, 10*time.Second), &ingestv1.PublishRequest{Frames: frames(1)}); status.Code(err) != codes.Unavailable {
 		t.Fatal(err)
+	}
+}
+
+// The same over HTTP.
+func TestMutualTLSOverHTTP(t *testing.T) {
+	ours := newAuthority(t, "ours")
+	g := start(t, func(c *ingestgateway.Config) {
+		c.Auth.Gateways = []ingestgateway.Gateway{{GatewayID: "gw-1", Equipment: []string{"press-*"}}, {GatewayID: "gw-2", Equipment: []string{"mill-*"}}}
+		c.HTTP.TLS.CertFile, c.HTTP.TLS.KeyFile = ours.files("server")
+		c.HTTP.TLS.ClientCAFile = ours.write("ca.crt", "CERTIFICATE", ours.cert.Raw)
+	})
+	roots := x509.NewCertPool()
+	roots.AddCert(ours.cert)
+	for name, want := range map[string]int{"gw-1": http.StatusOK, "gw-2": http.StatusForbidden, "gw-3": http.StatusUnauthorized, "": 0} {
+		cfg := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}
+		if name != "" {
+			cert, err := tls.LoadX509KeyPair(ours.files(name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg.Certificates = []tls.Certificate{cert}
+		}
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: cfg}, Timeout: 10 * time.Second}
+		got := 0
+		if resp, err := client.Post("https://"+g.svc.HTTPAddr()+"/v1/frames", protobufType, bytes.NewReader(encode(t, goodFrame(1)))); err == nil {
+			_ = resp.Body.Close()
+			got = resp.StatusCode
+		}
+		client.CloseIdleConnections()
+		if got != want {
+			t.Errorf("%q: %d, want %d", name, got, want)
+		}
 	}
 }

@@ -99,7 +99,7 @@ func (rc *Receiver) guarded(name string, h handler) http.Handler {
 			httpserver.Problem(w, http.StatusServiceUnavailable, "Too many requests at once", "try again", nil)
 			return
 		}
-		who, err := rc.auth.Authenticate(r.Header.Get("Authorization"))
+		who, err := rc.identify(r)
 		if err != nil {
 			rc.in.Metrics().RequestRefused(intake.HTTP, "unauthenticated")
 			w.Header().Set("WWW-Authenticate", `Bearer realm="tocsin"`)
@@ -118,6 +118,15 @@ func (rc *Receiver) guarded(name string, h handler) http.Handler {
 		defer span.End()
 		h(ctx, w, r, who)
 	})
+}
+
+// identify finds the sender by token, else by client certificate, else takes it as anonymous where that is allowed.
+func (rc *Receiver) identify(r *http.Request) (*admission.Identity, error) {
+	authorization := r.Header.Get("Authorization")
+	if name := httpserver.ClientName(r); authorization == "" && name != "" {
+		return rc.auth.Certificate(name)
+	}
+	return rc.auth.Authenticate(authorization)
 }
 
 // impatient gives the client until timeout to take its answer, counted from the answer's first byte: until then
