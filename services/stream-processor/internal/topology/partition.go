@@ -116,6 +116,9 @@ func (p *partition) judge(ctx context.Context, r *kgo.Record, ms int64, tracepar
 	if !bytes.Equal(f.EquipmentID, r.Key) {
 		return fmt.Errorf("equipment_id %q is not the record's key %q", f.EquipmentID, r.Key), nil
 	}
+	if err := checkNames(f.EquipmentID, f.GatewayID); err != nil {
+		return fmt.Errorf("equipment_id and gateway_id: %w", err), nil
+	}
 	sensors, dead, err := p.sensors(ctx, f)
 	if dead != nil || err != nil {
 		return dead, err
@@ -160,6 +163,9 @@ func (p *partition) judge(ctx context.Context, r *kgo.Record, ms int64, tracepar
 // sensors names the frame's columns.
 func (p *partition) sensors(ctx context.Context, f *frame.Frame) (names [][]byte, dead, err error) {
 	if len(f.SchemaID) == 0 {
+		if err := checkNames(f.Sensors...); err != nil {
+			return nil, fmt.Errorf("sensors: %w", err), nil
+		}
 		return f.Sensors, nil, nil
 	}
 	if names, ok := p.schemas[string(f.SchemaID)]; ok {
@@ -177,8 +183,22 @@ func (p *partition) sensors(ctx context.Context, f *frame.Frame) (names [][]byte
 	for i, s := range list {
 		names[i] = []byte(s)
 	}
+	if err := checkNames(names...); err != nil {
+		return nil, fmt.Errorf("schema %q: sensors: %w", id, err), nil
+	}
 	p.schemas[id] = names
 	return names, nil, nil
+}
+
+// checkNames refuses names of a length that no snapshot can hold. The gateway has checked more, but whoever may write to the topic can go
+// past it, and state that cannot be read again would stop the partition for good.
+func checkNames(names ...[]byte) error {
+	for _, n := range names {
+		if len(n) == 0 || len(n) > frame.MaxIDLength {
+			return fmt.Errorf("a name of %d bytes, 1 to %d are allowed", len(n), frame.MaxIDLength)
+		}
+	}
+	return nil
 }
 
 // ErrUnknownSchema is what a schema resolver answers for an id that is not registered.

@@ -13,6 +13,9 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/topic"
 )
 
+// anew is what can be done for a partition whose state is lost.
+const anew = "restore " + topic.State + " from a copy, or delete the partition's records there and the group's offset of it: then the log is judged from its beginning"
+
 // restore rebuilds partition id as it stood at offset committed, in three steps: read its state topic, prove the
 // state against its meta record, replay the input from the oldest effect that no snapshot holds. It runs beside the poll
 // loop. fresh says that the group has no committed offset: then there must be no state either.
@@ -30,17 +33,18 @@ func (t *Topology) restore(ctx context.Context, id int32, committed int64, fresh
 	read := time.Since(began)
 	switch {
 	case s.meta == nil && !fresh:
-		return nil, fmt.Errorf("partition %d: the group %q has committed offset %d but %s holds no state: refusing to judge without memory", id, t.cfg.Group, committed, topic.State)
+		return nil, fmt.Errorf("partition %d: the group %q has committed offset %d but %s holds no state: refusing to judge without memory; %s", id, t.cfg.Group, committed, topic.State, anew)
 	case s.meta == nil:
 		p.next = committed
 		return p, nil
 	case fresh:
 		return nil, fmt.Errorf("partition %d: %s holds state up to offset %d but the group %q has no committed offset: it expired or was deleted; set it to %d", id, topic.State, s.meta.NextOffset, t.cfg.Group, s.meta.NextOffset)
 	case s.meta.NextOffset != committed:
-		return nil, fmt.Errorf("partition %d: state ends at offset %d, the group %q committed %d: they were written in one transaction and must agree", id, s.meta.NextOffset, t.cfg.Group, committed)
+		return nil, fmt.Errorf("partition %d: state ends at offset %d, the group %q committed %d: they were written in one transaction and must agree; "+
+			"set the group's offset to %d (records between the two are then judged again, or not at all)", id, s.meta.NextOffset, t.cfg.Group, committed, s.meta.NextOffset)
 	}
 	if err := p.load(s); err != nil {
-		return nil, fmt.Errorf("state of partition %d: %w", id, err)
+		return nil, fmt.Errorf("state of partition %d: %w; %s", id, err, anew)
 	}
 	if s.meta.ConfigVersion != t.version {
 		t.log.Warn("detection configuration changed since the state was written", zap.Int32("partition", id), zap.String("was", s.meta.ConfigVersion), zap.String("is", t.version))

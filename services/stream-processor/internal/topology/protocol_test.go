@@ -1,0 +1,235 @@
+package topology
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tocsin-io/tocsin/pkg/frame"
+	"github.com/tocsin-io/tocsin/pkg/kafka"
+	"github.com/tocsin-io/tocsin/pkg/kafka/kafkatest"
+	"github.com/tocsin-io/tocsin/pkg/service"
+	"github.com/tocsin-io/tocsin/pkg/topic"
+	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
+)
+
+const patience = 60 * time.Second
+
+func newTopology(t *testing.T, k kafka.Config) *Topology {
+	t.Helper()
+	deps := service.Nop()
+	deps.Kafka = k
+	top, err := New(Config{
+		Group: "judges", InstanceID: "a", SessionTimeout: 3 * time.Second, CommitInterval: 20 * time.Millisecond, CommitRecords: 1000,
+		RestoreTimeout: patience, RestoreParallel: 2, MaxMachines: 100, Snapshot: SnapshotConfig{MaxAgeMS: 30_000, MaxRecords: 5, MaxBytes: 1 << 20},
+	}, judgeConfig(), resolve, exporter{}, deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(top.Close)
+	return top
+}
+
+func write(t *testing.T, k kafka.Config, rs ...*kgo.Record) {
+	t.Helper()
+	cl := kafkatest.Client(t, k, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := cl.ProduceSync(ctx, rs...).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func framesOf(partition int32, from, to int) []*kgo.Record {
+	var rs []*kgo.Record
+	for i := from; i < to; i++ {
+		r := frameRecord(frame.New(fmt.Sprintf("m%d", partition), "gw", uint64(i+1), time.UnixMilli(epochMS+int64(i)*1000), []string{"s0", "s1"}, []float32{1, float32(i)}))
+		r.Topic, r.Partition = topic.Frames, partition
+		rs = append(rs, r)
+	}
+	return rs
+}
+
+// judged has both partitions judged by an instance that has left the group since.
+func judged(t *testing.T) (kafka.Config, *kadm.Client) {
+	t.Helper()
+	k := kafkatest.Start(t, 2)
+	write(t, k, append(framesOf(0, 0, 20), framesOf(1, 0, 20)...)...)
+	top := newTopology(t, k)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- top.Run(ctx) }()
+	kafkatest.ConsumeUntil(t, k, topic.Readings, patience, func(rs []*kgo.Record) bool {
+		n := 0
+		for _, r := range rs {
+			if !topic.IsTick(r) {
+				n++
+			}
+		}
+		return n >= 40
+	})
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	adm := kadm.NewClient(kafkatest.Client(t, k))
+	leave(t, adm)
+	return k, adm
+}
+
+func within(t *testing.T, do func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := do(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// refuses runs a topology that must end by itself, with an error that says all of want.
+func refuses(t *testing.T, k kafka.Config, want ...string) {
+	t.Helper()
+	top := newTopology(t, k)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err := top.Run(ctx)
+	if err == nil || ctx.Err() != nil {
+		t.Fatalf("Run gave %v, want an error", err)
+	}
+	for _, w := range want {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("Run gave %q, want it to say %q", err, w)
+		}
+	}
+	if top.Ready() == nil {
+		t.Error("it calls itself ready")
+	}
+}
+
+// committed is the group's offset of partition 1.
+func committed(t *testing.T, adm *kadm.Client) (at int64) {
+	t.Helper()
+	within(t, func(ctx context.Context) error {
+		os, err := adm.FetchOffsets(ctx, "judges")
+		if err != nil {
+			return err
+		}
+		o, ok := os.Lookup(topic.Frames, 1)
+		if !ok {
+			return fmt.Errorf("no offset of partition 1 in %v", os)
+		}
+		at = o.At
+		return nil
+	})
+	return at
+}
+
+func TestStateAndOffsetsMustAgree(t *testing.T) {
+	k, adm := judged(t)
+	at := committed(t, adm)
+	for _, wrong := range []int64{at - 1, at + 1, 0} {
+		within(t, func(ctx context.Context) error {
+			return adm.CommitAllOffsets(ctx, "judges", offsets(1, wrong))
+		})
+		refuses(t, k, "partition 1:", fmt.Sprintf("state ends at offset %d", at), fmt.Sprintf("committed %d", wrong), fmt.Sprintf("set the group's offset to %d", at))
+		leave(t, adm)
+	}
+	// What the error says to do mends it.
+	within(t, func(ctx context.Context) error { return adm.CommitAllOffsets(ctx, "judges", offsets(1, at)) })
+	works(t, k)
+}
+
+func TestStateWithoutOffsetsIsRefused(t *testing.T) {
+	k, adm := judged(t)
+	at := committed(t, adm)
+	within(t, func(ctx context.Context) error {
+		var gone kadm.TopicsSet
+		gone.Add(topic.Frames, 1)
+		res, err := adm.DeleteOffsets(ctx, "judges", gone)
+		if err == nil {
+			err = res.Error()
+		}
+		return err
+	})
+	refuses(t, k, "partition 1:", "no committed offset", fmt.Sprintf("set it to %d", at))
+	leave(t, adm)
+	within(t, func(ctx context.Context) error { return adm.CommitAllOffsets(ctx, "judges", offsets(1, at)) })
+	works(t, k)
+}
+
+func TestOffsetsWithoutStateAreRefused(t *testing.T) {
+	k, adm := judged(t)
+	within(t, func(ctx context.Context) error {
+		ends, err := adm.ListEndOffsets(ctx, topic.State)
+		if err != nil {
+			return err
+		}
+		end, _ := ends.Lookup(topic.State, 1)
+		_, err = adm.DeleteRecords(ctx, offsetsOf(topic.State, 1, end.Offset))
+		return err
+	})
+	refuses(t, k, "partition 1:", fmt.Sprintf("committed offset %d", committed(t, adm)), topic.State+" holds no state", "judged from its beginning")
+}
+
+func TestASnapshotThatIsMissingIsNoticed(t *testing.T) {
+	k, _ := judged(t)
+	write(t, k, &kgo.Record{Topic: topic.State, Partition: 1, Key: []byte(machinePrefix + "m1")}) // a tombstone that no transaction wrote
+	refuses(t, k, "state of partition 1:", "state hash", "judged from its beginning")
+}
+
+func TestStateOfANewerBuildIsRefused(t *testing.T) {
+	k, adm := judged(t)
+	value, err := proto.Marshal(&eventv1.PartitionMeta{Format: stateFormat + 1, NextOffset: committed(t, adm)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, k, &kgo.Record{Topic: topic.State, Partition: 1, Key: []byte(metaKey), Value: value})
+	refuses(t, k, "state of partition 1:", fmt.Sprintf("format %d", stateFormat+1))
+}
+
+func offsets(partition int32, at int64) kadm.Offsets {
+	return offsetsOf(topic.Frames, partition, at)
+}
+
+func offsetsOf(name string, partition int32, at int64) kadm.Offsets {
+	var os kadm.Offsets
+	os.Add(kadm.Offset{Topic: name, Partition: partition, At: at, LeaderEpoch: -1})
+	return os
+}
+
+// leave takes the instance out of the group: a static member that stops keeps its place.
+func leave(t *testing.T, adm *kadm.Client) {
+	t.Helper()
+	within(t, func(ctx context.Context) error {
+		_, err := adm.LeaveGroup(ctx, kadm.LeaveGroup("judges").InstanceIDs("a"))
+		return err
+	})
+}
+
+// works proves that a topology judges what is written now.
+func works(t *testing.T, k kafka.Config) {
+	t.Helper()
+	top := newTopology(t, k)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- top.Run(ctx) }()
+	write(t, k, framesOf(1, 20, 21)...)
+	kafkatest.ConsumeUntil(t, k, topic.Readings, patience, func(rs []*kgo.Record) bool {
+		for _, r := range rs {
+			if topic.Header(r, topic.HeaderID) == "gw/m1/21" {
+				return true
+			}
+		}
+		return false
+	})
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
