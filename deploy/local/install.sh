@@ -1,12 +1,12 @@
 #!/bin/sh
 # Installs what the local stack needs and this machine lacks: Java and Maven (Kafka), VictoriaMetrics, PostgreSQL from Debian,
-# versitygw from deploy/tools, and Kafka's jars. Run as root on Debian or Ubuntu; quick when all is there.
+# versitygw from deploy/tools, Kafka's jars, and a browser with what drives it for the tests of the page. Run as root on Debian or Ubuntu; quick when all is there.
 #
-#   deploy/local/install.sh [kafka] [victoria-metrics] [postgres] [s3]      without names: all
+#   deploy/local/install.sh [kafka] [victoria-metrics] [postgres] [s3] [browser]      without names: all
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-[ $# -gt 0 ] || set -- kafka victoria-metrics postgres s3
+[ $# -gt 0 ] || set -- kafka victoria-metrics postgres s3 browser
 
 packages=""
 for part in "$@"; do
@@ -17,8 +17,12 @@ for part in "$@"; do
 		;;
 	victoria-metrics) command -v victoria-metrics >/dev/null && command -v vmalert >/dev/null || packages="$packages victoria-metrics" ;;
 	postgres) ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || packages="$packages postgresql" ;;
+	browser)
+		command -v npm >/dev/null || packages="$packages nodejs npm"
+		command -v chromium >/dev/null || packages="$packages chromium"
+		;;
 	s3) ;;
-	*) echo "usage: $0 [kafka] [victoria-metrics] [postgres] [s3]" >&2; exit 2 ;;
+	*) echo "usage: $0 [kafka] [victoria-metrics] [postgres] [s3] [browser]" >&2; exit 2 ;;
 	esac
 done
 
@@ -48,6 +52,7 @@ fi
 for part in "$@"; do
 	case $part in
 	s3) "$here/../tools/install.sh" versitygw ;;
+	browser) (cd "$here/../../services/realtime-api/web" && npm ci --no-audit --no-fund) ;;
 	kafka) (cd "$here" && GOWORK=off go run ./cmd/stack fetch) ;;
 	esac
 done

@@ -21,6 +21,9 @@ import (
 // forwardTickMS is how often, in log time, a tick is passed on to the output topics.
 const forwardTickMS = 5_000
 
+// maxSchemas bounds a partition's cache of sensor names.
+const maxSchemas = 1024
+
 // entry is one machine and where its state stands relative to the log.
 type entry struct {
 	id      string
@@ -185,6 +188,9 @@ func (p *partition) sensors(ctx context.Context, f *frame.Frame) (names [][]byte
 	}
 	if err := checkNames(names...); err != nil {
 		return nil, fmt.Errorf("schema %q: sensors: %w", id, err), nil
+	}
+	if len(p.schemas) >= maxSchemas {
+		clear(p.schemas) // a cache of the registry's: a machine uses one schema, or a few
 	}
 	p.schemas[id] = names
 	return names, nil, nil
