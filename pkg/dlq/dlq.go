@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -33,7 +34,11 @@ func New(cl *kgo.Client) *Producer { return &Producer{cl: cl} }
 func Record(rec *kgo.Record, reason error) *kgo.Record {
 	why := reason.Error()
 	if len(why) > maxReason {
-		why = why[:maxReason]
+		end := maxReason
+		for end > maxReason-utf8.UTFMax && !utf8.RuneStart(why[end]) { // not in the middle of a character
+			end--
+		}
+		why = why[:end]
 	}
 	h := make([]kgo.RecordHeader, 0, len(rec.Headers)+4)
 	h = append(h, rec.Headers...)
