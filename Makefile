@@ -38,7 +38,7 @@ check: lint generated modules test ## what CI runs: lint, generated files up to 
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint vet proto-lint ## go vet, golangci-lint over every module, buf lint
-	@for m in $(MODULES); do echo "lint $$m"; (cd $$m && ../$$(echo $$m | sed 's|[^/]*|..|g;s|^\.\./||' )/$(TOOLS)/golangci-lint run --config $(CURDIR)/.golangci.yml ./...) || exit 1; done
+	@for m in $(MODULES); do echo "lint $$m"; (cd $$m && GOWORK=off $(CURDIR)/$(TOOLS)/golangci-lint run --config $(CURDIR)/.golangci.yml ./...) || exit 1; done
 
 .PHONY: vet
 vet: ## go vet of every module
@@ -90,6 +90,10 @@ stack-down: ## stop what stack-up started
 .PHONY: e2e
 e2e: build ## end to end on the real stack, with a table at the end and out/e2e.json
 	TOCSIN_E2E_OUT="$(CURDIR)/out/e2e.json" $(GO) test -count=1 -timeout 20m -v -run 'TestReal' ./deploy/e2e
+
+.PHONY: helm-test
+helm-test: build ## render the Helm chart and check every object (builds Helm: minutes the first time)
+	cd deploy/helmtest && GOWORK=off $(GO) test -count=1 ./...
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (default 30s)
