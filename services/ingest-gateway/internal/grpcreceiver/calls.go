@@ -116,11 +116,15 @@ func (rc *Receiver) publishStream(stream grpc.ServerStream) error {
 						return err
 					}
 				default:
-					return failure(codes.Unavailable, "the gateway is stopping: open the stream again and send what was not answered", retryInfo(time.Second))
+					return stopping()
 				}
 			}
 		}
 	}
+}
+
+func stopping() error {
+	return failure(codes.Unavailable, "the gateway is stopping: open the stream again and send what was not answered", retryInfo(time.Second))
 }
 
 // read ends when the stream does: nil after the sender's last frame.
@@ -129,6 +133,11 @@ func (rc *Receiver) read(stream grpc.ServerStream, who *admission.Identity, queu
 	ctx := traced(stream.Context())
 	session := rc.in.Stream(who)
 	for {
+		select { // a sender that never pauses must not keep the drain busy
+		case <-rc.drain:
+			return stopping()
+		default:
+		}
 		if session.Full() {
 			return failure(codes.Unavailable, "too many machines are held back: open the stream again and send what was not acknowledged", retryInfo(time.Second))
 		}
