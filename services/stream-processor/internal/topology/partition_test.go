@@ -240,8 +240,8 @@ func TestARestoreIsTheSamePartition(t *testing.T) {
 			}
 			next := l.restored(t)
 			check(t, next)
-			if next.next != l.p.next || next.logTimeMS != l.p.logTimeMS || next.hash != l.p.hash || next.replayFrom() > l.p.next {
-				t.Fatalf("restored at %d, %d ms, hash %x; it was %d, %d ms, %x", next.next, next.logTimeMS, next.hash, l.p.next, l.p.logTimeMS, l.p.hash)
+			if next.next != l.p.next || next.logTimeMS != l.p.logTimeMS || next.hash != l.p.hash || next.replayFrom() != l.p.replayFrom() {
+				t.Fatalf("restored at %d, %d ms, hash %x, unsaved from %d; it was %d, %d ms, %x, %d", next.next, next.logTimeMS, next.hash, next.replayFrom(), l.p.next, l.p.logTimeMS, l.p.hash, l.p.replayFrom())
 			}
 			// Both go on alike, for as long as nobody is handed over again.
 			for range rapid.IntRange(1, 10).Draw(t, "records after") {
