@@ -3,6 +3,7 @@ package replay
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -13,9 +14,10 @@ import (
 )
 
 // kafka sends the frames that a topic of another cluster holds now, unchanged; ticks and what is no frame are passed over.
+// Control records are read too: the end of a transaction may be the last thing before the topic's end.
 func (r *runner) kafka(ctx context.Context, brokers []string, name string) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(name),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
 	if err != nil {
 		return err
 	}
@@ -57,7 +59,7 @@ func (r *runner) kafka(ctx context.Context, brokers []string, name string) error
 			if rec.Offset >= end-1 {
 				delete(left, rec.Partition)
 			}
-			if rec.Offset >= end || topic.IsTick(rec) || f.Unmarshal(rec.Value) != nil {
+			if rec.Offset >= end || rec.Attrs.IsControl() || topic.IsTick(rec) || f.Unmarshal(rec.Value) != nil {
 				continue
 			}
 			ref := ingestclient.Ref{EquipmentID: string(f.EquipmentID), GatewayID: string(f.GatewayID), Sequence: f.Sequence}
@@ -66,6 +68,7 @@ func (r *runner) kafka(ctx context.Context, brokers []string, name string) error
 			}
 			r.sum.Rows++
 			r.sum.Values += len(f.Values)
+			r.seen(time.UnixMicro(f.BaseTimeUS))
 		}
 		if r.opt.Progress != nil {
 			r.opt.Progress(r.input, done, total)
