@@ -51,6 +51,8 @@ with the reason in the call.
 		Version:       launch.Version(),
 	}
 	root.AddCommand(runCommand(), simulateCommand(), replayCommand(), backtestCommand(), validateCommand(), doctorCommand(), lakeCommand(), referenceCommand(), versionCommand())
+	started := false
+	onStart(root, func() { started = true })
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -65,8 +67,23 @@ with the reason in the call.
 		return e.code
 	case errors.Is(err, context.Canceled):
 		return 130 // as a shell reports a command ended by Ctrl-C
+	case !started:
+		return launch.ExitConfig // an unknown command or flag, or one that is missing
 	default:
 		return launch.ExitFailed
+	}
+}
+
+// onStart has f called when a command's own work begins: what fails before is the command line.
+func onStart(cmd *cobra.Command, f func()) {
+	if work := cmd.RunE; work != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			f()
+			return work(cmd, args)
+		}
+	}
+	for _, c := range cmd.Commands() {
+		onStart(c, f)
 	}
 }
 

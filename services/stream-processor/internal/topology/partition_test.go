@@ -52,7 +52,6 @@ type life struct {
 	p       *partition
 	log     []*kgo.Record
 	saved   *saved // what the state topic holds
-	emitted []string
 	logMS   int64
 	seq     map[string]uint64
 	eventUS map[string]int64
