@@ -2,6 +2,7 @@ package intake
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,8 @@ import (
 const (
 	// maxHeld bounds the machines that one stream holds back at a time (some 350 bytes each).
 	maxHeld = 4096
+	// maxPending bounds the refused frames of one machine that are remembered; a sender with more of them under way is cut off.
+	maxPending = 1 << 16
 	// holdLapses after this long: a sender that gave a refused frame up must not find its machine closed for ever. What was sent
 	// before the refusal was answered has long arrived by then.
 	holdLapses = time.Minute
@@ -36,13 +39,19 @@ type Session struct {
 
 type machineKey struct{ gateway, equipment string }
 
-// hold says which frames of a machine have to come again before new ones are taken.
+// hold is what of a machine was refused and has not come again. Only the lowest of it is taken, so that the machine's frames
+// enter Kafka in order however the sender mixes its tries.
 type hold struct {
-	refused bool   // first holds
-	first   uint64 // must come before anything above it
-	last    uint64 // the highest that was refused: from it on the sender is where it was
+	pending []uint64 // ascending
 	after   time.Duration
 	since   time.Time
+}
+
+// add notes a refused sequence. It comes nearly always above those that are there.
+func (h *hold) add(sequence uint64) {
+	if i, known := slices.BinarySearch(h.pending, sequence); !known {
+		h.pending = slices.Insert(h.pending, i, sequence)
+	}
 }
 
 // Request is a session whose frames are all sent before the first is answered: what is refused comes again in another one.
@@ -78,13 +87,14 @@ func (s *Session) behind(f *frame.Frame, now time.Time) (after time.Duration, ye
 	case now.Sub(h.since) > holdLapses:
 		s.forget(key)
 		return 0, false
-	case h.refused && f.Sequence > h.first, f.Sequence > h.last:
-		h.last = max(h.last, f.Sequence)
+	case f.Sequence > h.pending[0]:
+		h.add(f.Sequence)
+		s.bound(h)
 		return h.after, true
-	}
-	h.refused = false
-	if f.Sequence == h.last {
-		s.forget(key)
+	case f.Sequence == h.pending[0]:
+		if h.pending = h.pending[1:]; len(h.pending) == 0 {
+			s.forget(key)
+		}
 	}
 	return 0, false
 }
@@ -110,16 +120,20 @@ func (s *Session) hold(o *Outcome, now time.Time) {
 		if s.held == nil {
 			s.held = map[machineKey]*hold{}
 		}
-		h = &hold{first: o.Sequence}
+		h = &hold{}
 		s.held[key] = h
 		s.holding.Store(int32(len(s.held)))
 	}
-	if !h.refused || o.Sequence < h.first {
-		h.first = o.Sequence
-	}
-	h.refused = true
-	h.last = max(h.last, o.Sequence)
+	h.add(o.Sequence)
+	s.bound(h)
 	h.after, h.since = max(h.after, o.RetryAfter), now
+}
+
+// bound ends a stream whose sender has more refused frames of a machine under way than are remembered.
+func (s *Session) bound(h *hold) {
+	if len(h.pending) > maxPending {
+		s.full.Store(true)
+	}
 }
 
 func (s *Session) lapse(now time.Time) {
