@@ -1,4 +1,5 @@
-// Package e2e tests Tocsin as its users meet it: the built binaries, their ports, their files. `make build` comes first.
+//go:build cgo
+
 package e2e
 
 import (

@@ -65,15 +65,12 @@ func Load(path string, sections ...Section) error {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
-	l := loader{file: path, lines: map[string]int{}, env: environment()}
+	l := loader{file: path, lines: map[string]int{}, env: environment(), failed: map[string]bool{}}
 	l.top(&root, sections)
-	if len(l.errs) > 0 {
-		return l.err()
-	}
 	for _, s := range sections {
 		v, ok := s.Value.(interface{ Validate() error })
-		if !ok {
-			continue
+		if !ok || l.failed[s.Name] {
+			continue // what could not be read cannot be judged
 		}
 		if err := v.Validate(); err != nil {
 			l.invalid(s.Name, err)
@@ -95,11 +92,15 @@ type loader struct {
 	lines map[string]int
 	env   *viper.Viper
 	errs  []error
+	// failed are the sections with mistakes.
+	failed map[string]bool
 }
 
 func (l *loader) err() error { return errors.Join(l.errs...) }
 
 func (l *loader) fail(line int, path, format string, args ...any) {
+	section, _, _ := strings.Cut(path, ".")
+	l.failed[section] = true
 	l.errs = append(l.errs, &Error{File: l.file, Line: line, Path: path, Reason: fmt.Sprintf(format, args...)})
 }
 
@@ -111,6 +112,11 @@ func (l *loader) invalid(section string, err error) {
 	}
 	path := strings.TrimSuffix(section+"."+field, ".")
 	e := &Error{Path: path, Reason: reason}
+	if l.env.GetString(path) != "" {
+		e.Reason = "environment " + EnvName(path) + ": " + reason
+		l.errs = append(l.errs, e)
+		return
+	}
 	for p := path; p != ""; {
 		if line, ok := l.lines[p]; ok {
 			e.File, e.Line = l.file, line

@@ -113,6 +113,28 @@ func TestAllMistakesAreReportedAtOnce(t *testing.T) {
 	}
 }
 
+func TestMistakesAndForbiddenValuesAreReportedTogether(t *testing.T) {
+	k := section{}
+	file := filepath.Join(t.TempDir(), "tocsin.yaml")
+	if err := os.WriteFile(file, []byte("ingest_gateway: {nope: 1}\nkafka:\n  count: -1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := config.Load(file, config.Section{Name: "ingest_gateway", Value: new(section)}, config.Section{Name: "kafka", Value: &k})
+	for _, want := range []string{"ingest_gateway.nope", "tocsin.yaml:3: kafka.count: must not be negative"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s is not in %v", want, err)
+		}
+	}
+}
+
+func TestForbiddenValueFromTheEnvironmentNamesTheVariable(t *testing.T) {
+	t.Setenv("TOCSIN_INGEST_GATEWAY_COUNT", "-3")
+	_, err := load(t, "")
+	if err == nil || !strings.Contains(err.Error(), "environment TOCSIN_INGEST_GATEWAY_COUNT: must not be negative") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestBadEnvironmentIsNamed(t *testing.T) {
 	t.Setenv("TOCSIN_INGEST_GATEWAY_COUNT", "x")
 	_, err := load(t, "")

@@ -118,7 +118,7 @@ func referenceRows(w io.Writer, v reflect.Value, section, prefix string) error {
 			continue
 		}
 		env := "-"
-		if leaf(f.Type) {
+		if leaf(f.Type) && !strings.Contains(key, "[]") {
 			env = "`" + EnvName(section+"."+key) + "`"
 		}
 		def := show(fv)

@@ -95,7 +95,7 @@ func New(cfg Config, name string, ready func() error, status any, deps service.D
 		status = deps.Status
 	}
 	s := &Server{cfg: cfg, ln: ln, tls: secure, mux: http.NewServeMux(), log: deps.Log}
-	s.log.Info("listening", zap.String("service", name), zap.String("addr", s.Addr()))
+	s.log.Info("listening", zap.String("addr", s.Addr()))
 	s.mux.HandleFunc("GET /health/live", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "live", "service": name})
 	})

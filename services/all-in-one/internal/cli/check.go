@@ -194,11 +194,14 @@ func checks(cfg fleet.Config, cl *kgo.Client) []check {
 			return cfg.Writer.Lake.URL, objstore.Probe(ctx, b)
 		}},
 	}
-	for name, addr := range map[string]string{
-		"realtime-api": cfg.Realtime.HTTP.Listen, "ingest-gateway": cfg.Gateway.HTTP.Listen, "stream-processor": cfg.Processor.HTTP.Listen,
-		"alert-router": cfg.Router.HTTP.Listen, "cold-path-writer": cfg.Writer.HTTP.Listen,
+	for _, svc := range []struct{ name, addr string }{
+		{"ingest-gateway", cfg.Gateway.HTTP.Listen},
+		{"stream-processor", cfg.Processor.HTTP.Listen},
+		{"alert-router", cfg.Router.HTTP.Listen},
+		{"cold-path-writer", cfg.Writer.HTTP.Listen},
+		{"realtime-api", cfg.Realtime.HTTP.Listen},
 	} {
-		list = append(list, check{name, "start it, or see its log", func(ctx context.Context) (string, error) { return ready(ctx, addr) }})
+		list = append(list, check{svc.name, "start it, or see its log", func(ctx context.Context) (string, error) { return ready(ctx, svc.addr) }})
 	}
 	return list
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tocsin-io/tocsin/pkg/config"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
+	"github.com/tocsin-io/tocsin/pkg/telemetry"
 	"github.com/tocsin-io/tocsin/services/all-in-one/internal/backtest"
 	"github.com/tocsin-io/tocsin/services/all-in-one/internal/csvfile"
 	"github.com/tocsin-io/tocsin/services/all-in-one/internal/fleet"
@@ -50,6 +51,12 @@ column are found; every other column is a sensor. Sending a file again changes n
 			opt.Inputs = inputs
 			// History is sent with many frames of one machine in flight; the gateway and the client keep their order.
 			opt.Client.MaxInFlightPerMachine = 1000
+			// A gateway that is not there is waited for, and that is said.
+			log, err := telemetry.NewLogger(telemetry.LogConfig{Level: "warn", Format: "console"}, cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			opt.Client.Log = log
 			bar := newBar(cmd.ErrOrStderr())
 			opt.Progress = bar.progress
 			sum, err := replay.Run(cmd.Context(), opt)

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tocsin-io/tocsin/pkg/config"
+	"github.com/tocsin-io/tocsin/pkg/launch"
 	"github.com/tocsin-io/tocsin/services/all-in-one/internal/fleet"
 	fleetsimulator "github.com/tocsin-io/tocsin/services/fleet-simulator"
 )
@@ -94,7 +95,7 @@ func run(ctx context.Context, cfg fleet.Config, dir string, targets []string, st
 			announce(stdout, fl, dir, targets, time.Since(began))
 		}
 	}()
-	err = fl.Run(ctx)
+	err = launch.UntilSignal(ctx, fl.Log(), fl)
 	stop()
 	<-announced
 	if err == nil {

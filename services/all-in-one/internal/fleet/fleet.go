@@ -208,6 +208,9 @@ func (f *Fleet) Run(ctx context.Context) error {
 		handles[i] = handle{stop, make(chan struct{})}
 		g.Go(func() error {
 			defer close(handles[i].done)
+			if s.name == "fleet-simulator" && !f.awaitOthers(own) {
+				return s.Close()
+			}
 			if err := s.Run(own); err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
@@ -233,9 +236,44 @@ func (f *Fleet) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// Ready is nil when every service is.
-func (f *Fleet) Ready() error {
+// awaitOthers waits until the services can take what the simulator sends; false when ctx ended first.
+func (f *Fleet) awaitOthers(ctx context.Context) bool {
+	every := time.NewTicker(20 * time.Millisecond)
+	defer every.Stop()
+	for f.ready("fleet-simulator") != nil {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-every.C:
+		}
+	}
+	return true
+}
+
+// Log is the process's own logger.
+func (f *Fleet) Log() *zap.Logger { return f.log }
+
+// Reload makes every service that can read its files again. One that refuses keeps what it had.
+func (f *Fleet) Reload() error {
+	var errs []error
 	for _, s := range f.services {
+		if r, ok := s.Runner.(interface{ Reload() error }); ok {
+			if err := r.Reload(); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", s.name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Ready is nil when every service is.
+func (f *Fleet) Ready() error { return f.ready("") }
+
+func (f *Fleet) ready(except string) error {
+	for _, s := range f.services {
+		if s.name == except {
+			continue
+		}
 		if err := s.Ready(); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
@@ -249,7 +287,6 @@ func (f *Fleet) Close() error {
 	for _, s := range f.services {
 		errs = append(errs, s.Close())
 	}
-	f.services = nil
 	if f.broker != nil {
 		f.broker.Close()
 		f.broker = nil

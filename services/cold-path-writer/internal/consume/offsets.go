@@ -144,7 +144,7 @@ func (g *Group) from(ctx context.Context, src lake.Source, c kadm.OffsetResponse
 			end = logStart
 		}
 		pos = position{first: end, next: end}
-		g.log.Info("no committed offset: going on from the lake's end, or the log's start", zap.String("topic", src.Topic),
+		g.log.Debug("no committed offset: going on from the lake's end, or the log's start", zap.String("topic", src.Topic),
 			zap.Int32("partition", src.Partition), zap.Int64("offset", end), zap.Bool("from_lake", found))
 	case ok && first <= c.At:
 		pos.first = first
