@@ -166,7 +166,7 @@ func (s *Server) Run(ctx context.Context) error {
 		s.log.Warn("requests cut at the end of the drain", zap.Error(err))
 		_ = hs.Close()
 	}
-	<-done
+	_ = <-done
 	return nil
 }
 

@@ -196,7 +196,7 @@ func TestDrain(t *testing.T) {
 				return
 			}
 			select {
-			case <-ended:
+			case _ = <-ended:
 				t.Fatal("ended before the request was answered")
 			default:
 			}

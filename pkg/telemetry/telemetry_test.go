@@ -93,7 +93,7 @@ func TestSpansReachTheCollector(t *testing.T) {
 	collector.RegisterTraceServiceServer(srv, s)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
-	defer func() { srv.Stop(); <-served }()
+	defer func() { srv.Stop(); _ = <-served }()
 
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()

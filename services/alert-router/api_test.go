@@ -190,7 +190,7 @@ func TestEmail(t *testing.T) {
 	go func() { done <- srv.Serve(ln) }()
 	t.Cleanup(func() {
 		_ = srv.Close()
-		<-done
+		_ = <-done
 	})
 	cfg := configFor(t, t.TempDir())
 	cfg.RoutingFile = writeRouting(t, filepath.Join(t.TempDir(), "r.yml"), fmt.Sprintf(`global:

@@ -54,7 +54,7 @@ func choosePorts(offset int) (map[string]int, error) {
 
 func freePort(taken map[int]bool) (int, error) {
 	for range 200 {
-		p := autoLow + rand.IntN(autoHigh-autoLow) //nolint:gosec // not a secret
+		p := autoLow + rand.IntN(autoHigh-autoLow)
 		if !taken[p] && portFree(p) == nil {
 			return p, nil
 		}

@@ -52,7 +52,7 @@ func (b Backoff) wait(attempt int) time.Duration {
 	if attempt < 30 {
 		d = min(b.Max, b.Min<<attempt)
 	}
-	return d/2 + rand.N(d/2+1) //nolint:gosec // jitter needs no secrecy
+	return d/2 + rand.N(d/2+1)
 }
 
 // Committer puts objects into a bucket. Safe for concurrent use.
