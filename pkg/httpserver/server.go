@@ -80,7 +80,7 @@ func New(cfg Config, name string, ready func() error, status any, deps service.D
 	var secure *tls.Config
 	if cfg.TLS.Enabled() {
 		var err error
-		if secure, err = cfg.TLS.config(); err != nil {
+		if secure, err = cfg.TLS.ServerConfig(); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}

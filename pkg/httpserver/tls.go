@@ -9,11 +9,11 @@ import (
 	"os"
 )
 
-// TLS of a listener: 1.3, nothing older.
+// TLS of a listener, HTTP's or another: 1.3, nothing older.
 type TLS struct {
 	CertFile     string `mapstructure:"cert_file" doc:"PEM file with the server's certificate; empty: no TLS."`
 	KeyFile      string `mapstructure:"key_file" doc:"PEM file with the server's key."`
-	ClientCAFile string `mapstructure:"client_ca_file" doc:"PEM file with the authorities of client certificates. Given: every client needs one, also for health and metrics."`
+	ClientCAFile string `mapstructure:"client_ca_file" doc:"PEM file with the authorities of client certificates. Given: every client needs one, also for health and metrics; at the ingest-gateway its common name is its gateway_id."`
 }
 
 // Enabled tells whether the listener speaks TLS.
@@ -30,7 +30,8 @@ func (t TLS) Validate() error {
 	return nil
 }
 
-func (t TLS) config() (*tls.Config, error) {
+// ServerConfig reads the files.
+func (t TLS) ServerConfig() (*tls.Config, error) {
 	cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("tls.cert_file: %w", err)

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/tocsin-io/tocsin/pkg/httpserver"
 	ingestv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/ingest/v1"
 	"github.com/tocsin-io/tocsin/services/ingest-gateway/internal/admission"
 	"github.com/tocsin-io/tocsin/services/ingest-gateway/internal/intake"
@@ -25,16 +26,16 @@ import (
 
 // Config of the gRPC listener.
 type Config struct {
-	Listen           string        `mapstructure:"listen" doc:"Address to listen on, host:port. Port 0 takes a free one and logs it."`
-	MaxConnections   int           `mapstructure:"max_connections" doc:"Most connections; further ones wait to be accepted."`
-	MaxStreams       uint32        `mapstructure:"max_streams" doc:"Most streams and calls at once on one connection."`
-	MaxInFlight      int           `mapstructure:"max_in_flight" doc:"Most frames of one stream that wait for their answer; then the stream is not read further."`
-	MaxPublishFrames int           `mapstructure:"max_publish_frames" doc:"Most frames of one Publish call."`
-	HandshakeTimeout time.Duration `mapstructure:"handshake_timeout" doc:"A client that has not finished the handshake by then is cut off."`
-	KeepaliveTime    time.Duration `mapstructure:"keepalive_time" doc:"A connection silent for this long is pinged, and closed when no answer comes."`
-	IdleTimeout      time.Duration `mapstructure:"idle_timeout" doc:"A connection without a stream is closed after this."`
-	DrainTimeout     time.Duration `mapstructure:"drain_timeout" doc:"How long calls under way may take when the service stops."`
-	TLS              TLS           `mapstructure:"tls" doc:"TLS 1.3 on this listener."`
+	Listen           string         `mapstructure:"listen" doc:"Address to listen on, host:port. Port 0 takes a free one and logs it."`
+	MaxConnections   int            `mapstructure:"max_connections" doc:"Most connections; further ones wait to be accepted."`
+	MaxStreams       uint32         `mapstructure:"max_streams" doc:"Most streams and calls at once on one connection."`
+	MaxInFlight      int            `mapstructure:"max_in_flight" doc:"Most frames of one stream that wait for their answer; then the stream is not read further."`
+	MaxPublishFrames int            `mapstructure:"max_publish_frames" doc:"Most frames of one Publish call."`
+	HandshakeTimeout time.Duration  `mapstructure:"handshake_timeout" doc:"A client that has not finished the handshake by then is cut off."`
+	KeepaliveTime    time.Duration  `mapstructure:"keepalive_time" doc:"A connection silent for this long is pinged, and closed when no answer comes."`
+	IdleTimeout      time.Duration  `mapstructure:"idle_timeout" doc:"A connection without a stream is closed after this."`
+	DrainTimeout     time.Duration  `mapstructure:"drain_timeout" doc:"How long calls under way may take when the service stops."`
+	TLS              httpserver.TLS `mapstructure:"tls" doc:"TLS 1.3 on this listener."`
 }
 
 // DefaultConfig listens on loopback.
@@ -105,7 +106,7 @@ func New(cfg Config, in *intake.Intake, auth *admission.Authenticator, ready fun
 		grpc.WaitForHandlers(true),
 	}
 	if cfg.TLS.Enabled() {
-		t, err := cfg.TLS.config()
+		t, err := cfg.TLS.ServerConfig()
 		if err != nil {
 			return nil, fmt.Errorf("grpc: %w", err)
 		}
