@@ -435,7 +435,7 @@ func (x *Anomaly) GetGatewayId() string {
 // AlertEvent is one transition of an alert, on alert.events.v1, keyed by equipment_id.
 type AlertEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "<alert_id>/<transition>": stable.
+	// "<alert_id>/<transition>", of an escalation "<alert_id>/escalated-<severity>": stable.
 	EventId string `protobuf:"bytes,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
 	// One alert per machine and cause and episode: equal to the anomaly's episode_id.
 	AlertId     string          `protobuf:"bytes,2,opt,name=alert_id,json=alertId,proto3" json:"alert_id,omitempty"`

@@ -103,7 +103,7 @@ type PartitionMeta struct {
 	ReplayFrom int64 `protobuf:"varint,3,opt,name=replay_from,json=replayFrom,proto3" json:"replay_from,omitempty"`
 	// Largest broker time seen (ms since 1970 UTC): log time never runs backwards.
 	LogTimeMs int64 `protobuf:"varint,4,opt,name=log_time_ms,json=logTimeMs,proto3" json:"log_time_ms,omitempty"`
-	// XOR of the hashes of all machines' states at next_offset; lets a restore prove itself equal.
+	// XOR of the XXH64 of each machine's newest snapshot (key, zero byte, value); lets a restore prove that it has read them all.
 	StateHash     uint64 `protobuf:"fixed64,5,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
 	ConfigVersion string `protobuf:"bytes,6,opt,name=config_version,json=configVersion,proto3" json:"config_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
