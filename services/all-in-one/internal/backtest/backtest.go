@@ -45,7 +45,7 @@ func Run(ctx context.Context, opt Options) (sum Summary, err error) {
 		return sum, err
 	}
 	defer func() { _ = in.Close() }()
-	counted := &counter{r: in}
+	counted := &csvfile.Counter{R: in}
 	rows, err := csvfile.NewReader(counted, opt.CSV)
 	if err != nil {
 		return sum, fmt.Errorf("%s: %w", opt.Input, err)
@@ -72,7 +72,7 @@ func Run(ctx context.Context, opt Options) (sum Summary, err error) {
 				return sum, err
 			}
 			if opt.Progress != nil {
-				opt.Progress(counted.n, size)
+				opt.Progress(counted.N, size)
 			}
 		}
 		v := judge.Row(row.Time, row.Values)

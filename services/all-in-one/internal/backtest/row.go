@@ -1,7 +1,6 @@
 package backtest
 
 import (
-	"io"
 	"strings"
 
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
@@ -19,15 +18,4 @@ func appendCSV(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	dst = append(dst, strings.ReplaceAll(s, `"`, `""`)...)
 	return append(dst, '"')
-}
-
-type counter struct {
-	r io.Reader
-	n int64
-}
-
-func (c *counter) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
-	return n, err
 }

@@ -271,3 +271,15 @@ func number(s string) float32 {
 	}
 	return float32(v)
 }
+
+// Counter counts the bytes read through it: how far long work has come.
+type Counter struct {
+	R io.Reader
+	N int64
+}
+
+func (c *Counter) Read(p []byte) (int, error) {
+	n, err := c.R.Read(p)
+	c.N += int64(n)
+	return n, err
+}

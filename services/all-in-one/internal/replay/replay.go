@@ -151,7 +151,7 @@ func (r *runner) csv(ctx context.Context, in io.ReadSeeker, name string) error {
 	if equipment == "" {
 		equipment = identifier(strings.TrimSuffix(name, path.Ext(name)))
 	}
-	counted := &counter{r: in}
+	counted := &csvfile.Counter{R: in}
 	rows, err := csvfile.NewReader(counted, r.opt.CSV)
 	if err != nil {
 		return err
@@ -191,7 +191,7 @@ func (r *runner) csv(ctx context.Context, in io.ReadSeeker, name string) error {
 		r.sum.Values += len(row.Values)
 		r.seen(at)
 		if r.opt.Progress != nil && n%256 == 0 {
-			r.opt.Progress(r.input, counted.n, total)
+			r.opt.Progress(r.input, counted.N, total)
 		}
 	}
 	if r.opt.Progress != nil {
@@ -222,17 +222,6 @@ func identifier(s string) string {
 		return "unnamed"
 	}
 	return s[:min(len(s), 128)]
-}
-
-type counter struct {
-	r io.Reader
-	n int64
-}
-
-func (c *counter) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
-	return n, err
 }
 
 // pacer holds rows back so that they leave at the pace they were recorded at.
