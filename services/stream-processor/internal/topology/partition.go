@@ -53,7 +53,9 @@ type partition struct {
 	// next is the first offset not applied.
 	next      int64
 	logTimeMS int64
-	hash      uint64
+	// lastTickMS is apart from logTimeMS: on a busy partition frames reach every boundary before the tick does.
+	lastTickMS int64
+	hash       uint64
 
 	maxMachines int
 	schemas     map[string][][]byte
@@ -236,12 +238,13 @@ func (p *partition) tick(offset, ms int64, emit emitter) {
 	for _, e := range later {
 		heap.Push(&p.due, e)
 	}
-	if bucket := ms / forwardTickMS; bucket > p.logTimeMS/forwardTickMS && emit != nil {
+	if ms/forwardTickMS > p.lastTickMS/forwardTickMS && emit != nil {
 		value := appendVarint(nil, 1, uint64(uint32(p.id)))
 		for _, t := range []string{topic.Readings, topic.Windows, topic.Anomalies} {
 			emit(&kgo.Record{Topic: t, Partition: p.id, Value: value, Headers: []kgo.RecordHeader{{Key: topic.HeaderType, Value: []byte(topic.TypeTick)}}})
 		}
 	}
+	p.lastTickMS = max(p.lastTickMS, ms)
 	p.logTimeMS = max(p.logTimeMS, ms)
 }
 

@@ -239,7 +239,7 @@ func TestARestoreIsTheSamePartition(t *testing.T) {
 			}
 			next := l.restored(t)
 			check(t, next)
-			if next.next != l.p.next || next.logTimeMS != l.p.logTimeMS || next.hash != l.p.hash || next.replayFrom() != l.p.replayFrom() {
+			if next.next != l.p.next || next.logTimeMS != l.p.logTimeMS || next.lastTickMS != l.p.lastTickMS || next.hash != l.p.hash || next.replayFrom() != l.p.replayFrom() {
 				t.Fatalf("restored at %d, %d ms, hash %x, unsaved from %d; it was %d, %d ms, %x, %d", next.next, next.logTimeMS, next.hash, next.replayFrom(), l.p.next, l.p.logTimeMS, l.p.hash, l.p.replayFrom())
 			}
 			// Both go on alike, for as long as nobody is handed over again.
@@ -368,5 +368,28 @@ func TestWithoutATracerATraceCostsNothing(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// Machines that send all the time must not keep ticks from those downstream: a quiet topic has nothing else to tell it the time.
+func TestTicksAreForwardedThoughFramesAlwaysComeFirst(t *testing.T) {
+	l := newLife()
+	forwarded := map[string]int{}
+	for range 60 {
+		l.logMS += 1000
+		f := frame.New("m0", "gw", uint64(len(l.log)+1), time.UnixMilli(l.logMS), []string{"s0"}, []float32{1})
+		l.apply(t, l.p, l.write(frameRecord(f)))
+		if err := l.p.apply(context.Background(), l.write(tickRecord()), func(r *kgo.Record) {
+			if topic.IsTick(r) {
+				forwarded[r.Topic]++
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{topic.Readings, topic.Windows, topic.Anomalies} {
+		if n := forwarded[name]; n < 12 || n > 13 {
+			t.Errorf("%d ticks in a minute of log time went to %s, want one every 5 s", n, name)
+		}
 	}
 }

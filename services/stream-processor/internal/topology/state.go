@@ -47,7 +47,7 @@ func (p *partition) snapshot(c SnapshotConfig, version string, emit emitter) {
 		emit(rec)
 	}
 	value, _ := proto.Marshal(&eventv1.PartitionMeta{
-		Format: stateFormat, NextOffset: p.next, ReplayFrom: p.replayFrom(), LogTimeMs: p.logTimeMS, StateHash: p.hash, ConfigVersion: version,
+		Format: stateFormat, NextOffset: p.next, ReplayFrom: p.replayFrom(), LogTimeMs: p.logTimeMS, StateHash: p.hash, ConfigVersion: version, LastTickMs: p.lastTickMS,
 	})
 	emit(p.stateRecord(metaKey, topic.TypeMeta, value))
 }
@@ -119,6 +119,6 @@ func (p *partition) load(s *saved) error {
 	if p.hash != s.meta.StateHash {
 		return fmt.Errorf("state hash %016x, the last commit says %016x: snapshots are missing or of another time", p.hash, s.meta.StateHash)
 	}
-	p.next, p.logTimeMS = s.meta.ReplayFrom, s.meta.LogTimeMs
+	p.next, p.logTimeMS, p.lastTickMS = s.meta.ReplayFrom, s.meta.LogTimeMs, s.meta.LastTickMs
 	return nil
 }

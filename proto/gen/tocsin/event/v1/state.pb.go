@@ -106,6 +106,8 @@ type PartitionMeta struct {
 	// XOR of the XXH64 of each machine's newest snapshot (key, zero byte, value); lets a restore prove that it has read them all.
 	StateHash     uint64 `protobuf:"fixed64,5,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
 	ConfigVersion string `protobuf:"bytes,6,opt,name=config_version,json=configVersion,proto3" json:"config_version,omitempty"`
+	// Broker time of the newest tick (ms since 1970 UTC): says when one is next passed on.
+	LastTickMs    int64 `protobuf:"varint,7,opt,name=last_tick_ms,json=lastTickMs,proto3" json:"last_tick_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -182,6 +184,13 @@ func (x *PartitionMeta) GetConfigVersion() string {
 	return ""
 }
 
+func (x *PartitionMeta) GetLastTickMs() int64 {
+	if x != nil {
+		return x.LastTickMs
+	}
+	return 0
+}
+
 var File_tocsin_event_v1_state_proto protoreflect.FileDescriptor
 
 const file_tocsin_event_v1_state_proto_rawDesc = "" +
@@ -191,7 +200,7 @@ const file_tocsin_event_v1_state_proto_rawDesc = "" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12%\n" +
 	"\x0econfig_version\x18\x02 \x01(\tR\rconfigVersion\x12%\n" +
 	"\x0eapplied_offset\x18\x03 \x01(\x03R\rappliedOffset\x12\x14\n" +
-	"\x05state\x18\x04 \x01(\fR\x05state\"\xcf\x01\n" +
+	"\x05state\x18\x04 \x01(\fR\x05state\"\xf1\x01\n" +
 	"\rPartitionMeta\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x1f\n" +
 	"\vnext_offset\x18\x02 \x01(\x03R\n" +
@@ -201,7 +210,9 @@ const file_tocsin_event_v1_state_proto_rawDesc = "" +
 	"\vlog_time_ms\x18\x04 \x01(\x03R\tlogTimeMs\x12\x1d\n" +
 	"\n" +
 	"state_hash\x18\x05 \x01(\x06R\tstateHash\x12%\n" +
-	"\x0econfig_version\x18\x06 \x01(\tR\rconfigVersionB?Z=github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1;eventv1b\x06proto3"
+	"\x0econfig_version\x18\x06 \x01(\tR\rconfigVersion\x12 \n" +
+	"\flast_tick_ms\x18\a \x01(\x03R\n" +
+	"lastTickMsB?Z=github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1;eventv1b\x06proto3"
 
 var (
 	file_tocsin_event_v1_state_proto_rawDescOnce sync.Once
