@@ -159,15 +159,11 @@ func AwaitTopics(ctx context.Context, cl *kgo.Client, cfg Config, waiting func(e
 func EnsureTopics(ctx context.Context, cl *kgo.Client, cfg Config, specs ...topic.Spec) error {
 	adm := kadm.NewClient(cl)
 	for _, s := range specs {
-		n := cfg.Partitions
-		if s.Partitioning == topic.Single {
-			n = 1
-		}
 		configs := map[string]*string{"min.insync.replicas": kadm.StringPtr(fmt.Sprint(cfg.MinInSync))}
 		for k, v := range s.Configs {
 			configs[k] = kadm.StringPtr(v)
 		}
-		_, err := adm.CreateTopic(ctx, n, cfg.Replication, configs, s.Name)
+		_, err := adm.CreateTopic(ctx, s.Count(cfg.Partitions), cfg.Replication, configs, s.Name)
 		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 			return fmt.Errorf("create topic %s: %w", s.Name, err)
 		}
@@ -183,10 +179,7 @@ func EnsureTopics(ctx context.Context, cl *kgo.Client, cfg Config, specs ...topi
 			return fmt.Errorf("list topics: %w", err)
 		}
 		for _, s := range specs {
-			want := cfg.Partitions
-			if s.Partitioning == topic.Single {
-				want = 1
-			}
+			want := s.Count(cfg.Partitions)
 			t, ok := found[s.Name]
 			if !ok || t.Err != nil || !allLed(t) {
 				missing = s.Name

@@ -5,6 +5,7 @@
 package topic
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -99,6 +100,19 @@ func event(name string) Spec {
 }
 
 func ms(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// Count is the topic's number of partitions where topics keyed by machine have perMachine of them.
+func (s Spec) Count(perMachine int32) int32 {
+	if s.Partitioning == Single {
+		return 1
+	}
+	return perMachine
+}
+
+// Specs are the named ones of All, in its order. A name that All does not know is left out.
+func Specs(names ...string) []Spec {
+	return slices.DeleteFunc(All(), func(s Spec) bool { return !slices.Contains(names, s.Name) })
+}
 
 // All lists every topic that Tocsin makes, dead letters included.
 func All() []Spec {

@@ -47,3 +47,13 @@ func TestType(t *testing.T) {
 		t.Errorf("IsTick allocates %v times", n)
 	}
 }
+
+func TestSpecsAreTheNamedOnes(t *testing.T) {
+	got := topic.Specs(topic.Registry, topic.Frames, "nobody's")
+	if len(got) != 2 || got[0].Name != topic.Frames || got[1].Name != topic.Registry {
+		t.Fatalf("%+v", got)
+	}
+	if got[0].Count(12) != 12 || got[1].Count(12) != 1 {
+		t.Error("frames are spread over machines, the registry is not")
+	}
+}

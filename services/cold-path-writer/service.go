@@ -151,16 +151,11 @@ func (s *Service) consume(ctx context.Context) error {
 
 // topics makes sure that what is read and written exists, for as long as Kafka cannot be asked.
 func (s *Service) topics(ctx context.Context, opts []kgo.Opt) error {
-	want := map[string]bool{topic.Registry: true}
+	want := []string{topic.Registry}
 	for _, t := range []string{topic.Readings, topic.Windows, topic.Anomalies, topic.Alerts} {
-		want[t], want[topic.DLQ(t)] = true, true
+		want = append(want, t, topic.DLQ(t))
 	}
-	var specs []topic.Spec
-	for _, spec := range topic.All() {
-		if want[spec.Name] {
-			specs = append(specs, spec)
-		}
-	}
+	specs := topic.Specs(want...)
 	cl, err := kgo.NewClient(opts...)
 	if err != nil {
 		return fmt.Errorf("kafka client: %w", err)

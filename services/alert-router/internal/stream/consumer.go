@@ -217,12 +217,7 @@ func (c *Consumer) ensureTopics(ctx context.Context, base []kgo.Opt) error {
 		return fmt.Errorf("kafka client: %w", err)
 	}
 	defer cl.Close()
-	var specs []topic.Spec
-	for _, s := range topic.All() {
-		if s.Name == topic.Anomalies || s.Name == topic.Alerts || s.Name == topic.DLQ(topic.Anomalies) {
-			specs = append(specs, s)
-		}
-	}
+	specs := topic.Specs(topic.Anomalies, topic.Alerts, topic.DLQ(topic.Anomalies))
 	for last := ""; ; {
 		try, cancel := context.WithTimeout(ctx, 10*time.Second)
 		err := kafka.EnsureTopics(try, cl, c.kafka, specs...)

@@ -230,13 +230,7 @@ func (p *Producer) ensure(ctx context.Context) error {
 	if err := p.cl.Ping(ctx); err != nil {
 		return err
 	}
-	var mine []topic.Spec
-	for _, s := range topic.All() {
-		if s.Name == topic.Frames || s.Name == topic.Registry {
-			mine = append(mine, s)
-		}
-	}
-	if err := kafka.EnsureTopics(ctx, p.cl, p.kcfg, mine...); err != nil {
+	if err := kafka.EnsureTopics(ctx, p.cl, p.kcfg, topic.Specs(topic.Frames, topic.Registry)...); err != nil {
 		return err
 	}
 	p.topics.Store(true)

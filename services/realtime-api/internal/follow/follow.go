@@ -167,14 +167,7 @@ func (f *Follower) start(ctx context.Context) (*kgo.Client, *pending, error) {
 func (f *Follower) plan(ctx context.Context, cl *kgo.Client) (map[string]map[int32]kgo.Offset, *pending, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	var specs []topic.Spec
-	for _, s := range topic.All() {
-		switch s.Name {
-		case topic.Windows, topic.Anomalies, topic.Alerts:
-			specs = append(specs, s)
-		}
-	}
-	if err := kafka.EnsureTopics(ctx, cl, f.cfg.Kafka, specs...); err != nil {
+	if err := kafka.EnsureTopics(ctx, cl, f.cfg.Kafka, topic.Specs(topic.Windows, topic.Anomalies, topic.Alerts)...); err != nil {
 		return nil, nil, err
 	}
 	adm := kadm.NewClient(cl)
