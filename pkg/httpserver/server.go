@@ -84,7 +84,7 @@ func New(cfg Config, name string, ready func() error, status any, deps service.D
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	ln, err := net.Listen("tcp", cfg.Listen)
+	ln, err := deps.Net().Listen("tcp", cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"time"
 
@@ -28,6 +29,8 @@ type Config struct {
 	MinInSync   int16    `mapstructure:"min_insync_replicas" doc:"min.insync.replicas of topics that Tocsin creates. 2 in production."`
 	TLS         TLS      `mapstructure:"tls" doc:"TLS to the brokers."`
 	SASL        SASL     `mapstructure:"sasl" doc:"SASL/SCRAM to the brokers."`
+	// Dial reaches a broker; nil: the operating system's network. Not together with TLS.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error) `mapstructure:"-"`
 }
 
 // TLS of the connection to the brokers.
@@ -88,6 +91,9 @@ func (c Config) Options(log *zap.Logger) ([]kgo.Opt, error) {
 	}
 	if c.ClientID != "" {
 		opts = append(opts, kgo.ClientID(c.ClientID))
+	}
+	if c.Dial != nil {
+		opts = append(opts, kgo.Dialer(c.Dial))
 	}
 	if c.TLS.Enabled {
 		t, err := c.TLS.config()

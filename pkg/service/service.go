@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/pkg/kafka"
+	"github.com/tocsin-io/tocsin/pkg/network"
 )
 
 // Deps is what a service is given.
@@ -22,8 +23,18 @@ type Deps struct {
 	Metrics *metrics.Set
 	Tracer  trace.TracerProvider
 	Kafka   kafka.Config
+	// Network is what the service listens on and dials through, but for Kafka, which has its own Dial; nil: the operating system's.
+	Network network.Network
 	// Status is shown by GET /status/config; nil shows the service's own configuration, secrets masked.
 	Status any
+}
+
+// Net is Network, or the operating system's.
+func (d Deps) Net() network.Network {
+	if d.Network == nil {
+		return network.OS{}
+	}
+	return d.Network
 }
 
 // Nop is Deps for tests: silent, separate from every other, without brokers.

@@ -41,7 +41,7 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	}
 	s.engine, err = routing.New(routing.Options{
 		File: cfg.RoutingFile, DataDir: cfg.DataDir, ExternalURL: external, Retention: cfg.Retention,
-		LogNotifications: cfg.LogNotifications, Log: deps.Log, Metrics: deps.Metrics,
+		LogNotifications: cfg.LogNotifications, Dial: deps.Net().DialContext, Log: deps.Log, Metrics: deps.Metrics,
 	})
 	if err != nil {
 		_ = srv.Close()

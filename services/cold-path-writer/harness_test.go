@@ -71,7 +71,7 @@ func start(t testing.TB, cfg Config, k kafka.Config, bucket objstore.Bucket) *wr
 	if bucket == nil {
 		s, err = New(cfg, deps)
 	} else {
-		s, err = newOver(cfg, deps, bucket)
+		s, err = NewOver(cfg, deps, bucket)
 	}
 	if err != nil {
 		t.Fatal(err)

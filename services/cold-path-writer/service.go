@@ -52,11 +52,11 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: lake: %w", name, err)
 	}
-	return newOver(cfg, deps, bucket)
+	return NewOver(cfg, deps, bucket)
 }
 
-// newOver is New over a bucket that it then owns.
-func newOver(cfg Config, deps service.Deps, bucket objstore.Bucket) (_ *Service, err error) {
+// NewOver is New over a bucket that the caller has opened and the service then owns, whatever cfg.Lake says.
+func NewOver(cfg Config, deps service.Deps, bucket objstore.Bucket) (_ *Service, err error) {
 	s := &Service{cfg: cfg, deps: deps, bucket: bucket}
 	s.enter(errors.New("not started"))
 	defer func() {

@@ -60,7 +60,7 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	httpreceiver.New(cfg.Requests, in, auth, deps.Log).Register(s.http)
-	if s.grpc, err = grpcreceiver.New(cfg.GRPC, in, auth, s.Ready, deps.Log); err != nil {
+	if s.grpc, err = grpcreceiver.New(cfg.GRPC, deps.Net(), in, auth, s.Ready, deps.Log); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	if cfg.anonymous() {

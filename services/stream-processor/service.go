@@ -32,7 +32,7 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{pusher: export.New(cfg.Export, deps.Log, deps.Metrics)}
+	s := &Service{pusher: export.New(cfg.Export, deps.Net(), deps.Log, deps.Metrics)}
 	var err error
 	if s.registry, err = schema.New(deps.Kafka, schema.DefaultConfig(), deps.Log); err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -65,8 +66,10 @@ type Options struct {
 	Retention time.Duration
 	// LogNotifications adds a log line to every receiver.
 	LogNotifications bool
-	Log              *zap.Logger
-	Metrics          *metrics.Set
+	// Dial reaches receivers that are spoken to by HTTP; nil: the operating system's network.
+	Dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	Log     *zap.Logger
+	Metrics *metrics.Set
 }
 
 // Alert is one alert as it is put: identified by its labels, open while EndsAt is zero.

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/alertmanager/template"
 	"github.com/prometheus/alertmanager/timeinterval"
+	commoncfg "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 	"go.uber.org/zap"
 )
@@ -49,7 +50,7 @@ func (e *Engine) newPlan() (*plan, error) {
 		if !used[rc.Name] {
 			continue
 		}
-		built, err := receiver.BuildReceiverIntegrations(rc, p.tmpl, e.slog)
+		built, err := receiver.BuildReceiverIntegrations(rc, p.tmpl, e.slog, e.transport()...)
 		if err != nil {
 			return nil, src.wrap(fmt.Errorf("receiver %q: %w", rc.Name, err))
 		}
@@ -131,4 +132,12 @@ func (e *Engine) halt() {
 	e.live.inhibitor.Stop()
 	e.live.done.Wait()
 	e.live = nil
+}
+
+// transport is what the receivers that speak HTTP connect through.
+func (e *Engine) transport() []commoncfg.HTTPClientOption {
+	if e.opts.Dial == nil {
+		return nil
+	}
+	return []commoncfg.HTTPClientOption{commoncfg.WithDialContextFunc(e.opts.Dial)}
 }

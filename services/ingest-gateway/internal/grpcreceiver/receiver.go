@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
+	"github.com/tocsin-io/tocsin/pkg/network"
 	ingestv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/ingest/v1"
 	"github.com/tocsin-io/tocsin/services/ingest-gateway/internal/admission"
 	"github.com/tocsin-io/tocsin/services/ingest-gateway/internal/intake"
@@ -90,7 +91,7 @@ type Receiver struct {
 }
 
 // New opens the listener at once, so that Addr is known and a port conflict is an error now.
-func New(cfg Config, in *intake.Intake, auth *admission.Authenticator, ready func() error, log *zap.Logger) (*Receiver, error) {
+func New(cfg Config, via network.Network, in *intake.Intake, auth *admission.Authenticator, ready func() error, log *zap.Logger) (*Receiver, error) {
 	opts := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
 		// Of the message as it came and as it becomes when it was compressed. grpc-go ends a stream at once for a larger one, with the
@@ -112,7 +113,7 @@ func New(cfg Config, in *intake.Intake, auth *admission.Authenticator, ready fun
 		}
 		opts = append(opts, grpc.Creds(credentials.NewTLS(t)))
 	}
-	ln, err := net.Listen("tcp", cfg.Listen)
+	ln, err := via.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("grpc: %w", err)
 	}

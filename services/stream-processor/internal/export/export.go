@@ -21,6 +21,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	"go.uber.org/zap"
 
+	"github.com/tocsin-io/tocsin/pkg/network"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine"
 )
 
@@ -72,9 +73,9 @@ type Pusher struct {
 }
 
 // New makes a Pusher; with an empty URL it takes nothing and its Run only waits.
-func New(cfg Config, log *zap.Logger, set *metrics.Set) *Pusher {
+func New(cfg Config, via network.Network, log *zap.Logger, set *metrics.Set) *Pusher {
 	p := &Pusher{
-		cfg: cfg, log: log, http: &http.Client{Timeout: cfg.Timeout, Transport: &http.Transport{MaxIdleConns: 2, IdleConnTimeout: time.Minute}}, wake: make(chan struct{}, 1),
+		cfg: cfg, log: log, http: &http.Client{Timeout: cfg.Timeout, Transport: &http.Transport{DialContext: via.DialContext, MaxIdleConns: 2, IdleConnTimeout: time.Minute}}, wake: make(chan struct{}, 1),
 		pushed:  set.NewCounter("tocsin_processor_export_bytes_total"),
 		dropped: set.NewCounter("tocsin_processor_export_dropped_bytes_total"),
 		failed:  set.NewCounter("tocsin_processor_export_failures_total"),

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 	"pgregory.net/rapid"
 
+	"github.com/tocsin-io/tocsin/pkg/network"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine"
 )
 
@@ -32,7 +33,7 @@ func pusher(url string, edit func(*Config)) *Pusher {
 	if edit != nil {
 		edit(&cfg)
 	}
-	return New(cfg, zap.NewNop(), metrics.NewSet())
+	return New(cfg, network.OS{}, zap.NewNop(), metrics.NewSet())
 }
 
 // sample is one line of the exposition format.
