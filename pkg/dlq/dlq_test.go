@@ -27,7 +27,7 @@ func TestLetterHoldsTheOriginal(t *testing.T) {
 		Topic: topic.Frames, Partition: 2, Offset: 1234, Key: []byte("press-1"), Value: []byte{0xff, 0, 0x80, '\n'},
 		Headers: []kgo.RecordHeader{{Key: topic.HeaderID, Value: []byte("gw/press-1/7")}, {Key: topic.HeaderTraceParent, Value: []byte{0xfe}}},
 	}
-	if err := dlq.New(kafkatest.Client(t, cfg)).Send(ctx, rec, errors.New("values[3]: NaN")); err != nil {
+	if err := dlq.New(kafkatest.Client(t, cfg), dlq.Writer).Send(ctx, rec, errors.New("values[3]: NaN")); err != nil {
 		t.Fatal(err)
 	}
 	got := kafkatest.Consume(t, cfg, topic.DLQ(topic.Frames), 1, 10*time.Second)[0]

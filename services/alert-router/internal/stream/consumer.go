@@ -437,12 +437,12 @@ func (c *Consumer) fetchErrors(fetches kgo.Fetches) error {
 }
 
 type counters struct {
-	applied, unchanged, dead, ticks *metrics.Counter
-	commits, aborts                 *metrics.Counter
-	dataLoss, fetchErrors           *metrics.Counter
-	unreadable                      *metrics.Counter
-	restore                         *metrics.Histogram
-	set                             *metrics.Set
+	applied, unchanged, dead, others, ticks *metrics.Counter
+	commits, aborts                         *metrics.Counter
+	dataLoss, fetchErrors                   *metrics.Counter
+	unreadable                              *metrics.Counter
+	restore                                 *metrics.Histogram
+	set                                     *metrics.Set
 }
 
 func newCounters(set *metrics.Set) counters {
@@ -450,6 +450,7 @@ func newCounters(set *metrics.Set) counters {
 		applied:     set.GetOrCreateCounter(`tocsin_alert_anomalies_total{outcome="applied"}`),
 		unchanged:   set.GetOrCreateCounter(`tocsin_alert_anomalies_total{outcome="unchanged"}`),
 		dead:        set.GetOrCreateCounter(`tocsin_alert_anomalies_total{outcome="dead_letter"}`),
+		others:      set.GetOrCreateCounter(`tocsin_alert_anomalies_total{outcome="for_another_consumer"}`),
 		ticks:       set.GetOrCreateCounter(`tocsin_alert_ticks_total`),
 		commits:     set.GetOrCreateCounter(`tocsin_alert_transactions_total{outcome="commit"}`),
 		aborts:      set.GetOrCreateCounter(`tocsin_alert_transactions_total{outcome="abort"}`),

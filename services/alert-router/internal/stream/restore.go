@@ -16,6 +16,7 @@ import (
 
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 
+	"github.com/tocsin-io/tocsin/pkg/dlq"
 	"github.com/tocsin-io/tocsin/pkg/topic"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/incident"
 )
@@ -109,7 +110,8 @@ func (c *Consumer) replay(book *incident.Book, r *kgo.Record) {
 		return
 	}
 	book.Advance(r.Timestamp.UnixMilli())
-	if topic.Type(r) != topic.TypeAlert {
+	// An event that was given back to the lake's writer stands twice; here the first counts.
+	if topic.Type(r) != topic.TypeAlert || !dlq.IsFor(r, dlq.Router) {
 		return
 	}
 	var ev eventv1.AlertEvent

@@ -27,8 +27,6 @@ import (
 const (
 	// maxRecord is the topics' max.message.bytes: larger records are not to be had.
 	maxRecord = 8 << 20
-	// maxDeadLetter leaves room for the headers that a dead letter gets.
-	maxDeadLetter = maxRecord - 64<<10
 	// endTimeout bounds producing and ending one transaction. A broker that is away longer aborts it anyway.
 	endTimeout = 30 * time.Second
 )
@@ -39,7 +37,7 @@ type work struct {
 	changes []change
 	touched map[int32]bool
 
-	applied, unchanged, dead, ticks int
+	applied, unchanged, dead, others, ticks int
 }
 
 type change struct {
@@ -109,6 +107,7 @@ func (c *Consumer) end(ctx context.Context, w *work, try kgo.TransactionEndTry) 
 	c.count.applied.Add(w.applied)
 	c.count.unchanged.Add(w.unchanged)
 	c.count.dead.Add(w.dead)
+	c.count.others.Add(w.others)
 	c.count.ticks.Add(w.ticks)
 	c.tally()
 	return c.announce(ctx, w.changes)
@@ -177,6 +176,10 @@ func (w *work) finish(err error) {
 // apply takes one record into account.
 func (c *Consumer) apply(ctx context.Context, w *work, part *partition, r *kgo.Record) {
 	part.book.Advance(r.Timestamp.UnixMilli())
+	if !dlq.IsFor(r, dlq.Router) {
+		w.others++ // the original has been applied already
+		return
+	}
 	if topic.IsTick(r) {
 		w.ticks++
 		w.out = append(w.out, &kgo.Record{Topic: topic.Alerts, Partition: r.Partition, Value: r.Value, Headers: slices.Clone(r.Headers)})
@@ -254,13 +257,9 @@ func decode(r *kgo.Record) (*eventv1.Anomaly, error) {
 	return &a, nil
 }
 
-// deadLetter of a record; one too large for its headers is cut, because it must not stop what comes after it.
+// deadLetter of a record.
 func deadLetter(r *kgo.Record, why error) *kgo.Record {
-	d := dlq.Record(r, why)
-	if len(d.Value) > maxDeadLetter {
-		d = dlq.Record(r, fmt.Errorf("(value cut from %d bytes) %w", len(r.Value), why))
-		d.Value = d.Value[:maxDeadLetter]
-	}
+	d := dlq.Refuse(r, dlq.Router, why)
 	d.Partition = r.Partition
 	return d
 }

@@ -147,7 +147,7 @@ func (g *Group) Run(ctx context.Context, opts []kgo.Opt) error {
 	if err != nil {
 		return fmt.Errorf("consumer: %w", err)
 	}
-	g.cl, g.adm, g.dead = cl, kadm.NewClient(cl), dlq.New(cl)
+	g.cl, g.adm, g.dead = cl, kadm.NewClient(cl), dlq.New(cl, dlq.Writer)
 	close(g.connected)
 	g.poll(ctx)
 	g.drain()

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
+	"github.com/tocsin-io/tocsin/pkg/dlq"
 	"github.com/tocsin-io/tocsin/pkg/topic"
 	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/chunk"
 	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/commit"
@@ -241,7 +242,9 @@ func (w *worker) record(rec *kgo.Record) (rewinding bool, err error) {
 	if rec.Offset < w.cut.Next() {
 		return false, nil // seen before a rewind
 	}
-	c := chunk.Record{Offset: rec.Offset, TimeMS: rec.Timestamp.UnixMilli(), Tick: topic.IsTick(rec)}
+	// What was given back to another consumer stands in the lake already: it tells the time, as a tick does.
+	idle := topic.IsTick(rec) || !dlq.IsFor(rec, dlq.Writer)
+	c := chunk.Record{Offset: rec.Offset, TimeMS: rec.Timestamp.UnixMilli(), Tick: idle}
 	w.seenMS.Store(max(w.seenMS.Load(), c.TimeMS))
 	if w.cut.EndsBefore(c) {
 		if rewinding, err = w.finish(rec.Offset); rewinding || err != nil {

@@ -4,8 +4,9 @@
 // each instance of the service sees everything. Windows and anomalies are read from a look-back before the end of
 // the log, alerts from the start of retention, so that every open alert is known.
 //
-// A record that cannot be read is counted, logged once per topic and kind, and passed over; the services that own
-// these topics send such records to the dead-letter topic.
+// A record that cannot be read is counted, logged once per topic and kind, and passed over. There is no dead letter from here: each of
+// many instances sees every record, again at each start, and would write the same letter; what is shown is rebuilt from the log
+// anyway. The lake's writer reads the same topics and sets such records aside.
 package follow
 
 import (
@@ -23,12 +24,17 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/tocsin-io/tocsin/pkg/dlq"
 	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/topic"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
 )
+
+// consumer is our name in the headers of records that are given back to those who had refused them. We write no dead letters, so
+// none is for us.
+const consumer = "realtime-api"
 
 // Config of a Follower.
 type Config struct {
@@ -243,6 +249,10 @@ func (f *Follower) take(r *kgo.Record, now time.Time) {
 	f.flow.saw(r.Topic, r.Timestamp, now, topic.IsTick(r))
 	if topic.IsTick(r) {
 		f.count(r.Topic, "tick")
+		return
+	}
+	if !dlq.IsFor(r, consumer) {
+		f.count(r.Topic, "for_another_consumer")
 		return
 	}
 	var err error
