@@ -21,6 +21,8 @@ const (
 	Alerts    = "alert.events.v1"
 	State     = "processor.state.v1"
 	Registry  = "equipment.registry.v1"
+	// Config holds detection configurations by revision.
+	Config = "detect.config.v1"
 )
 
 // DLQ is the dead-letter topic of t.
@@ -44,6 +46,9 @@ const (
 	TypeAlert    = "tocsin.event.v1.AlertEvent"
 	TypeSnapshot = "tocsin.event.v1.MachineSnapshot"
 	TypeMeta     = "tocsin.event.v1.PartitionMeta"
+	// TypeDetection marks a detection configuration, on Config and in Frames.
+	TypeDetection       = "tocsin.event.v1.DetectionConfig"
+	TypePartitionConfig = "tocsin.event.v1.PartitionConfig"
 )
 
 // Type is what the record says its value is, or "" when it does not say.
@@ -60,10 +65,13 @@ func Header(r *kgo.Record, key string) string {
 }
 
 // IsTick tells a tick from data without allocating.
-func IsTick(r *kgo.Record) bool {
+func IsTick(r *kgo.Record) bool { return Is(r, TypeTick) }
+
+// Is tells whether the record says that its value is of that type, without allocating.
+func Is(r *kgo.Record, typ string) bool {
 	for i := range r.Headers {
 		if r.Headers[i].Key == HeaderType {
-			return string(r.Headers[i].Value) == TypeTick
+			return string(r.Headers[i].Value) == typ
 		}
 	}
 	return false
@@ -126,6 +134,7 @@ func All() []Spec {
 			"max.message.bytes":   "8388608",
 		}},
 		{Name: Registry, Partitioning: Single, Configs: map[string]string{"cleanup.policy": "compact", "max.message.bytes": "8388608"}},
+		{Name: Config, Partitioning: Single, Configs: map[string]string{"cleanup.policy": "compact", "max.message.bytes": "8388608"}},
 	}
 	for _, t := range []string{Frames, Readings, Windows, Anomalies, Alerts} {
 		s := event(DLQ(t))

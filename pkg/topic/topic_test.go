@@ -25,7 +25,7 @@ func TestAll(t *testing.T) {
 			t.Errorf("dead letters of %s: %+v", name, dead)
 		}
 	}
-	for _, name := range []string{topic.State, topic.Registry} {
+	for _, name := range []string{topic.State, topic.Registry, topic.Config} {
 		if byName[name].Configs["cleanup.policy"] != "compact" {
 			t.Errorf("%+v", byName[name])
 		}
@@ -40,7 +40,7 @@ func TestAll(t *testing.T) {
 
 func TestType(t *testing.T) {
 	r := &kgo.Record{Headers: []kgo.RecordHeader{{Key: topic.HeaderID, Value: []byte("a")}, {Key: topic.HeaderType, Value: []byte(topic.TypeTick)}}}
-	if topic.Type(r) != topic.TypeTick || !topic.IsTick(r) || topic.Type(&kgo.Record{}) != "" || topic.IsTick(&kgo.Record{}) {
+	if topic.Type(r) != topic.TypeTick || !topic.IsTick(r) || topic.Type(&kgo.Record{}) != "" || topic.Is(r, topic.TypeDetection) || topic.IsTick(&kgo.Record{}) {
 		t.Fatal(r)
 	}
 	if n := testing.AllocsPerRun(100, func() { topic.IsTick(r) }); n != 0 {

@@ -23,6 +23,7 @@ type Config struct {
 	MaxMachines     int               `mapstructure:"max_machines_per_partition" doc:"Frames of machines beyond this become dead letters: a bound on memory."`
 	Snapshot        SnapshotConfig    `mapstructure:"snapshot"`
 	Export          export.Config     `mapstructure:"victoria_metrics"`
+	Revision        uint32            `mapstructure:"detection_revision" doc:"Revision of the detection section: raise it with each change, so that during a rolling restart the newer file wins everywhere. A lower one than the published gives way to it."`
 	Detection       machine.Config    `mapstructure:"detection"`
 }
 

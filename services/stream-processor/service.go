@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
@@ -13,9 +14,13 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
 	"github.com/tocsin-io/tocsin/pkg/schema"
 	"github.com/tocsin-io/tocsin/pkg/service"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detection"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/export"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/topology"
 )
+
+// publishTimeout is how long a reload waits for Kafka.
+const publishTimeout = 10 * time.Second
 
 // Service is one instance of the stream-processor.
 type Service struct {
@@ -40,7 +45,7 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	s.topology, err = topology.New(topology.Config{
 		Group: cfg.Group, InstanceID: cfg.InstanceID, SessionTimeout: cfg.SessionTimeout,
 		CommitInterval: cfg.CommitInterval, CommitRecords: cfg.CommitRecords,
-		RestoreTimeout: cfg.RestoreTimeout, RestoreParallel: cfg.RestoreParallel, MaxMachines: cfg.MaxMachines,
+		RestoreTimeout: cfg.RestoreTimeout, RestoreParallel: cfg.RestoreParallel, MaxMachines: cfg.MaxMachines, Revision: cfg.Revision,
 		Snapshot: topology.SnapshotConfig{MaxAgeMS: cfg.Snapshot.MaxAge.Milliseconds(), MaxRecords: cfg.Snapshot.MaxRecords, MaxBytes: cfg.Snapshot.MaxBytes},
 	}, &cfg.Detection, s.resolve, s.pusher, deps)
 	if err != nil {
@@ -85,6 +90,17 @@ func (s *Service) Run(ctx context.Context) error {
 		return err
 	})
 	return g.Wait()
+}
+
+// Reconfigure takes the detection section and its revision of a configuration that was read again: they are published, and come into force for each
+// partition where that stands in its log. What else is in cfg holds from the next start on. A bad one is refused and changes nothing.
+func (s *Service) Reconfigure(cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), publishTimeout)
+	defer cancel()
+	return s.topology.Reconfigure(ctx, detection.New(&cfg.Detection, cfg.Revision))
 }
 
 // Ready is nil when every partition that this instance owns is being judged.

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -109,12 +110,38 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Fingerprint is the same for equal configurations and differs for others: the config_version of a snapshot. The configuration must be valid.
-func (c Config) Fingerprint() string {
+// EncodingFormat is the version of what Encode writes.
+const EncodingFormat = 1
+
+// Encode is the configuration as JSON: equal for equal ones. The configuration must be valid.
+func (c Config) Encode() []byte {
 	b, err := json.Marshal(c)
 	if err != nil { // only NaN and infinities, which Validate refuses
 		b = fmt.Appendf(nil, "%+v", c)
 	}
-	sum := sha256.Sum256(append([]byte("judge-v1\x00"), b...))
+	return b
+}
+
+// DecodeConfig reads what Encode wrote. A field that an older build did not have keeps its default; one that this build does not have is an
+// error: what it asks for cannot be done. The result is valid.
+func DecodeConfig(b []byte) (Config, error) {
+	c := DefaultConfig()
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil {
+		return Config{}, fmt.Errorf("detection configuration: %w", err)
+	}
+	if err := c.Validate(); err != nil {
+		return Config{}, fmt.Errorf("detection configuration: %w", err)
+	}
+	return c, nil
+}
+
+// Fingerprint is the same for equal configurations and differs for others: the config_version of a snapshot. The configuration must be valid.
+func (c Config) Fingerprint() string { return FingerprintOf(c.Encode()) }
+
+// FingerprintOf is the fingerprint of what Encode wrote, whichever build did.
+func FingerprintOf(encoded []byte) string {
+	sum := sha256.Sum256(append([]byte("judge-v1\x00"), encoded...))
 	return hex.EncodeToString(sum[:8])
 }

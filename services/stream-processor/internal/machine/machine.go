@@ -71,6 +71,7 @@ type Machine struct {
 	index  map[string]int32 // nil while there are few sensors
 	layout layout
 	view   Verdict // lent to callers
+	fresh  int     // detectors that the snapshot it was restored from had no state for
 }
 
 // detector is one detector with its calibration.

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -110,6 +111,19 @@ func Restore(cfg *Config, equipmentID string, src []byte) (*Machine, error) {
 	return m, nil
 }
 
+// Under is m judged by cfg from now on: what a restart with that configuration would make of its snapshot. kept says that the snapshot is the
+// same as before, byte for byte. fresh is the number of cfg's detectors that m knew nothing for, which start with nothing. m is not changed and
+// must not be used again; scratch is overwritten and returned. Cost: that of two snapshots and a restore.
+func (m *Machine) Under(cfg *Config, scratch []byte) (next *Machine, kept bool, fresh int, _ []byte, err error) {
+	scratch = m.AppendSnapshot(scratch[:0])
+	n := len(scratch)
+	if next, err = Restore(cfg, m.id, scratch); err != nil {
+		return nil, false, 0, scratch, err
+	}
+	scratch = next.AppendSnapshot(scratch)
+	return next, bytes.Equal(scratch[:n], scratch[n:]), next.fresh, scratch, nil
+}
+
 func (m *Machine) restore(r *codec.Reader) {
 	if id := r.String(maxIDBytes); id != m.id && r.Err() == nil {
 		r.Fail("it is of machine %q", id)
@@ -175,9 +189,10 @@ func (m *Machine) checkTimes(r *codec.Reader) {
 func (m *Machine) restoreDetectors(r *codec.Reader) {
 	n := r.Len(255, 8)
 	same := n == len(m.detectors)
+	m.fresh = len(m.detectors)
 	for i := range n {
 		name, state := r.String(maxIDBytes), r.Bytes(r.Remaining())
-		same = same && m.detectors[i].spec.Name == name
+		same = same && m.detectors[i].spec.Name == name // n is len(m.detectors) then
 		for i := range m.detectors {
 			d := &m.detectors[i]
 			if d.spec.Name != name {
@@ -192,6 +207,7 @@ func (m *Machine) restoreDetectors(r *codec.Reader) {
 			d.RestoreState(in)
 			if in.Err() == nil && in.Remaining() == 0 {
 				d.tails = tails
+				m.fresh--
 				continue
 			}
 			// Another configuration's: it starts with nothing.

@@ -11,6 +11,7 @@ import (
 // instruments are the topology's own metrics.
 type instruments struct {
 	frames, duplicates, windows, anomalies, dead, ticks *metrics.Counter
+	switches, fresh, unfit                              *metrics.Counter
 	commits, aborts, fetchErrors, gap                   *metrics.Counter
 	commitSeconds, restoreSeconds                       *metrics.Histogram
 }
@@ -23,6 +24,9 @@ func newInstruments(s *metrics.Set) *instruments {
 		anomalies:      s.NewCounter("tocsin_processor_anomalies_total"),
 		dead:           s.NewCounter("tocsin_processor_dead_letters_total"),
 		ticks:          s.NewCounter("tocsin_processor_ticks_total"),
+		switches:       s.NewCounter("tocsin_processor_detection_switches_total"),
+		fresh:          s.NewCounter("tocsin_processor_detectors_begun_anew_total"),
+		unfit:          s.NewCounter("tocsin_processor_machines_begun_anew_total"),
 		commits:        s.NewCounter(`tocsin_processor_transactions_total{outcome="committed"}`),
 		aborts:         s.NewCounter(`tocsin_processor_transactions_total{outcome="aborted"}`),
 		fetchErrors:    s.NewCounter("tocsin_processor_fetch_errors_total"),
@@ -39,6 +43,9 @@ func (m *instruments) add(c counts) {
 	m.anomalies.Add(c.anomalies)
 	m.dead.Add(c.dead)
 	m.ticks.Add(c.ticks)
+	m.switches.Add(c.switches)
+	m.fresh.Add(c.fresh)
+	m.unfit.Add(c.unfit)
 }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {

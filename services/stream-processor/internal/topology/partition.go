@@ -15,6 +15,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/dlq"
 	"github.com/tocsin-io/tocsin/pkg/frame"
 	"github.com/tocsin-io/tocsin/pkg/topic"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detection"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine"
 )
 
@@ -44,7 +45,8 @@ type entry struct {
 // One goroutine at a time may use it. Memory: the machines' states, bounded by maxMachines.
 type partition struct {
 	id       int32
-	cfg      *machine.Config
+	in       *detection.Config // in force for the record at next
+	past     history
 	resolve  func(context.Context, string) ([]string, error)
 	machines map[string]*entry
 	due      deadlines
@@ -56,6 +58,10 @@ type partition struct {
 	// lastTickMS is apart from logTimeMS: on a busy partition frames reach every boundary before the tick does.
 	lastTickMS int64
 	hash       uint64
+	// dead are the offsets from replay_from on that became dead letters.
+	dead offsets
+	// undecided: the state was saved by a build that did not note dead letters, so a replay decides on them anew.
+	undecided bool
 
 	maxMachines int
 	schemas     map[string][][]byte
@@ -73,10 +79,14 @@ type partition struct {
 // counts is what happened since the last time they were taken.
 type counts struct {
 	frames, duplicates, windows, anomalies, dead, ticks int
+	// switches is how often another detection configuration came into force, fresh how many detectors had to start with nothing for it, unfit how
+	// many machines.
+	switches, fresh, unfit int
 }
 
-func newPartition(id int32, cfg *machine.Config, maxMachines int, resolve func(context.Context, string) ([]string, error), export Exporter, tracer trace.Tracer) *partition {
-	return &partition{id: id, cfg: cfg, resolve: resolve, export: export, tracer: tracer, maxMachines: maxMachines, machines: map[string]*entry{}, schemas: map[string][][]byte{}}
+// newPartition is one of which nothing is known yet, judged by in.
+func newPartition(id int32, in *detection.Config, maxMachines int, resolve func(context.Context, string) ([]string, error), export Exporter, tracer trace.Tracer) *partition {
+	return &partition{id: id, in: in, past: history{base: in}, resolve: resolve, export: export, tracer: tracer, maxMachines: maxMachines, machines: map[string]*entry{}, schemas: map[string][][]byte{}}
 }
 
 // emitter takes the records that a transaction is to hold; nil while replaying: the outputs stand already.
@@ -84,6 +94,10 @@ type emitter func(*kgo.Record)
 
 // apply judges one record of the input. The error is not the record's fault (a bad record becomes a dead
 // letter): it means that the judgement could not be made now.
+//
+// Whether a record can be judged is no function of the log alone: it hangs on the schemas registered by then, on the quota, on the build. A record that
+// became a dead letter left no trace in the state, and a replay (emit is nil) passes it over; one that did not must be judged again, so what
+// stands in its way is an error: ErrUnknownSchema, which may pass, or errDiverged. After ErrUnknownSchema apply may be called again.
 func (p *partition) apply(ctx context.Context, r *kgo.Record, emit emitter) error {
 	ms := r.Timestamp.UnixMilli()
 	p.next = r.Offset + 1
@@ -91,28 +105,49 @@ func (p *partition) apply(ctx context.Context, r *kgo.Record, emit emitter) erro
 		p.tick(r.Offset, ms, emit)
 		return nil
 	}
+	p.logTimeMS = max(p.logTimeMS, ms)
+	if emit == nil && p.dead.has(r.Offset) {
+		return nil
+	}
+	var dead, err error
+	if topic.Is(r, topic.TypeDetection) {
+		dead = p.reconfigure(r, ms)
+	} else {
+		dead, err = p.frameOf(ctx, r, ms, emit)
+	}
+	switch {
+	case err != nil:
+		return err
+	case dead == nil:
+		return nil
+	case emit == nil && !p.undecided:
+		if errors.Is(dead, ErrUnknownSchema) {
+			return fmt.Errorf("offset %d: %w", r.Offset, dead)
+		}
+		return fmt.Errorf("offset %d %w: %w", r.Offset, errDiverged, dead)
+	}
+	p.count.dead++
+	p.dead.add(r.Offset)
+	if emit != nil {
+		emit(dlq.Record(r, dead))
+	}
+	return nil
+}
+
+// frameOf judges a frame under a span of its own.
+func (p *partition) frameOf(ctx context.Context, r *kgo.Record, ms int64, emit emitter) (dead, err error) {
 	p.count.frames++
 	var span trace.Span
 	var parent []byte
 	if emit != nil {
 		span, parent = p.startSpan(ctx, r)
 	}
-	dead, err := p.judge(ctx, r, ms, parent, emit)
+	dead, err = p.judge(ctx, r, ms, parent, emit)
 	endSpan(span, dead, err)
-	if err != nil {
-		return err
-	}
-	p.logTimeMS = max(p.logTimeMS, ms)
-	if dead != nil {
-		p.count.dead++
-		if emit != nil {
-			emit(dlq.Record(r, dead))
-		}
-	}
-	return nil
+	return dead, err
 }
 
-// judge applies a frame; its outputs carry the traceparent. dead says why the record can never be judged.
+// judge applies a frame; its outputs carry the traceparent. dead says why the record can never be judged: then nothing was changed.
 func (p *partition) judge(ctx context.Context, r *kgo.Record, ms int64, traceparent []byte, emit emitter) (dead, err error) {
 	f := &p.frame
 	if err := f.Unmarshal(r.Value); err != nil {
@@ -128,6 +163,9 @@ func (p *partition) judge(ctx context.Context, r *kgo.Record, ms int64, tracepar
 	if dead != nil || err != nil {
 		return dead, err
 	}
+	if len(f.Values) == 0 {
+		return errors.New("values: there are none"), nil
+	}
 	if len(sensors)*f.Samples() != len(f.Values) {
 		return fmt.Errorf("values: %d values for %d sensors and %d samples", len(f.Values), len(sensors), f.Samples()), nil
 	}
@@ -136,11 +174,11 @@ func (p *partition) judge(ctx context.Context, r *kgo.Record, ms int64, tracepar
 	}
 	e := p.machines[string(f.EquipmentID)]
 	if e == nil {
-		if len(p.machines) >= p.maxMachines {
+		if len(p.machines) >= p.maxMachines && emit != nil { // what was let in before has its place
 			return fmt.Errorf("partition %d holds %d machines already: quota", p.id, len(p.machines)), nil
 		}
 		id := string(f.EquipmentID)
-		e = &entry{id: id, machine: machine.New(p.cfg, id), applied: -1, firstDirty: -1, heapAt: -1}
+		e = &entry{id: id, machine: machine.New(p.in.Judge, id), applied: -1, firstDirty: -1, heapAt: -1}
 		p.machines[id] = e
 	}
 	if r.Offset <= e.applied {
@@ -149,9 +187,6 @@ func (p *partition) judge(ctx context.Context, r *kgo.Record, ms int64, tracepar
 	p.out.Reset()
 	e.machine.Apply(f, sensors, machine.Meta{Partition: r.Partition, Offset: r.Offset, LogTimeMS: ms}, &p.out)
 	p.touch(e, r.Offset, ms)
-	if p.out.Malformed {
-		return errors.New("values do not fit the sensors and samples"), nil
-	}
 	if p.out.Duplicate {
 		p.count.duplicates++
 		return nil, nil
@@ -180,7 +215,7 @@ func (p *partition) sensors(ctx context.Context, f *frame.Frame) (names [][]byte
 	list, err := p.resolve(ctx, id)
 	switch {
 	case errors.Is(err, ErrUnknownSchema):
-		return nil, fmt.Errorf("schema_id: %q is not registered", id), nil
+		return nil, fmt.Errorf("schema_id: %q is not registered: %w", id, ErrUnknownSchema), nil
 	case err != nil:
 		return nil, nil, fmt.Errorf("schema %q: %w", id, err)
 	}

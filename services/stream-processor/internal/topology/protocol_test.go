@@ -135,13 +135,13 @@ func TestStateAndOffsetsMustAgree(t *testing.T) {
 	at := committed(t, adm)
 	for _, wrong := range []int64{at - 1, at + 1, 0} {
 		within(t, func(ctx context.Context) error {
-			return adm.CommitAllOffsets(ctx, "judges", offsets(1, wrong))
+			return adm.CommitAllOffsets(ctx, "judges", offsetsAt(1, wrong))
 		})
 		refuses(t, k, "partition 1:", fmt.Sprintf("state ends at offset %d", at), fmt.Sprintf("committed %d", wrong), fmt.Sprintf("set the group's offset to %d", at))
 		leave(t, adm)
 	}
 	// What the error says to do mends it.
-	within(t, func(ctx context.Context) error { return adm.CommitAllOffsets(ctx, "judges", offsets(1, at)) })
+	within(t, func(ctx context.Context) error { return adm.CommitAllOffsets(ctx, "judges", offsetsAt(1, at)) })
 	works(t, k)
 }
 
@@ -159,7 +159,7 @@ func TestStateWithoutOffsetsIsRefused(t *testing.T) {
 	})
 	refuses(t, k, "partition 1:", "no committed offset", fmt.Sprintf("set it to %d", at))
 	leave(t, adm)
-	within(t, func(ctx context.Context) error { return adm.CommitAllOffsets(ctx, "judges", offsets(1, at)) })
+	within(t, func(ctx context.Context) error { return adm.CommitAllOffsets(ctx, "judges", offsetsAt(1, at)) })
 	works(t, k)
 }
 
@@ -185,15 +185,15 @@ func TestASnapshotThatIsMissingIsNoticed(t *testing.T) {
 
 func TestStateOfANewerBuildIsRefused(t *testing.T) {
 	k, adm := judged(t)
-	value, err := proto.Marshal(&eventv1.PartitionMeta{Format: stateFormat + 1, NextOffset: committed(t, adm)})
+	value, err := proto.Marshal(&eventv1.PartitionMeta{Format: metaFormat + 1, NextOffset: committed(t, adm)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	write(t, k, &kgo.Record{Topic: topic.State, Partition: 1, Key: []byte(metaKey), Value: value})
-	refuses(t, k, "state of partition 1:", fmt.Sprintf("format %d", stateFormat+1))
+	refuses(t, k, "state of partition 1:", fmt.Sprintf("format %d", metaFormat+1))
 }
 
-func offsets(partition int32, at int64) kadm.Offsets {
+func offsetsAt(partition int32, at int64) kadm.Offsets {
 	return offsetsOf(topic.Frames, partition, at)
 }
 

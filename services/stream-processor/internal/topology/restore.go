@@ -24,7 +24,7 @@ const anew = "restore " + topic.State + " from a copy, or delete the partition's
 // offset instead would silently miss what a transaction committed that is still being closed.
 func (t *Topology) restore(ctx context.Context, id int32, committed int64, fresh bool, progress func(string)) (*partition, error) {
 	began := time.Now()
-	p := newPartition(id, t.judge, t.cfg.MaxMachines, t.schemas, t.export, t.tracer)
+	p := newPartition(id, t.detections.Current(), t.cfg.MaxMachines, t.schemas, t.export, t.tracer)
 	progress("reading state")
 	s, err := t.readState(ctx, id)
 	if err != nil {
@@ -46,15 +46,19 @@ func (t *Topology) restore(ctx context.Context, id int32, committed int64, fresh
 	if err := p.load(s); err != nil {
 		return nil, fmt.Errorf("state of partition %d: %w; %s", id, err, anew)
 	}
-	if s.meta.ConfigVersion != t.version {
-		t.log.Warn("detection configuration changed since the state was written", zap.Int32("partition", id), zap.String("was", s.meta.ConfigVersion), zap.String("is", t.version))
+	if s.config == nil {
+		t.log.Warn("the state does not hold the configuration it was judged under; it goes on under the present one", zap.Int32("partition", id),
+			zap.String("was", s.meta.ConfigVersion), zap.String("is", p.in.Fingerprint))
 	}
 	from := p.next
 	progress(fmt.Sprintf("replaying %d records", committed-from))
-	if err := t.replay(ctx, p, committed); err != nil {
+	err = t.replay(ctx, p, committed, progress)
+	if err == nil {
+		err = p.replayed(s)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("replay of partition %d from %d to %d: %w", id, from, committed, err)
 	}
-	p.count = counts{}
 	t.log.Info("partition restored", zap.Int32("partition", id), zap.Int("machines", len(p.machines)), zap.Int("state_bytes", s.bytes),
 		zap.Int64("replayed", committed-from), zap.Int64("live_at", committed), zap.Duration("read", read), zap.Duration("total", time.Since(began)))
 	t.metrics.restoreSeconds.UpdateDuration(began)
@@ -89,10 +93,27 @@ func (t *Topology) readState(ctx context.Context, id int32) (*saved, error) {
 	return s, err
 }
 
-// replay applies [p.next, committed) with outputs suppressed: they stand already.
-func (t *Topology) replay(ctx context.Context, p *partition, committed int64) error {
+// schemaRetry is how long a replay waits before it asks again for a schema that was known once.
+const schemaRetry = 500 * time.Millisecond
+
+// replay applies [p.next, committed) with outputs suppressed: they stand already. A schema that is unknown was known when the record was judged, so
+// it is waited for until ctx ends: a registry that is behind, or was emptied by mistake, must not make a dead letter of what stands.
+func (t *Topology) replay(ctx context.Context, p *partition, committed int64, progress func(string)) error {
 	return t.readRange(ctx, topic.Frames, p.id, p.next, committed, func(r *kgo.Record) error {
-		return p.apply(ctx, r, nil)
+		err := p.apply(ctx, r, nil)
+		for logged := false; errors.Is(err, ErrUnknownSchema); err = p.apply(ctx, r, nil) {
+			if !logged {
+				t.log.Error("a replay needs a schema that the registry does not hold any more, waiting for it", zap.Int32("partition", p.id), zap.Error(err))
+				progress("replaying, waiting for a schema: " + err.Error())
+				logged = true
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("%w (register it again: the gateway does when it is sent once more): %w", err, ctx.Err())
+			case <-time.After(schemaRetry):
+			}
+		}
+		return err
 	})
 }
 

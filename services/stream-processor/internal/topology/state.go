@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -14,8 +15,12 @@ import (
 )
 
 const (
+	// stateFormat is the format of snapshots, metaFormat that of the meta record. Format 1 of the latter noted neither dead letters nor
+	// configurations.
 	stateFormat   = 1
+	metaFormat    = 2
 	metaKey       = "meta"
+	configKey     = "config"
 	machinePrefix = "m/"
 )
 
@@ -29,7 +34,7 @@ type SnapshotConfig struct {
 // snapshot emits the states of the machines that have been dirty longest, as many as are due and the budget allows,
 // and the meta record that closes the partition's part of the transaction. It must be the last thing of the
 // transaction: the state it saves holds the effect of every record below p.next.
-func (p *partition) snapshot(c SnapshotConfig, version string, emit emitter) {
+func (p *partition) snapshot(c SnapshotConfig, emit emitter) {
 	budget := c.MaxBytes
 	for e := p.dirty.head(); e != nil && budget > 0; e = p.dirty.head() {
 		if p.logTimeMS-e.firstDirtyMS < c.MaxAgeMS && p.next-e.firstDirty < c.MaxRecords {
@@ -37,7 +42,7 @@ func (p *partition) snapshot(c SnapshotConfig, version string, emit emitter) {
 		}
 		p.scratch = e.machine.AppendSnapshot(p.scratch[:0])
 		budget -= len(p.scratch)
-		value, _ := proto.Marshal(&eventv1.MachineSnapshot{Format: stateFormat, ConfigVersion: version, AppliedOffset: p.next - 1, State: p.scratch})
+		value, _ := proto.Marshal(&eventv1.MachineSnapshot{Format: stateFormat, ConfigVersion: p.in.Fingerprint, AppliedOffset: p.next - 1, State: p.scratch})
 		rec := p.stateRecord(machinePrefix+e.id, topic.TypeSnapshot, value)
 		p.hash ^= e.snapshotHash
 		e.snapshotHash = hashSnapshot(rec.Key, rec.Value)
@@ -46,8 +51,19 @@ func (p *partition) snapshot(c SnapshotConfig, version string, emit emitter) {
 		p.dirty.pop()
 		emit(rec)
 	}
+	from := p.replayFrom()
+	p.dead.dropBefore(from)
+	if p.past.advance(from); p.past.stored == nil {
+		p.past.stored = p.past.encode()
+		rec := p.stateRecord(configKey, topic.TypePartitionConfig, p.past.stored)
+		p.hash ^= p.past.hash
+		p.past.hash = hashSnapshot(rec.Key, rec.Value)
+		p.hash ^= p.past.hash
+		emit(rec)
+	}
 	value, _ := proto.Marshal(&eventv1.PartitionMeta{
-		Format: stateFormat, NextOffset: p.next, ReplayFrom: p.replayFrom(), LogTimeMs: p.logTimeMS, StateHash: p.hash, ConfigVersion: version, LastTickMs: p.lastTickMS,
+		Format: metaFormat, NextOffset: p.next, ReplayFrom: from, LogTimeMs: p.logTimeMS, StateHash: p.hash,
+		ConfigVersion: p.in.Fingerprint, LastTickMs: p.lastTickMS, DeadLetters: p.dead.encode(from),
 	})
 	emit(p.stateRecord(metaKey, topic.TypeMeta, value))
 }
@@ -68,6 +84,7 @@ func hashSnapshot(key, value []byte) uint64 {
 // saved is what the state topic holds of one partition: the newest value of each key.
 type saved struct {
 	meta     *eventv1.PartitionMeta // nil: nothing was ever committed
+	config   []byte                 // nil: saved by a build that did not
 	machines map[string][]byte
 	bytes    int
 }
@@ -82,6 +99,8 @@ func (s *saved) add(r *kgo.Record) error {
 			return fmt.Errorf("meta record at offset %d: %w", r.Offset, err)
 		}
 		s.meta = m
+	case key == configKey:
+		s.config = r.Value
 	case isMachine && r.Value == nil:
 		s.bytes -= len(s.machines[id])
 		delete(s.machines, id)
@@ -94,24 +113,33 @@ func (s *saved) add(r *kgo.Record) error {
 	return nil
 }
 
-// load fills an empty partition from what was saved and proves that it is all there.
+// load fills an empty partition from what was saved and proves that it is all there. Then it stands at replay_from.
 func (p *partition) load(s *saved) error {
-	if s.meta.Format != stateFormat {
-		return fmt.Errorf("state of format %d, this build reads %d", s.meta.Format, stateFormat)
+	if f := s.meta.Format; f != metaFormat && f != 1 {
+		return fmt.Errorf("state of format %d, this build reads %d", f, metaFormat)
+	}
+	var err error
+	switch {
+	case s.meta.Format == 1:
+		p.undecided = true
+	case s.config == nil:
+		return errors.New("the configuration it was judged under is missing")
+	default:
+		past, err := decodeHistory(s.config)
+		if err != nil {
+			return err
+		}
+		p.past, p.in = *past, past.base
+		p.hash = past.hash
+	}
+	if p.dead, err = decodeOffsets(s.meta.DeadLetters, s.meta.ReplayFrom, s.meta.NextOffset); err != nil {
+		return err
 	}
 	for id, value := range s.machines {
-		var snap eventv1.MachineSnapshot
-		if err := proto.Unmarshal(value, &snap); err != nil {
-			return fmt.Errorf("snapshot of %q: %w", id, err)
-		}
-		if snap.Format != stateFormat {
-			return fmt.Errorf("snapshot of %q has format %d, this build reads %d", id, snap.Format, stateFormat)
-		}
-		m, err := machine.Restore(p.cfg, id, snap.State)
+		e, err := p.loadMachine(id, value)
 		if err != nil {
 			return fmt.Errorf("snapshot of %q: %w", id, err)
 		}
-		e := &entry{id: id, machine: m, applied: snap.AppliedOffset, firstDirty: -1, heapAt: -1, snapshotHash: hashSnapshot([]byte(machinePrefix+id), value)}
 		p.hash ^= e.snapshotHash
 		p.machines[id] = e
 		p.due.set(e)
@@ -120,5 +148,31 @@ func (p *partition) load(s *saved) error {
 		return fmt.Errorf("state hash %016x, the last commit says %016x: snapshots are missing or of another time", p.hash, s.meta.StateHash)
 	}
 	p.next, p.logTimeMS, p.lastTickMS = s.meta.ReplayFrom, s.meta.LogTimeMs, s.meta.LastTickMs
+	return nil
+}
+
+// loadMachine restores one machine under the configuration that was in force when its snapshot was taken: under an earlier one it would lose what that
+// one has no use for.
+func (p *partition) loadMachine(id string, value []byte) (*entry, error) {
+	var snap eventv1.MachineSnapshot
+	if err := proto.Unmarshal(value, &snap); err != nil {
+		return nil, err
+	}
+	if snap.Format != stateFormat {
+		return nil, fmt.Errorf("format %d, this build reads %d", snap.Format, stateFormat)
+	}
+	m, err := machine.Restore(p.past.at(snap.AppliedOffset).Judge, id, snap.State)
+	if err != nil {
+		return nil, err
+	}
+	return &entry{id: id, machine: m, applied: snap.AppliedOffset, firstDirty: -1, heapAt: -1, snapshotHash: hashSnapshot([]byte(machinePrefix+id), value)}, nil
+}
+
+// replayed ends a replay: what it came to must be what was saved.
+func (p *partition) replayed(s *saved) error {
+	p.count, p.undecided = counts{}, false
+	if s.meta.Format != 1 && p.in.Fingerprint != s.meta.ConfigVersion {
+		return fmt.Errorf("the replay ends under configuration %s, the state under %s", p.in.Fingerprint, s.meta.ConfigVersion)
+	}
 	return nil
 }

@@ -22,6 +22,7 @@ func (t *Topology) tickLoop(ctx context.Context) {
 			return
 		case <-every.C:
 		}
+		t.announce(ctx)
 		for _, id := range t.owned() {
 			r := &kgo.Record{
 				Topic: topic.Frames, Partition: id, Value: appendVarint(nil, 1, uint64(uint32(id))),

@@ -23,6 +23,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/service"
 	"github.com/tocsin-io/tocsin/pkg/topic"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detection"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine"
 )
 
@@ -42,7 +43,8 @@ type Config struct {
 	CommitRecords   int
 	RestoreTimeout  time.Duration
 	RestoreParallel int
-	MaxMachines     int // per partition
+	MaxMachines     int    // per partition
+	Revision        uint32 // of the detection configuration
 	Snapshot        SnapshotConfig
 }
 
@@ -57,8 +59,7 @@ type Exporter interface {
 // Topology owns the partitions that the group assigns to this instance. Create with New, use Run once.
 type Topology struct {
 	cfg     Config
-	judge   *machine.Config
-	version string
+	mine    *detection.Config // what this process was started with
 	schemas func(context.Context, string) ([]string, error)
 	export  Exporter
 	log     *zap.Logger
@@ -69,6 +70,9 @@ type Topology struct {
 	base  []kgo.Opt
 	plain *kgo.Client // ticks and questions; not transactional
 	adm   *kadm.Client
+
+	detections *detection.Log
+	told       map[int32]announced // by the tick loop alone
 
 	mu       sync.Mutex
 	slots    map[int32]*slot
@@ -85,8 +89,10 @@ type Topology struct {
 // slot is one partition the group has given us.
 type slot struct {
 	cancel   context.CancelFunc
-	fresh    bool       // nothing was ever committed of it
-	part     *partition // nil while restoring
+	fresh    bool              // nothing was ever committed of it
+	part     *partition        // nil while restoring
+	inForce  *detection.Config // after the last commit; nil while restoring
+	machines int
 	progress string
 }
 
@@ -111,16 +117,24 @@ func New(cfg Config, judge *machine.Config, schemas func(context.Context, string
 	if err != nil {
 		return nil, fmt.Errorf("kafka client: %w", err)
 	}
+	detections, err := detection.Open(deps.Kafka, deps.Log)
+	if err != nil {
+		plain.Close()
+		return nil, err
+	}
 	return &Topology{
-		cfg: cfg, judge: judge, version: judge.Fingerprint(), schemas: schemas, export: export, log: deps.Log,
+		cfg: cfg, mine: detection.New(judge, cfg.Revision), detections: detections, schemas: schemas, export: export, log: deps.Log,
 		metrics: newInstruments(deps.Metrics), tracer: newTracer(deps.Tracer), kafka: deps.Kafka, base: base, plain: plain, adm: kadm.NewClient(plain),
-		slots: map[int32]*slot{}, running: errors.New("starting"),
+		slots: map[int32]*slot{}, told: map[int32]announced{}, running: errors.New("starting"),
 		restore1: make(chan struct{}, max(1, cfg.RestoreParallel)), done: make(chan restored), ready: make(chan struct{}),
 	}, nil
 }
 
 // Close releases the clients. After Run, or instead of it.
-func (t *Topology) Close() { t.plain.Close() }
+func (t *Topology) Close() {
+	t.plain.Close()
+	t.detections.Close()
+}
 
 // Ready is nil when every partition that the group gave us is being judged.
 func (t *Topology) Ready() error {
@@ -167,6 +181,16 @@ func (t *Topology) Run(ctx context.Context) error {
 	}
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	t.work = work
+	t.workers.Go(func() { t.detections.Run(work) })
+	t.set(func() { t.running = errors.New("reading the detection configuration") })
+	if _, err := t.detections.Settle(ctx, t.mine); err != nil {
+		stop()
+		t.workers.Wait()
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
 	sess, err := kgo.NewGroupTransactSession(append(slices.Clone(t.base),
 		kgo.TransactionalID(t.cfg.Group+"/"+t.cfg.InstanceID),
 		kgo.TransactionTimeout(transactionTimeout),
@@ -197,6 +221,7 @@ func (t *Topology) Run(ctx context.Context) error {
 	)...)
 	if err != nil {
 		stop()
+		t.workers.Wait()
 		return fmt.Errorf("kafka session: %w", err)
 	}
 	t.client = sess.Client()
@@ -205,7 +230,9 @@ func (t *Topology) Run(ctx context.Context) error {
 	// Claims the id now: a predecessor's open transaction is aborted at once instead of at its time-out, and the
 	// offsets it left pending become readable.
 	if _, _, err := sess.Client().ProducerID(ctx); err != nil {
+		t.drop(t.owned())
 		stop()
+		t.workers.Wait()
 		sess.CloseAllowingRebalance()
 		if ctx.Err() != nil {
 			return nil
@@ -354,7 +381,7 @@ func (t *Topology) adopt(cl *kgo.Client) error {
 			t.mu.Lock()
 			current := t.slots[r.id] == r.slot
 			if current && r.err == nil {
-				r.slot.part = r.part
+				r.slot.part, r.slot.inForce, r.slot.machines = r.part, r.part.in, len(r.part.machines)
 			}
 			t.mu.Unlock()
 			switch {
@@ -390,14 +417,14 @@ func (t *Topology) poll(ctx context.Context, sess *kgo.GroupTransactSession, wai
 	return fetches, nil
 }
 
-// judgeAll applies each partition's records in order, partitions side by side. urgent says that somebody is
-// waiting for an anomaly.
+// judgeAll applies each partition's records in order, partitions side by side. urgent says that the transaction should end now: somebody is
+// waiting for an anomaly, or another configuration came into force, which took its time.
 func (t *Topology) judgeAll(ctx context.Context, fetches kgo.Fetches, touched map[int32]*partition, emit emitter) (urgent bool, err error) {
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	before := 0
 	for _, p := range touched {
-		before += p.count.anomalies
+		before += p.count.anomalies + p.count.switches
 	}
 	var failed error
 	fetches.EachPartition(func(ft kgo.FetchTopicPartition) {
@@ -432,7 +459,7 @@ func (t *Topology) judgeAll(ctx context.Context, fetches kgo.Fetches, touched ma
 	err = errors.Join(failed, g.Wait())
 	after := 0
 	for _, p := range touched {
-		after += p.count.anomalies
+		after += p.count.anomalies + p.count.switches
 	}
 	return after > before, err
 }

@@ -45,7 +45,7 @@ func (t *Topology) transact(ctx context.Context, sess *kgo.GroupTransactSession,
 	if judged == nil {
 		for _, id := range sortedKeys(touched) {
 			p := touched[id]
-			p.snapshot(t.cfg.Snapshot, t.version, emit)
+			p.snapshot(t.cfg.Snapshot, emit)
 			windows = append(windows, p.committing...)
 		}
 	}
@@ -71,10 +71,14 @@ func (t *Topology) transact(ctx context.Context, sess *kgo.GroupTransactSession,
 	t.metrics.commits.Inc()
 	for id, p := range touched {
 		t.metrics.add(p.count)
+		if p.count.switches > 0 {
+			t.log.Info("detection configuration in force", zap.Int32("partition", id), zap.Stringer("is", p.in), zap.Int("machines", len(p.machines)),
+				zap.Int("detectors_begun_anew", p.count.fresh), zap.Int("machines_begun_anew", p.count.unfit))
+		}
 		p.count = counts{}
 		t.set(func() {
-			if s := t.slots[id]; s != nil {
-				s.fresh = false
+			if s := t.slots[id]; s != nil && s.part == p {
+				s.fresh, s.inForce, s.machines = false, p.in, len(p.machines)
 			}
 		})
 	}

@@ -21,6 +21,188 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// DetectionConfig is one detection configuration. It stands on detect.config.v1, key: the revision in decimal, where the highest revision (of those the
+// newest record) is the fleet's; and, without a key, in telemetry.frames.v1, where a partition takes it into force at that offset.
+type DetectionConfig struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Version of the encoding of config.
+	Format uint32 `protobuf:"varint,1,opt,name=format,proto3" json:"format,omitempty"`
+	// Chosen by people, grows with each change they make: a lower one never replaces a higher one.
+	Revision uint32 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// First 16 hexadecimal digits of the SHA-256 of "judge-v1", a zero byte, and config.
+	Fingerprint string `protobuf:"bytes,3,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// The processor's detection section as JSON: field names as in its code, durations in nanoseconds.
+	Config        []byte `protobuf:"bytes,4,opt,name=config,proto3" json:"config,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DetectionConfig) Reset() {
+	*x = DetectionConfig{}
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DetectionConfig) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DetectionConfig) ProtoMessage() {}
+
+func (x *DetectionConfig) ProtoReflect() protoreflect.Message {
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DetectionConfig.ProtoReflect.Descriptor instead.
+func (*DetectionConfig) Descriptor() ([]byte, []int) {
+	return file_tocsin_event_v1_state_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *DetectionConfig) GetFormat() uint32 {
+	if x != nil {
+		return x.Format
+	}
+	return 0
+}
+
+func (x *DetectionConfig) GetRevision() uint32 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *DetectionConfig) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *DetectionConfig) GetConfig() []byte {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+// PartitionConfig is the configuration that one partition was judged under, on processor.state.v1, key "config".
+type PartitionConfig struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In force for the record at replay_from, before that record is applied.
+	Config *DetectionConfig `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
+	// Changes at replay_from or later, by offset.
+	Switches      []*ConfigSwitch `protobuf:"bytes,2,rep,name=switches,proto3" json:"switches,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartitionConfig) Reset() {
+	*x = PartitionConfig{}
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionConfig) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionConfig) ProtoMessage() {}
+
+func (x *PartitionConfig) ProtoReflect() protoreflect.Message {
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionConfig.ProtoReflect.Descriptor instead.
+func (*PartitionConfig) Descriptor() ([]byte, []int) {
+	return file_tocsin_event_v1_state_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PartitionConfig) GetConfig() *DetectionConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+func (x *PartitionConfig) GetSwitches() []*ConfigSwitch {
+	if x != nil {
+		return x.Switches
+	}
+	return nil
+}
+
+// ConfigSwitch is a DetectionConfig record of telemetry.frames.v1 that took effect.
+type ConfigSwitch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Offset        int64                  `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
+	Config        *DetectionConfig       `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigSwitch) Reset() {
+	*x = ConfigSwitch{}
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigSwitch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigSwitch) ProtoMessage() {}
+
+func (x *ConfigSwitch) ProtoReflect() protoreflect.Message {
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigSwitch.ProtoReflect.Descriptor instead.
+func (*ConfigSwitch) Descriptor() ([]byte, []int) {
+	return file_tocsin_event_v1_state_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ConfigSwitch) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ConfigSwitch) GetConfig() *DetectionConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
 // MachineSnapshot is all that the processor knows of one machine, on processor.state.v1, key "m/<equipment_id>".
 type MachineSnapshot struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -37,7 +219,7 @@ type MachineSnapshot struct {
 
 func (x *MachineSnapshot) Reset() {
 	*x = MachineSnapshot{}
-	mi := &file_tocsin_event_v1_state_proto_msgTypes[0]
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -49,7 +231,7 @@ func (x *MachineSnapshot) String() string {
 func (*MachineSnapshot) ProtoMessage() {}
 
 func (x *MachineSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_tocsin_event_v1_state_proto_msgTypes[0]
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -62,7 +244,7 @@ func (x *MachineSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineSnapshot.ProtoReflect.Descriptor instead.
 func (*MachineSnapshot) Descriptor() ([]byte, []int) {
-	return file_tocsin_event_v1_state_proto_rawDescGZIP(), []int{0}
+	return file_tocsin_event_v1_state_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *MachineSnapshot) GetFormat() uint32 {
@@ -103,18 +285,23 @@ type PartitionMeta struct {
 	ReplayFrom int64 `protobuf:"varint,3,opt,name=replay_from,json=replayFrom,proto3" json:"replay_from,omitempty"`
 	// Largest broker time seen (ms since 1970 UTC): log time never runs backwards.
 	LogTimeMs int64 `protobuf:"varint,4,opt,name=log_time_ms,json=logTimeMs,proto3" json:"log_time_ms,omitempty"`
-	// XOR of the XXH64 of each machine's newest snapshot (key, zero byte, value); lets a restore prove that it has read them all.
-	StateHash     uint64 `protobuf:"fixed64,5,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
+	// XOR of the XXH64 (key, zero byte, value) of the newest value of every other key of the partition; lets a restore prove that it has read them all.
+	StateHash uint64 `protobuf:"fixed64,5,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
+	// Fingerprint of the configuration in force at next_offset.
 	ConfigVersion string `protobuf:"bytes,6,opt,name=config_version,json=configVersion,proto3" json:"config_version,omitempty"`
 	// Broker time of the newest tick (ms since 1970 UTC): says when one is next passed on.
-	LastTickMs    int64 `protobuf:"varint,7,opt,name=last_tick_ms,json=lastTickMs,proto3" json:"last_tick_ms,omitempty"`
+	LastTickMs int64 `protobuf:"varint,7,opt,name=last_tick_ms,json=lastTickMs,proto3" json:"last_tick_ms,omitempty"`
+	// Offsets in [replay_from, next_offset) that became dead letters, as runs: how many offsets after the end of the run before (the first: after
+	// replay_from) it begins, then how many it has. Whether a record can be judged depends on more than the log, so a replay repeats the
+	// decision instead of taking it anew. Since format 2.
+	DeadLetters   []uint64 `protobuf:"varint,8,rep,packed,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PartitionMeta) Reset() {
 	*x = PartitionMeta{}
-	mi := &file_tocsin_event_v1_state_proto_msgTypes[1]
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -126,7 +313,7 @@ func (x *PartitionMeta) String() string {
 func (*PartitionMeta) ProtoMessage() {}
 
 func (x *PartitionMeta) ProtoReflect() protoreflect.Message {
-	mi := &file_tocsin_event_v1_state_proto_msgTypes[1]
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -139,7 +326,7 @@ func (x *PartitionMeta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionMeta.ProtoReflect.Descriptor instead.
 func (*PartitionMeta) Descriptor() ([]byte, []int) {
-	return file_tocsin_event_v1_state_proto_rawDescGZIP(), []int{1}
+	return file_tocsin_event_v1_state_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PartitionMeta) GetFormat() uint32 {
@@ -191,16 +378,34 @@ func (x *PartitionMeta) GetLastTickMs() int64 {
 	return 0
 }
 
+func (x *PartitionMeta) GetDeadLetters() []uint64 {
+	if x != nil {
+		return x.DeadLetters
+	}
+	return nil
+}
+
 var File_tocsin_event_v1_state_proto protoreflect.FileDescriptor
 
 const file_tocsin_event_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x1btocsin/event/v1/state.proto\x12\x0ftocsin.event.v1\"\x8d\x01\n" +
+	"\x1btocsin/event/v1/state.proto\x12\x0ftocsin.event.v1\"\x7f\n" +
+	"\x0fDetectionConfig\x12\x16\n" +
+	"\x06format\x18\x01 \x01(\rR\x06format\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\rR\brevision\x12 \n" +
+	"\vfingerprint\x18\x03 \x01(\tR\vfingerprint\x12\x16\n" +
+	"\x06config\x18\x04 \x01(\fR\x06config\"\x86\x01\n" +
+	"\x0fPartitionConfig\x128\n" +
+	"\x06config\x18\x01 \x01(\v2 .tocsin.event.v1.DetectionConfigR\x06config\x129\n" +
+	"\bswitches\x18\x02 \x03(\v2\x1d.tocsin.event.v1.ConfigSwitchR\bswitches\"`\n" +
+	"\fConfigSwitch\x12\x16\n" +
+	"\x06offset\x18\x01 \x01(\x03R\x06offset\x128\n" +
+	"\x06config\x18\x02 \x01(\v2 .tocsin.event.v1.DetectionConfigR\x06config\"\x8d\x01\n" +
 	"\x0fMachineSnapshot\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12%\n" +
 	"\x0econfig_version\x18\x02 \x01(\tR\rconfigVersion\x12%\n" +
 	"\x0eapplied_offset\x18\x03 \x01(\x03R\rappliedOffset\x12\x14\n" +
-	"\x05state\x18\x04 \x01(\fR\x05state\"\xf1\x01\n" +
+	"\x05state\x18\x04 \x01(\fR\x05state\"\x94\x02\n" +
 	"\rPartitionMeta\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x1f\n" +
 	"\vnext_offset\x18\x02 \x01(\x03R\n" +
@@ -212,7 +417,8 @@ const file_tocsin_event_v1_state_proto_rawDesc = "" +
 	"state_hash\x18\x05 \x01(\x06R\tstateHash\x12%\n" +
 	"\x0econfig_version\x18\x06 \x01(\tR\rconfigVersion\x12 \n" +
 	"\flast_tick_ms\x18\a \x01(\x03R\n" +
-	"lastTickMsB?Z=github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1;eventv1b\x06proto3"
+	"lastTickMs\x12!\n" +
+	"\fdead_letters\x18\b \x03(\x04R\vdeadLettersB?Z=github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1;eventv1b\x06proto3"
 
 var (
 	file_tocsin_event_v1_state_proto_rawDescOnce sync.Once
@@ -226,17 +432,23 @@ func file_tocsin_event_v1_state_proto_rawDescGZIP() []byte {
 	return file_tocsin_event_v1_state_proto_rawDescData
 }
 
-var file_tocsin_event_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_tocsin_event_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_tocsin_event_v1_state_proto_goTypes = []any{
-	(*MachineSnapshot)(nil), // 0: tocsin.event.v1.MachineSnapshot
-	(*PartitionMeta)(nil),   // 1: tocsin.event.v1.PartitionMeta
+	(*DetectionConfig)(nil), // 0: tocsin.event.v1.DetectionConfig
+	(*PartitionConfig)(nil), // 1: tocsin.event.v1.PartitionConfig
+	(*ConfigSwitch)(nil),    // 2: tocsin.event.v1.ConfigSwitch
+	(*MachineSnapshot)(nil), // 3: tocsin.event.v1.MachineSnapshot
+	(*PartitionMeta)(nil),   // 4: tocsin.event.v1.PartitionMeta
 }
 var file_tocsin_event_v1_state_proto_depIdxs = []int32{
-	0, // [0:0] is the sub-list for method output_type
-	0, // [0:0] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	0, // 0: tocsin.event.v1.PartitionConfig.config:type_name -> tocsin.event.v1.DetectionConfig
+	2, // 1: tocsin.event.v1.PartitionConfig.switches:type_name -> tocsin.event.v1.ConfigSwitch
+	0, // 2: tocsin.event.v1.ConfigSwitch.config:type_name -> tocsin.event.v1.DetectionConfig
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_tocsin_event_v1_state_proto_init() }
@@ -250,7 +462,7 @@ func file_tocsin_event_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tocsin_event_v1_state_proto_rawDesc), len(file_tocsin_event_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
