@@ -52,7 +52,12 @@ func (s *Stack) topology() []*component {
 }
 
 // dataDir is where the component keeps its data.
-func (s *Stack) dataDir(name string) string { return filepath.Join(s.opts.Dir, "data", name) }
+func (s *Stack) dataDir(name string) string {
+	if dir := s.opts.DataDirs[name]; dir != "" {
+		return dir
+	}
+	return filepath.Join(s.opts.Dir, "data", name)
+}
 
 // confFile is a generated configuration file.
 func (s *Stack) confFile(name string) string { return filepath.Join(s.opts.Dir, "conf", name) }

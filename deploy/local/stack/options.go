@@ -26,6 +26,19 @@ type Options struct {
 	Brokers int
 	// Only names components or groups (kafka, infra, services) that Up starts, with what they need. Empty: all.
 	Only []string
+	// Replicas is how many instances run of each service that shares its work in a consumer group: stream-processor, alert-router
+	// and cold-path-writer. The second one is called stream-processor-2. 0: 1.
+	Replicas int
+	// Linked names services (or replicas) that reach each broker through a link that somebody else provides: see LinkTo. For cutting it.
+	Linked []string
+	// LinkedLake lets services reach the S3 server through a link: see LinkTo.
+	LinkedLake bool
+	// Config is laid over the generated fleet configuration: section, key, value, nested as in the file.
+	Config map[string]any
+	// KafkaConfig is laid over the generated configuration of each broker.
+	KafkaConfig map[string]string
+	// DataDirs are folders for the data of components that shall not have it below Dir. They are not purged.
+	DataDirs map[string]string
 	// Ephemeral processes are killed by the kernel when the program that started them dies. For tests. Linux only.
 	Ephemeral bool
 	// HealthTimeout bounds the wait for one component to become healthy. 0: 60 s.
@@ -60,6 +73,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("stack: port offset %d is not in 0..40000", o.PortOffset)
 	case o.Brokers != 0 && o.Brokers != 1 && o.Brokers != 3:
 		return o, fmt.Errorf("stack: %d brokers: 1 or 3 are supported", o.Brokers)
+	case o.Replicas < 0 || o.Replicas > maxReplicas:
+		return o, fmt.Errorf("stack: %d replicas are not in 1..%d", o.Replicas, maxReplicas)
 	}
 	if o.HealthTimeout <= 0 {
 		o.HealthTimeout = 60 * time.Second
@@ -69,6 +84,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	return o, nil
 }
+
+// maxReplicas is more than a machine for development can carry.
+const maxReplicas = 8
 
 func findRepo() (string, error) {
 	dir, err := os.Getwd()

@@ -6,7 +6,11 @@ import (
 	_ "embed"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"text/template"
+
+	"go.yaml.in/yaml/v3"
 )
 
 //go:embed tocsin.yaml.tmpl
@@ -17,6 +21,18 @@ func serviceNames() []string {
 	return []string{"ingest-gateway", "stream-processor", "alert-router", "cold-path-writer", "realtime-api"}
 }
 
+// sharedServices may run several times: their instances share the partitions.
+func sharedServices() []string {
+	return []string{"stream-processor", "alert-router", "cold-path-writer"}
+}
+
+func replicaName(service string, n int) string {
+	if n == 1 {
+		return service
+	}
+	return fmt.Sprintf("%s-%d", service, n)
+}
+
 // services are Tocsin's own processes: one binary and one shared configuration file.
 func (s *Stack) services() []*component {
 	needs := map[string][]string{
@@ -25,18 +41,25 @@ func (s *Stack) services() []*component {
 	}
 	ports := map[string][]string{"ingest-gateway": {"ingest-gateway-grpc"}}
 	var cs []*component
-	for _, name := range serviceNames() {
-		cs = append(cs, &component{
-			name:   name,
-			groups: []string{GroupServices},
-			needs:  append([]string{GroupKafka}, needs[name]...),
-			ports:  append([]string{name}, ports[name]...),
-			missing: func() error {
-				return programMissing(name, filepath.Join(s.opts.Bin, name), "make build")
-			},
-			prepare: func(context.Context) (command, error) { return s.prepareService(name) },
-			healthy: s.httpHealth(name, "/health/ready"),
-		})
+	for _, service := range serviceNames() {
+		replicas := 1
+		if slices.Contains(sharedServices(), service) {
+			replicas = max(replicas, s.opts.Replicas)
+		}
+		for n := 1; n <= replicas; n++ {
+			name := replicaName(service, n)
+			cs = append(cs, &component{
+				name:   name,
+				groups: []string{GroupServices},
+				needs:  append([]string{GroupKafka}, needs[service]...),
+				ports:  append([]string{name}, ports[service]...),
+				missing: func() error {
+					return programMissing(service, filepath.Join(s.opts.Bin, service), "make build")
+				},
+				prepare: func(context.Context) (command, error) { return s.prepareService(service, n) },
+				healthy: s.httpHealth(name, "/health/ready"),
+			})
+		}
 	}
 	return cs
 }
@@ -44,7 +67,7 @@ func (s *Stack) services() []*component {
 // ConfigFile is the fleet's generated configuration.
 func (s *Stack) ConfigFile() string { return filepath.Join(s.opts.Dir, "tocsin.yaml") }
 
-func (s *Stack) prepareService(name string) (command, error) {
+func (s *Stack) prepareService(service string, n int) (command, error) {
 	b, err := s.FleetConfig()
 	if err != nil {
 		return command{}, err
@@ -53,10 +76,28 @@ func (s *Stack) prepareService(name string) (command, error) {
 		return command{}, err
 	}
 	return command{
-		path: filepath.Join(s.opts.Bin, name),
+		path: filepath.Join(s.opts.Bin, service),
 		args: []string{"--config", s.ConfigFile()},
-		env:  s.secretEnv(),
+		env:  append(s.secretEnv(), s.instanceEnv(service, n)...),
 	}, nil
+}
+
+// instanceEnv is what this instance has otherwise than the fleet's file says.
+func (s *Stack) instanceEnv(service string, n int) []string {
+	name := replicaName(service, n)
+	var env []string
+	if s.LinkTo(name) != nil {
+		env = append(env, "TOCSIN_KAFKA_BROKERS="+strings.Join(s.brokersFor(name), ","))
+	}
+	if n == 1 {
+		return env
+	}
+	section := "TOCSIN_" + strings.ToUpper(strings.ReplaceAll(service, "-", "_"))
+	env = append(env, section+"_HTTP_LISTEN="+s.Addr(name), fmt.Sprintf("%s_INSTANCE_ID=%s-%d", section, service, n-1))
+	if service == "alert-router" {
+		env = append(env, section+"_DATA_DIR="+s.dataDir(name))
+	}
+	return env
 }
 
 // FleetConfig is what ConfigFile holds.
@@ -75,6 +116,7 @@ func (s *Stack) FleetConfig() ([]byte, error) {
 		"Replication": replication,
 		"MinInSync":   inSync,
 		"Addr":        s.Addr,
+		"Lake":        s.lakeAddr(),
 		"Bucket":      Bucket,
 		"Region":      S3Region,
 		"Data":        s.dataDir,
@@ -82,5 +124,33 @@ func (s *Stack) FleetConfig() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write the fleet's configuration: %w", err)
 	}
-	return b.Bytes(), nil
+	if len(s.opts.Config) == 0 {
+		return b.Bytes(), nil
+	}
+	return overlay(b.Bytes(), s.opts.Config)
+}
+
+// overlay lays changes over a YAML document; maps are merged, anything else is replaced.
+func overlay(text []byte, changes map[string]any) ([]byte, error) {
+	var doc map[string]any
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return nil, fmt.Errorf("read the fleet's configuration: %w", err)
+	}
+	merge(doc, changes)
+	b, err := yaml.Marshal(doc)
+	if err != nil {
+		return nil, fmt.Errorf("write the fleet's configuration: %w", err)
+	}
+	return b, nil
+}
+
+func merge(into, from map[string]any) {
+	for k, v := range from {
+		inner, ok := v.(map[string]any)
+		if old, isMap := into[k].(map[string]any); ok && isMap {
+			merge(old, inner)
+			continue
+		}
+		into[k] = v
+	}
 }

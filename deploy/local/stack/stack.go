@@ -156,6 +156,19 @@ func (s *Stack) Kill(name string, sig syscall.Signal) error {
 	})
 }
 
+// Wait returns nil when the component's process has ended, at once if there is none, or ctx's error.
+func (s *Stack) Wait(ctx context.Context, name string) error {
+	cs := s.named(name)
+	if len(cs) != 1 {
+		return s.unknown(name)
+	}
+	r, err := s.lookup(cs[0].name)
+	if err != nil {
+		return err
+	}
+	return r.gone(ctx)
+}
+
 // Stop ends one component, or each of a group, gracefully; what outlives its time for that is killed, which is an error.
 // A component that does not run is no error.
 func (s *Stack) Stop(ctx context.Context, name string) error {

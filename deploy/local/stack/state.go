@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,7 +68,11 @@ func (s *Stack) changeSettings() error {
 		}
 		changed.Brokers = s.opts.Brokers
 	}
-	if changed.Offset == s.set.Offset && changed.Brokers == s.set.Brokers {
+	added, err := s.addPorts(&changed)
+	if err != nil {
+		return err
+	}
+	if changed.Offset == s.set.Offset && changed.Brokers == s.set.Brokers && !added {
 		return nil
 	}
 	s.set = changed
@@ -76,6 +81,27 @@ func (s *Stack) changeSettings() error {
 		return err
 	}
 	return writeFile(s.settingsFile(), append(b, '\n'), 0o600)
+}
+
+// addPorts gives the options' extra ports numbers, if they have none.
+func (s *Stack) addPorts(to *settings) (added bool, err error) {
+	taken := map[int]bool{}
+	for _, p := range to.Ports {
+		taken[p] = true
+	}
+	ports := maps.Clone(to.Ports)
+	for _, name := range s.opts.extraPorts(max(to.Brokers, 1)) {
+		if _, ok := ports[name]; ok {
+			continue
+		}
+		p, err := freePort(taken)
+		if err != nil {
+			return false, err
+		}
+		taken[p], ports[name], added = true, p, true
+	}
+	to.Ports = ports
+	return added, nil
 }
 
 // running names a component that runs, or "".

@@ -1,0 +1,50 @@
+// Command chaos breaks the real stack under load and prints the scoreboard. Run it at the repository's root: make chaos.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"go.uber.org/zap"
+
+	"github.com/tocsin-io/tocsin/deploy/proof/chaos"
+)
+
+func main() {
+	plan := flag.String("plan", "full", "full or slice, or a section's name")
+	out := flag.String("out", "out/chaos.json", "where the scoreboard is kept as JSON")
+	dir := flag.String("dir", "", "folder for data and logs; empty: the system's for temporary files")
+	verbose := flag.Bool("v", false, "show what the stack does, too")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, *plan, *out, *dir, *verbose))
+}
+
+func run(ctx context.Context, plan, out, dir string, verbose bool) int {
+	sections, err := chaos.Plan(plan)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		return 2
+	}
+	log := zap.NewNop()
+	if verbose {
+		log = zap.Must(zap.NewDevelopment())
+	}
+	board, err := chaos.Run(ctx, chaos.Options{Plan: sections, Dir: dir, Progress: os.Stderr, Log: log, Verbose: verbose})
+	for _, e := range []error{err, board.WriteTable(os.Stdout), board.WriteFile(out)} {
+		if e != nil {
+			fmt.Fprintln(os.Stderr, "chaos:", e)
+			err = e
+		}
+	}
+	if err != nil || !board.Pass() {
+		fmt.Fprintln(os.Stderr, "chaos: FAILED")
+		return 1
+	}
+	return 0
+}
