@@ -1,0 +1,108 @@
+package simulation
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/tocsin-io/tocsin/deploy/proof/history"
+	"github.com/tocsin-io/tocsin/deploy/proof/simulation/memnet"
+)
+
+const (
+	pagerNode = "pager"
+	pagerAddr = "127.0.0.1:9801"
+)
+
+// pager is the webhook that wakes people.
+type pager struct {
+	w    *World
+	node *memnet.Node
+	srv  *http.Server
+	done chan struct{}
+
+	mu      sync.Mutex
+	status  int // answered instead of 200; 0: fine
+	lose    int // so many notifications are taken and answered by nothing
+	arrived []history.Notification
+}
+
+func newPager(w *World) *pager {
+	p := &pager{w: w, node: w.net.Node(pagerNode), done: make(chan struct{})}
+	p.srv = &http.Server{Handler: p, ReadHeaderTimeout: time.Minute, ErrorLog: zap.NewStdLog(zap.NewNop())}
+	ln, err := p.node.Listen("tcp", pagerAddr)
+	if err != nil {
+		panic(err) // the first listener of a new network
+	}
+	go func() {
+		defer close(p.done)
+		_ = p.srv.Serve(ln) // ends with close
+	}()
+	return p
+}
+
+func (p *pager) close() {
+	_ = p.srv.Close()
+	<-p.done
+}
+
+// answer sets the status that notifications get; 0 takes them.
+func (p *pager) answer(status int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.status = status
+}
+
+// loseAnswers takes the next n notifications and breaks the connection instead of answering.
+func (p *pager) loseAnswers(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lose = n
+}
+
+func (p *pager) notifications() []history.Notification {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.arrived)
+}
+
+// ServeHTTP takes what Alertmanager's webhook integration posts.
+func (p *pager) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+	if err != nil {
+		return
+	}
+	var m struct {
+		Alerts []struct {
+			Status string
+			Labels map[string]string
+		}
+	}
+	if err := json.Unmarshal(body, &m); err != nil {
+		http.Error(rw, err.Error(), http.StatusBadRequest)
+		return
+	}
+	p.mu.Lock()
+	status := p.status
+	lost := status == 0 && p.lose > 0
+	if lost {
+		p.lose--
+	}
+	if status == 0 {
+		for _, a := range m.Alerts {
+			p.arrived = append(p.arrived, history.Notification{AlertID: a.Labels["alert_id"], Resolved: a.Status == "resolved", At: time.Now()})
+		}
+	}
+	p.mu.Unlock()
+	switch {
+	case status != 0:
+		http.Error(rw, "simulated", status)
+	case lost:
+		panic(http.ErrAbortHandler)
+	}
+}
