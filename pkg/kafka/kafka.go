@@ -30,7 +30,7 @@ type Config struct {
 	TLS         TLS      `mapstructure:"tls" doc:"TLS to the brokers."`
 	SASL        SASL     `mapstructure:"sasl" doc:"SASL/SCRAM to the brokers."`
 	// Dial reaches a broker; nil: the operating system's network. Not together with TLS.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error) `mapstructure:"-"`
+	Dial func(ctx context.Context, network, address string) (net.Conn, error) `mapstructure:"-" json:"-"`
 }
 
 // TLS of the connection to the brokers.

@@ -30,7 +30,7 @@ func tocsin(args ...string) (code int, stdout, stderr string) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, command := range []string{"", "run", "simulate", "replay", "backtest", "validate", "doctor", "lake", "lake audit", "version"} {
+	for _, command := range []string{"", "run", "simulate", "replay", "backtest", "validate", "doctor", "dlq", "dlq list", "dlq show", "dlq retry", "lake", "lake audit", "version"} {
 		t.Run("tocsin "+command, func(t *testing.T) {
 			code, got, stderr := tocsin(append(strings.Fields(command), "--help")...)
 			if code != launch.ExitOK || stderr != "" {
@@ -69,6 +69,18 @@ func TestAWrongCommandLineExitsWith2(t *testing.T) {
 		{"replay --input " + dir + "/*.nothing", "no such file"},
 		{"replay --input [", "--input"},
 		{"simulate --machines 0", "fleet_simulator.machines"},
+		{"dlq list --topic telemetry.frams.v1", `--topic: "telemetry.frams.v1"`},
+		{"dlq list --consumer nobody", "--consumer"},
+		{"dlq list --since yesterday", "--since"},
+		{"dlq list --since -2h", "--since"},
+		{"dlq list --output yaml", "--output"},
+		{"dlq list --limit -1", "--limit"},
+		{"dlq show", "arg"},
+		{"dlq show telemetry.frames.v1/x/1", "the partition"},
+		{"dlq retry", "--all"},
+		{"dlq retry --all telemetry.frames.v1/1/1", "--all"},
+		{"dlq retry nonsense", "nonsense"},
+		{"dlq retry --all --max-attempts 0", "--max-attempts"},
 	} {
 		code, stdout, stderr := tocsin(strings.Fields(c.line)...)
 		if code != launch.ExitConfig || !strings.Contains(stderr, c.says) || !strings.HasPrefix(stderr, "tocsin: ") || stdout != "" {

@@ -158,6 +158,7 @@ file and configuration give the same bytes.`,
 // bar shows the progress of long work on a terminal, and nothing elsewhere.
 type bar struct {
 	w     io.Writer
+	items bool // counts things, not bytes
 	shown string
 	bar   *progressbar.ProgressBar
 }
@@ -181,7 +182,7 @@ func (b *bar) progress(what string, done, total int64) {
 		b.done()
 		b.shown = what
 		b.bar = progressbar.NewOptions64(max(total, -1), progressbar.OptionSetWriter(b.w), progressbar.OptionSetDescription(filepath.Base(what)),
-			progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+			progressbar.OptionShowBytes(!b.items), progressbar.OptionShowCount(), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
 	}
 	_ = b.bar.Set64(done) // a bar that cannot be drawn must not stop the work
 }
