@@ -95,6 +95,14 @@ stack-down: ## stop what stack-up started
 e2e: build ## end to end on the real stack, with a table at the end and out/e2e.json
 	TOCSIN_E2E_OUT="$(CURDIR)/out/e2e.json" $(GO) test -count=1 -timeout 20m -v -run 'TestReal' ./deploy/e2e
 
+.PHONY: mutants
+mutants: ## deliberate protocol bugs: each must be caught, and it is said by what; MUTANT=name for some (out/mutants.json)
+	MUTANTS_OUT="$(CURDIR)/out/mutants.json" $(GO) test -count=1 -timeout 60m -v -tags mutants -run 'TestMutants$$' ./deploy/proof/mutants
+
+.PHONY: invariants
+invariants: ## generate docs/INVARIANTS.md; RUN=file (gotestsum --jsonfile): fail unless its tests passed in that run
+	$(GO) run ./deploy/proof/invariants/cmd/invariants $(if $(RUN),-run "$(RUN)")
+
 .PHONY: helm-test
 helm-test: build ## render the Helm chart and check every object (builds Helm: minutes the first time)
 	cd deploy/helmtest && GOWORK=off $(GO) test -count=1 ./...

@@ -1,0 +1,123 @@
+package mutants
+
+const (
+	streamDir   = "services/alert-router/internal/stream/"
+	incidentDir = "services/alert-router/internal/incident/"
+	routerPkg   = "services/alert-router"
+	incidentPkg = "services/alert-router/internal/incident"
+)
+
+// router breaks the alert-router.
+func router() []Mutant {
+	return []Mutant{
+		{
+			Name: "router-announces-before-commit",
+			Rule: "The routing engine is told after the commit.",
+			Edits: []Edit{{
+				streamDir + "transact.go",
+				"\treturn c.end(ctx, w, kgo.TryCommit)\n",
+				"\tif err := c.announce(ctx, w.changes); err != nil {\n\t\treturn err\n\t}\n\treturn c.end(ctx, w, kgo.TryCommit)\n",
+			}},
+			Tests: []Tests{{routerPkg, "TestBrokenCommit"}},
+		},
+		{
+			Name: "router-book-kept-after-abort",
+			Rule: "After any doubt (abort, revocation seen late) the books touched are read again.",
+			Edits: []Edit{{
+				streamDir + "transact.go",
+				"\t\tc.discard(w.touched)\n\t\treturn nil\n\t}\n\tw.finish(nil)\n",
+				"\t\treturn nil\n\t}\n\tw.finish(nil)\n",
+			}},
+			Tests: []Tests{{routerPkg, "TestBrokenCommit"}},
+		},
+		{
+			Name: "router-unknown-end-taken-as-committed",
+			Rule: "An error from the end of a transaction ends the process.",
+			Edits: []Edit{{
+				streamDir + "transact.go",
+				"\t\tw.finish(err)\n\t\treturn fmt.Errorf(\"end transaction, outcome unknown: %w\", err)\n",
+				"\t\tcommitted = true\n",
+			}},
+			Tests: []Tests{{routerPkg, "TestBrokenCommit"}},
+		},
+		{
+			Name: "router-produce-errors-ignored",
+			Rule: "One poll is one transaction: when an event could not be written, it is aborted.",
+			Edits: []Edit{{
+				streamDir + "transact.go",
+				"\t\tc.log.Warn(\"produce failed, aborting\", zap.Error(err))\n\t\treturn c.end(ctx, w, kgo.TryAbort)\n",
+				"\t\tc.log.Warn(\"produce failed\", zap.Error(err))\n",
+			}},
+			Tests: []Tests{{routerPkg, "TestBrokenCommit"}},
+		},
+		{
+			Name: "router-book-begins-at-the-end",
+			Rule: "The open alerts are rebuilt from alert.events.v1 itself when a partition is assigned; the commit's metadata says how far back the oldest open one lies.",
+			Edits: []Edit{{
+				streamDir + "restore.go",
+				"\t\tstart, end := starts[p], ends[p]\n",
+				"\t\tstart, end := ends[p], ends[p]\n\t\t_ = starts\n",
+			}},
+			Tests: []Tests{{routerPkg, "TestRestartWithOpenAlerts"}},
+		},
+		{
+			Name: "router-restore-mark-too-late",
+			Rule: "The commit's metadata says how far back the oldest open one lies.",
+			Edits: []Edit{{
+				incidentDir + "book.go",
+				"\t\t\tnext = min(next, e.offset)\n",
+				"\t\t\tnext = max(next, e.offset)\n",
+			}},
+			Tests: []Tests{{incidentPkg, "."}, {routerPkg, "TestRestoreMark|TestRestartWithOpenAlerts"}},
+		},
+		{
+			Name: "router-restore-to-last-stable-offset",
+			Rule: "Its reading goes to the end as an uncommitted reader sees it.",
+			Edits: []Edit{{
+				streamDir + "restore.go",
+				"\thigh, err := c.adm.ListEndOffsets(ctx, topic.Alerts)\n",
+				"\thigh, err := c.adm.ListCommittedOffsets(ctx, topic.Alerts)\n",
+			}},
+			Tests: []Tests{{routerPkg, "TestRestoreWaitsForOpenTransaction"}},
+		},
+		{
+			Name: "router-restore-reads-uncommitted",
+			Rule: "The book is rebuilt from committed events only.",
+			Edits: []Edit{{
+				streamDir + "restore.go",
+				"\t\tkgo.FetchIsolationLevel(kgo.ReadCommitted()),\n",
+				"",
+			}},
+			Tests: []Tests{{routerPkg, "TestRestorePassesAbortedTransaction"}},
+		},
+		{
+			Name: "router-offsets-before-transaction",
+			Rule: "Alert events and offsets are one transaction.",
+			Edits: []Edit{{
+				streamDir + "transact.go",
+				"\tif err := c.session.Begin(); err != nil {\n\t\treturn fmt.Errorf(\"begin transaction: %w\", err)\n\t}\n\tif err := c.session.ProduceSync(",
+				"\tc.session.Client().CommitOffsetsSync(ctx, c.session.Client().UncommittedOffsets(), nil)\n\tif err := c.session.Begin(); err != nil {\n\t\treturn fmt.Errorf(\"begin transaction: %w\", err)\n\t}\n\tif err := c.session.ProduceSync(",
+			}},
+			Tests: []Tests{{routerPkg, "TestBrokenCommit"}},
+		},
+		{
+			Name: "router-closed-alerts-lost-at-restart",
+			Rule: "A closed alert is remembered: a repeated report must not open it anew, and its resolution may still be owed after a restart.",
+			Edits: []Edit{{
+				incidentDir + "book.go",
+				"\t\tif e.closedMS == 0 {\n\t\t\tb.ended(e, ev)\n\t\t}\n",
+				"\t\tif e.closedMS == 0 {\n\t\t\tb.ended(e, ev)\n\t\t\tdelete(b.byID, e.id)\n\t\t}\n",
+			}},
+			Tests: []Tests{{incidentPkg, "."}, {routerPkg, "TestOwedResolutionAfterRestart"}},
+		},
+		{
+			Name: "router-reads-uncommitted",
+			Rule: "Consumers read read_committed.",
+			Edits: []Edit{{
+				streamDir + "consumer.go",
+				"\t\tkgo.FetchIsolationLevel(kgo.ReadCommitted()),\n",
+				"",
+			}},
+		},
+	}
+}

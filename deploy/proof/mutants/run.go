@@ -1,0 +1,223 @@
+package mutants
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+const simulationPkg = "deploy/proof/simulation"
+
+// Result of one mutant.
+type Result struct {
+	Name    string  `json:"name"`
+	Rule    string  `json:"rule"`
+	Caught  bool    `json:"caught"`
+	Kind    string  `json:"kind"`    // see ByHistory
+	By      string  `json:"by"`      // the scenario, or package and tests
+	Finding string  `json:"finding"` // in the words of what caught it
+	Tried   []Try   `json:"tried"`
+	Seconds float64 `json:"seconds"`
+}
+
+// Try is one thing that was asked to catch a mutant.
+type Try struct {
+	What    string  `json:"what"`
+	Kind    string  `json:"kind"`
+	Finding string  `json:"finding,omitempty"`
+	Seconds float64 `json:"seconds"`
+}
+
+// Runner runs mutants. Safe for concurrent use once made.
+type Runner struct {
+	Root    string // of the repository
+	Work    string // folder for binaries; they are removed as soon as they are not needed
+	Timeout time.Duration
+	// All: ask everything that a mutant names, not only until something caught it.
+	All bool
+
+	mu     sync.Mutex
+	builds map[string]*build
+	failed map[asked]bool // without any mutant: they can say nothing
+}
+
+type build struct {
+	once sync.Once
+	path string
+	err  error
+}
+
+// asked is one call of a test binary.
+type asked struct{ pkg, run, what string }
+
+func (m *Mutant) asks() []asked {
+	var out []asked
+	for _, s := range m.Scenarios {
+		out = append(out, asked{simulationPkg, "^TestScenario$/^" + s + "$", "simulation/" + s})
+	}
+	for _, t := range m.Tests {
+		out = append(out, asked{t.Package, "^(" + strings.ReplaceAll(t.Run, ".", ".*") + ")$", t.Package + " " + t.Run})
+	}
+	return out
+}
+
+// Baseline runs, unmutated, what the mutants ask. All of it must pass: what does not, says nothing about a mutant, and is not asked later. Call it
+// before Run.
+func (r *Runner) Baseline(ctx context.Context, all []Mutant, parallel int) error {
+	seen := map[asked]bool{}
+	var list []asked
+	for i := range all {
+		for _, a := range all[i].asks() {
+			if !seen[a] {
+				seen[a] = true
+				list = append(list, a)
+			}
+		}
+	}
+	errs := make([]error, len(list))
+	r.failed = map[asked]bool{}
+	each(len(list), parallel, func(i int) {
+		bin, err := r.binary(ctx, "", "", list[i].pkg)
+		if err != nil {
+			errs[i] = err
+			return
+		}
+		if kind, finding, out := r.ask(ctx, bin, list[i]); kind != Survived {
+			errs[i] = fmt.Errorf("without any mutant: %s: %s\n%s", list[i].what, finding, out)
+			r.mu.Lock()
+			r.failed[list[i]] = true
+			r.mu.Unlock()
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// Run applies m and asks, in order, what may catch it.
+func (r *Runner) Run(ctx context.Context, m *Mutant) (Result, error) {
+	began := time.Now()
+	res := Result{Name: m.Name, Rule: m.Rule, Kind: Survived}
+	dir := filepath.Join(r.Work, m.Name)
+	defer os.RemoveAll(dir)
+	overlay, err := r.overlay(dir, m)
+	if err != nil {
+		return res, err
+	}
+	for _, a := range m.asks() {
+		if res.Caught && !r.All {
+			break
+		}
+		if r.failed[a] {
+			continue
+		}
+		start := time.Now()
+		bin, err := r.binary(ctx, m.Name, overlay, a.pkg)
+		if err != nil {
+			return res, fmt.Errorf("%s: %w", m.Name, err)
+		}
+		kind, finding, _ := r.ask(ctx, bin, a)
+		res.Tried = append(res.Tried, Try{What: a.what, Kind: kind, Finding: finding, Seconds: time.Since(start).Seconds()})
+		if !res.Caught && kind != Survived {
+			res.Caught, res.Kind, res.By, res.Finding = Caught(kind), kind, a.what, finding
+		}
+	}
+	res.Seconds = time.Since(began).Seconds()
+	return res, ctx.Err()
+}
+
+// overlay writes the changed files and the list that `go -overlay` reads.
+func (r *Runner) overlay(dir string, m *Mutant) (string, error) {
+	files, err := m.Apply(r.Root)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	var list struct{ Replace map[string]string }
+	list.Replace = map[string]string{}
+	for name, src := range files {
+		to := filepath.Join(dir, strings.ReplaceAll(name, "/", "_"))
+		if err := os.WriteFile(to, src, 0o644); err != nil {
+			return "", err
+		}
+		list.Replace[filepath.Join(r.Root, name)] = to
+	}
+	b, err := json.Marshal(list)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "overlay.json")
+	return path, os.WriteFile(path, b, 0o644)
+}
+
+// binary builds the tests of a package, once for each mutant.
+func (r *Runner) binary(ctx context.Context, mutant, overlay, pkg string) (string, error) {
+	key := mutant + " " + pkg
+	r.mu.Lock()
+	if r.builds == nil {
+		r.builds = map[string]*build{}
+	}
+	b := r.builds[key]
+	if b == nil {
+		b = &build{}
+		r.builds[key] = b
+	}
+	r.mu.Unlock()
+	b.once.Do(func() {
+		b.path = filepath.Join(r.Work, mutant, strings.ReplaceAll(pkg, "/", "_")+".test")
+		args := []string{"test", "-c", "-o", b.path}
+		if overlay != "" {
+			args = append(args, "-overlay", overlay)
+		}
+		cmd := exec.CommandContext(ctx, "go", append(args, "./"+pkg)...) //nolint:gosec // the catalogue's own words
+		cmd.Dir = r.Root
+		cmd.Env = append(os.Environ(), "GOWORK="+filepath.Join(r.Root, "go.work"))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			b.err = fmt.Errorf("build the tests of %s: %w\n%s", pkg, err, out)
+		}
+	})
+	return b.path, b.err
+}
+
+// ask runs tests of a binary.
+func (r *Runner) ask(ctx context.Context, bin string, a asked) (kind, finding, output string) {
+	// The binary's own limit shows what hangs; the context's is for one that does not even end then.
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout+30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, bin, "-test.run", a.run, "-test.timeout", r.Timeout.String(), "-test.failfast") //nolint:gosec // as above
+	cmd.Dir = filepath.Join(r.Root, a.pkg)
+	cmd.WaitDelay = 10 * time.Second
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		return Unclear, "did not end", out.String()
+	}
+	if err == nil && strings.Contains(out.String(), "no tests to run") {
+		return Unclear, "no such test: " + a.what, out.String()
+	}
+	kind, finding = verdict(out.String(), err == nil)
+	return kind, finding, out.String()
+}
+
+// each calls do for 0..n-1, so many at a time.
+func each(n, parallel int, do func(int)) {
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, max(1, parallel))
+	for i := range n {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			do(i)
+		})
+	}
+	wg.Wait()
+}

@@ -1,0 +1,109 @@
+//go:build mutants
+
+package mutants
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Report is what out/mutants.json holds.
+type Report struct {
+	Date       time.Time      `json:"date"`
+	Commit     string         `json:"commit"`
+	Go         string         `json:"go"`
+	Cores      int            `json:"cores"`
+	Seconds    float64        `json:"seconds"`
+	Mutants    int            `json:"mutants"`
+	Caught     int            `json:"caught"`
+	ByKind     map[string]int `json:"by_kind"`
+	Results    []Result       `json:"results"`
+	Equivalent []Equivalent   `json:"equivalent"`
+}
+
+// Equivalent is a mutant that cannot be told from the original.
+type Equivalent struct{ Name, Why string }
+
+// TestMutants runs every mutant; see `make mutants`. Environment: MUTANT chooses those whose name holds it, MUTANTS_PARALLEL how many at once
+// (the number of cores), MUTANTS_ALL=1 asks everything that a mutant names, MUTANTS_OUT is the file to write.
+func TestMutants(t *testing.T) {
+	began := time.Now()
+	parallel := runtime.NumCPU()
+	if n, err := strconv.Atoi(os.Getenv("MUTANTS_PARALLEL")); err == nil {
+		parallel = n
+	}
+	rep := Report{Date: began.UTC().Truncate(time.Second), Commit: commit(t), Go: runtime.Version(), Cores: runtime.NumCPU(), ByKind: map[string]int{}}
+	var todo []Mutant
+	for _, m := range All() {
+		switch {
+		case !strings.Contains(m.Name, os.Getenv("MUTANT")):
+		case m.Equivalent != "":
+			rep.Equivalent = append(rep.Equivalent, Equivalent{m.Name, m.Equivalent})
+		default:
+			todo = append(todo, m)
+		}
+	}
+	if len(todo) == 0 {
+		t.Fatalf("no mutant has %q in its name", os.Getenv("MUTANT"))
+	}
+	r := &Runner{Root: root(t), Work: t.TempDir(), Timeout: 3 * time.Minute, All: os.Getenv("MUTANTS_ALL") == "1"}
+	if err := r.Baseline(t.Context(), todo, parallel); err != nil {
+		t.Error(err)
+	}
+	fmt.Printf("\nwhat is asked was run without mutants (%s)\n", time.Since(began).Round(time.Second))
+	rep.Results = make([]Result, len(todo))
+	var mu sync.Mutex
+	each(len(todo), parallel, func(i int) {
+		res, err := r.Run(t.Context(), &todo[i])
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			t.Error(err)
+		}
+		rep.Results[i] = res
+		rep.ByKind[res.Kind]++
+		word := "SURVIVED"
+		if res.Caught {
+			rep.Caught++
+			word = "caught"
+		} else {
+			t.Errorf("%s survived: %+v", res.Name, res.Tried)
+		}
+		fmt.Printf("%-9s%-52s %5.1fs  %s: %s\n", word, res.Name, res.Seconds, res.By, res.Finding)
+	})
+	rep.Mutants, rep.Seconds = len(todo), time.Since(began).Seconds()
+	fmt.Printf("\n%d of %d mutants caught, by %v, in %s; %d more cannot change what is seen\n", rep.Caught, rep.Mutants, rep.ByKind, time.Since(began).Round(time.Second), len(rep.Equivalent))
+	if to := os.Getenv("MUTANTS_OUT"); to != "" {
+		b, err := json.MarshalIndent(rep, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(to, append(b, '\n'), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// commit that is checked out; with a mark when files differ from it.
+func commit(t *testing.T) string {
+	t.Helper()
+	cmd := exec.Command("git", "describe", "--always", "--dirty", "--abbrev=12")
+	cmd.Dir = root(t)
+	out, err := cmd.Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
+}
