@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tocsin-io/tocsin/pkg/dlq"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
 	"github.com/tocsin-io/tocsin/pkg/schema"
 	"github.com/tocsin-io/tocsin/pkg/topic"
@@ -106,13 +107,16 @@ func (r *Rows) Tables() map[string]string {
 	return out
 }
 
+// idle tells what moves time only: ticks, and what was given back to another consumer.
+func idle(rec *kgo.Record) bool { return topic.IsTick(rec) || !dlq.IsFor(rec, dlq.Writer) }
+
 // Of is the number of rows that rec gives, and the sum of their hashes; a tick gives none. ErrPoison: it gives a dead letter.
 func (r *Rows) Of(ctx context.Context, rec *kgo.Record) (rows int64, hash uint64, err error) {
 	t := r.tables[rec.Topic]
 	if t == nil {
 		return 0, 0, fmt.Errorf("%s has no table", rec.Topic)
 	}
-	if topic.IsTick(rec) {
+	if idle(rec) {
 		return 0, 0, nil
 	}
 	if typ := topic.Type(rec); typ != "" && typ != t.Type() {
@@ -133,7 +137,7 @@ func NewCutter(rules ChunkRules, first int64) *Cutter { return &Cutter{chunk.New
 
 // Ends takes the next record, which gives so many rows, and tells whether a file has ended before or after it.
 func (c *Cutter) Ends(rec *kgo.Record, rows int64) bool {
-	r := chunk.Record{Offset: rec.Offset, TimeMS: rec.Timestamp.UnixMilli(), Tick: topic.IsTick(rec), Rows: rows, Bytes: int64(len(rec.Value))}
+	r := chunk.Record{Offset: rec.Offset, TimeMS: rec.Timestamp.UnixMilli(), Tick: idle(rec), Rows: rows, Bytes: int64(len(rec.Value))}
 	ended := c.c.EndsBefore(r)
 	if ended {
 		ended = c.c.End(r.Offset).Rows > 0

@@ -1,17 +1,30 @@
 // Package history holds the checker of what a run promised: every frame that was acknowledged is judged once, and each
-// judgement stands once in readings, windows, anomalies, alert events and the lake.
+// judgement stands once in readings, windows, anomalies, alert events, dead letters and the lake.
 //
 // A Ledger notes what was sent and what was acknowledged. When the world has come to rest (Settle), Check reads every topic and the
-// lake and compares them with what a fault-free run makes of the same input log.
+// lake, partition by partition, and compares them with what a fault-free run of the production code makes of the same input log:
+//
+//	ledger  --  frames --(judge)--> readings, windows, anomalies, dead letters, machines' states
+//	                                    readings, windows, anomalies, alerts  --(rows)-->  lake
+//	                                    anomalies --(book)--> alert events  --  notifications
+//
+// Where the production code has a clock, the checker has the log; so a run that is still going on may be checked too: what
+// is past the committed offsets may stand in the outputs already, but need not.
 package history
 
 import (
+	"cmp"
 	"context"
-	"errors"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
+	coldpathwriter "github.com/tocsin-io/tocsin/services/cold-path-writer"
 	streamprocessor "github.com/tocsin-io/tocsin/services/stream-processor"
 )
 
@@ -21,6 +34,10 @@ type FrameRef struct {
 	Sequence           uint64
 }
 
+func (r FrameRef) String() string {
+	return fmt.Sprintf("%s/%s/%d", r.Gateway, r.Equipment, r.Sequence)
+}
+
 // Notification is what a receiver was told of one alert.
 type Notification struct {
 	AlertID  string
@@ -28,49 +45,115 @@ type Notification struct {
 	At       time.Time
 }
 
+// Groups are the consumer groups of the services that ran. An empty name: that service did not run, and what it makes is not looked for.
+type Groups struct{ Processor, Router, Writer string }
+
+// DefaultGroups are the names in the services' default configurations.
+func DefaultGroups() Groups {
+	return Groups{Processor: "stream-processor", Router: "alert-router", Writer: "cold-path-writer"}
+}
+
 // World is what a run left behind.
 type World struct {
-	Kafka     kafka.Config
-	Lake      objstore.Bucket // nil: no writer ran
-	Detection *streamprocessor.DetectionConfig
-	Schemas   func(ctx context.Context, id string) ([]string, error)
-	Ledger    *Ledger
+	Kafka  kafka.Config
+	Groups Groups
+	Lake   objstore.Bucket // nil: no writer ran
+	// Chunk rules of the writer: then it must not be behind by more than the chunk that is open. Nil: that is not asked.
+	Chunk *coldpathwriter.ChunkRules
+	// Detection that the processor began with, and its revision; nil: the default. Later ones stand in the log. MaxMachines per
+	// partition; 0: the default.
+	Detection   *streamprocessor.DetectionConfig
+	Revision    uint32
+	MaxMachines int
+	// Schemas names a schema's sensors, or says schema.ErrUnknown; nil: the registry topic is read.
+	Schemas func(ctx context.Context, id string) ([]string, error)
+	Ledger  *Ledger // nil: who sent what is not known
 	// Notifications that came, in order of arrival; nil: no receiver was there. Every alert that opened must be among them.
 	Notifications []Notification
-	// Groups of the services that ran, for Settle.
-	Groups []string
+	// NotifyWithin is how long a receiver may take to be told (broker time): an alert that closed sooner, or opened later than this before
+	// the newest record, need not be among the notifications.
+	NotifyWithin time.Duration
+	// SendResolved says that the receivers ask for resolutions.
+	SendResolved bool
+	// Notes are added to the diagnosis of a stall, e.g. what each service's Ready says.
+	Notes func(ctx context.Context) []string
+	// Patience with reads that do not move; 0: 30 s.
+	Patience time.Duration
 }
+
+// Kinds of findings.
+const (
+	Lost       = "lost"       // promised, and not there
+	Duplicated = "duplicated" // there more often than promised
+	Reordered  = "reordered"  // there, behind what should follow it
+	Invented   = "invented"   // there, and nobody made it
+	Wrong      = "wrong"      // there, with other content
+	Unnotified = "unnotified" // an alert that nobody was told of
+	State      = "state"      // saved state that is not what a fault-free run has
+)
 
 // Finding is one broken promise.
 type Finding struct {
-	Kind   string `json:"kind"` // lost, duplicated, reordered, invented, wrong, unnotified
+	Kind   string `json:"kind"`
 	Where  string `json:"where"`
 	Detail string `json:"detail"`
 }
+
+// keptPerKind caps the findings that are told in full, of one kind in one place.
+const keptPerKind = 20
 
 // Report of a check.
 type Report struct {
 	Counts   map[string]int `json:"counts"`
 	Findings []Finding      `json:"findings"`
+	// Found is how many findings there are of each kind, also of those that Findings leaves out.
+	Found map[string]int `json:"found"`
+
+	kept map[[2]string]int
 }
 
-// ErrNotYet marks what is not written yet.
-var ErrNotYet = errors.New("not written yet")
+func newReport() *Report {
+	return &Report{Counts: map[string]int{}, Found: map[string]int{}, kept: map[[2]string]int{}, Findings: []Finding{}}
+}
 
-// Ledger notes what senders did. Safe for concurrent use.
-type Ledger struct{}
+// OK is true when no promise was broken.
+func (r *Report) OK() bool { return len(r.Found) == 0 }
 
-// NewLedger is empty.
-func NewLedger() *Ledger { return &Ledger{} }
+func (r *Report) add(kind, where, format string, args ...any) {
+	r.Found[kind]++
+	at := [2]string{kind, where}
+	if r.kept[at]++; r.kept[at] <= keptPerKind {
+		r.Findings = append(r.Findings, Finding{Kind: kind, Where: where, Detail: fmt.Sprintf(format, args...)})
+	}
+}
 
-// Sent notes that a frame is about to be sent; again for a repeat does no harm.
-func (l *Ledger) Sent(FrameRef) {}
+// JSON of the report.
+func (r *Report) JSON() ([]byte, error) { return json.MarshalIndent(r, "", "  ") }
 
-// Acked notes that a frame was acknowledged.
-func (l *Ledger) Acked(FrameRef) {}
+// String is the report for people: the counts in one line, then the findings.
+func (r *Report) String() string {
+	var sb strings.Builder
+	for i, k := range slices.Sorted(maps.Keys(r.Counts)) {
+		if i > 0 {
+			sb.WriteString(", ")
+		}
+		fmt.Fprintf(&sb, "%s %d", k, r.Counts[k])
+	}
+	if r.OK() {
+		sb.WriteString("\nnothing lost, doubled, reordered, invented or wrong\n")
+		return sb.String()
+	}
+	sb.WriteByte('\n')
+	for _, k := range slices.Sorted(maps.Keys(r.Found)) {
+		fmt.Fprintf(&sb, "%s: %d\n", k, r.Found[k])
+	}
+	for _, f := range r.Findings {
+		fmt.Fprintf(&sb, "  %s in %s: %s\n", f.Kind, f.Where, f.Detail)
+	}
+	return sb.String()
+}
 
-// Settle waits until every group has read to the end and the lake holds it. StallError when nothing moves for patience.
-func Settle(context.Context, World, time.Duration) error { return ErrNotYet }
+// Kinds that were found, sorted.
+func (r *Report) Kinds() []string { return slices.Sorted(maps.Keys(r.Found)) }
 
-// Check compares. The error says that it could not look; broken promises are findings.
-func Check(context.Context, World) (*Report, error) { return nil, ErrNotYet }
+func (w *World) patience() time.Duration { return cmp.Or(w.Patience, 30*time.Second) }
