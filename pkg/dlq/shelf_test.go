@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -192,6 +193,17 @@ func TestRetryGivesBackOnce(t *testing.T) {
 	}
 	if !dlq.IsFor(r, dlq.Processor) || dlq.IsFor(r, dlq.Writer) || !dlq.IsFor(frame, dlq.Writer) {
 		t.Error("IsFor")
+	}
+
+	// The processor replays frames by offset: there must be no gap, so no transaction's marker.
+	ends, err := kadm.NewClient(b.cl).ListEndOffsets(within(t), topic.Frames)
+	if err != nil {
+		t.Fatal(err)
+	}
+	offsets := int64(0)
+	ends.Each(func(o kadm.ListedOffset) { offsets += o.Offset })
+	if offsets != int64(len(back)) {
+		t.Errorf("%d offsets of %s hold %d records", offsets, topic.Frames, len(back))
 	}
 
 	sum = b.retry(f, dlq.RetryOptions{})

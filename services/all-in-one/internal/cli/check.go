@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/pkg/config"
+	"github.com/tocsin-io/tocsin/pkg/dlq"
 	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
 	"github.com/tocsin-io/tocsin/pkg/topic"
@@ -185,6 +186,12 @@ func checks(cfg fleet.Config, cl *kgo.Client) []check {
 			}
 			return "", errors.New("message.timestamp.type is not known")
 		}},
+		{"dead letters", "look at them with `tocsin dlq list`; they stop nothing", func(ctx context.Context) (string, error) {
+			if err := cl.Ping(ctx); err != nil { // a time-out shall not look like many letters
+				return "", err
+			}
+			return deadLetters(ctx, cfg.Process.Kafka)
+		}},
 		{"lake", "correct cold_path_writer.lake, or its permissions; a store must honour If-None-Match", func(ctx context.Context) (string, error) {
 			b, err := objstore.Open(ctx, cfg.Writer.Lake)
 			if err != nil {
@@ -204,6 +211,37 @@ func checks(cfg fleet.Config, cl *kgo.Client) []check {
 		list = append(list, check{svc.name, "start it, or see its log", func(ctx context.Context) (string, error) { return ready(ctx, svc.addr) }})
 	}
 	return list
+}
+
+// deadLetters counts them. Having some is no fault of the installation.
+func deadLetters(ctx context.Context, k kafka.Config) (string, error) {
+	ls, err := dlq.NewShelf(k, zap.NewNop()).List(ctx, dlq.Filter{})
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, dlq.ErrTooMany):
+		return "too many to count now: `tocsin dlq list` tells", nil
+	case err != nil:
+		return "", err
+	case len(ls) == 0:
+		return "none", nil
+	}
+	waiting := map[string]int{}
+	n := 0
+	for i := range ls {
+		if ls[i].Waiting() {
+			waiting[ls[i].Topic]++
+			n++
+		}
+	}
+	says := fmt.Sprintf("%d wait, %d were given back", n, len(ls)-n)
+	for _, t := range dlq.Topics() {
+		if waiting[t] > 0 {
+			says += fmt.Sprintf("; %s %d", t, waiting[t])
+		}
+	}
+	if n > 0 {
+		says += ": `tocsin dlq list` tells why"
+	}
+	return says, nil
 }
 
 func ready(ctx context.Context, addr string) (string, error) {
