@@ -10,6 +10,8 @@ import (
 
 // instruments are the topology's own metrics.
 type instruments struct {
+	set *metrics.Set
+
 	frames, duplicates, windows, anomalies, dead, ticks *metrics.Counter
 	switches, fresh, unfit                              *metrics.Counter
 	commits, aborts, fetchErrors, gap                   *metrics.Counter
@@ -18,6 +20,7 @@ type instruments struct {
 
 func newInstruments(s *metrics.Set) *instruments {
 	return &instruments{
+		set:            s,
 		frames:         s.NewCounter("tocsin_processor_frames_total"),
 		duplicates:     s.NewCounter("tocsin_processor_duplicate_frames_total"),
 		windows:        s.NewCounter("tocsin_processor_windows_total"),

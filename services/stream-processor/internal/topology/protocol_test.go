@@ -21,7 +21,7 @@ import (
 
 const patience = 60 * time.Second
 
-func newTopology(t *testing.T, k kafka.Config) *Topology {
+func newTopology(t testing.TB, k kafka.Config) *Topology {
 	t.Helper()
 	deps := service.Nop()
 	deps.Kafka = k

@@ -1,12 +1,18 @@
 package topology
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"maps"
+	"runtime"
+	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tocsin-io/tocsin/pkg/topic"
@@ -87,6 +93,8 @@ type saved struct {
 	config   []byte                 // nil: saved by a build that did not
 	machines map[string][]byte
 	bytes    int
+	// disposable lets load give up each snapshot once its machine is made, so that memory never holds both of all.
+	disposable bool
 }
 
 // add takes one record of the state topic, in order.
@@ -100,13 +108,14 @@ func (s *saved) add(r *kgo.Record) error {
 		}
 		s.meta = m
 	case key == configKey:
-		s.config = r.Value
+		s.config = bytes.Clone(r.Value)
 	case isMachine && r.Value == nil:
 		s.bytes -= len(s.machines[id])
 		delete(s.machines, id)
 	case isMachine:
+		// A copy: the record's value is part of a fetch, which one that lives on would keep from being freed.
 		s.bytes += len(r.Value) - len(s.machines[id])
-		s.machines[id] = r.Value
+		s.machines[id] = append(s.machines[id][:0], r.Value...)
 	default:
 		return fmt.Errorf("unknown key %q at offset %d", key, r.Offset)
 	}
@@ -135,19 +144,50 @@ func (p *partition) load(s *saved) error {
 	if p.dead, err = decodeOffsets(s.meta.DeadLetters, s.meta.ReplayFrom, s.meta.NextOffset); err != nil {
 		return err
 	}
-	for id, value := range s.machines {
-		e, err := p.loadMachine(id, value)
-		if err != nil {
-			return fmt.Errorf("snapshot of %q: %w", id, err)
-		}
-		p.hash ^= e.snapshotHash
-		p.machines[id] = e
-		p.due.set(e)
+	if err := p.loadMachines(s); err != nil {
+		return err
 	}
 	if p.hash != s.meta.StateHash {
 		return fmt.Errorf("state hash %016x, the last commit says %016x: snapshots are missing or of another time", p.hash, s.meta.StateHash)
 	}
 	p.next, p.logTimeMS, p.lastTickMS = s.meta.ReplayFrom, s.meta.LogTimeMs, s.meta.LastTickMs
+	return nil
+}
+
+// loadMachines makes machines of their snapshots, as many side by side as there are processors.
+func (p *partition) loadMachines(s *saved) error {
+	ids := slices.Collect(maps.Keys(s.machines)) // in any order: nothing below depends on it
+	values := make([][]byte, len(ids))
+	for i, id := range ids {
+		values[i] = s.machines[id]
+	}
+	if s.disposable {
+		s.machines = nil
+	}
+	entries := make([]*entry, len(ids))
+	var at atomic.Int64
+	var g errgroup.Group
+	for range runtime.GOMAXPROCS(0) {
+		g.Go(func() error {
+			for i := int(at.Add(1)) - 1; i < len(ids); i = int(at.Add(1)) - 1 {
+				e, err := p.loadMachine(ids[i], values[i])
+				if err != nil {
+					return fmt.Errorf("snapshot of %q: %w", ids[i], err)
+				}
+				entries[i], values[i] = e, nil
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	p.machines = make(map[string]*entry, len(entries))
+	for _, e := range entries {
+		p.hash ^= e.snapshotHash
+		p.machines[e.id] = e
+		p.due.set(e)
+	}
 	return nil
 }
 

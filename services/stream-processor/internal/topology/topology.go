@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
-	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -93,7 +92,7 @@ type slot struct {
 	part     *partition        // nil while restoring
 	inForce  *detection.Config // after the last commit; nil while restoring
 	machines int
-	progress string
+	progress *progress
 }
 
 type restored struct {
@@ -146,15 +145,14 @@ func (t *Topology) Ready() error {
 	if !t.joined {
 		return errors.New("joining the consumer group")
 	}
-	var waiting []string
-	for id, s := range t.slots {
-		if s.part == nil {
-			waiting = append(waiting, fmt.Sprintf("%d (%s)", id, s.progress))
+	var behind []string
+	for _, id := range sortedKeys(t.slots) {
+		if s := t.slots[id]; s.part == nil {
+			behind = append(behind, fmt.Sprintf("%d (%s)", id, s.progress))
 		}
 	}
-	if len(waiting) > 0 {
-		sort.Strings(waiting)
-		return fmt.Errorf("restoring partitions %s", strings.Join(waiting, ", "))
+	if len(behind) > 0 {
+		return fmt.Errorf("restoring partitions %s", strings.Join(behind, ", "))
 	}
 	return nil
 }
@@ -304,7 +302,7 @@ func (t *Topology) expect(ids []int32) {
 	t.joined = true
 	for _, id := range ids {
 		if t.slots[id] == nil {
-			t.slots[id] = &slot{cancel: func() {}, progress: "assigned"}
+			t.slots[id] = &slot{cancel: func() {}, progress: newProgress(assigned)}
 		}
 	}
 }
@@ -313,12 +311,20 @@ func (t *Topology) expect(ids []int32) {
 func (t *Topology) begin(id int32, committed int64, fresh bool) {
 	t.client.PauseFetchPartitions(map[string][]int32{topic.Frames: {id}})
 	ctx, cancel := context.WithTimeout(t.work, t.cfg.RestoreTimeout)
-	s := &slot{cancel: cancel, progress: "waiting", fresh: fresh}
+	s := &slot{cancel: cancel, progress: newProgress(waiting), fresh: fresh}
 	t.set(func() {
 		if old := t.slots[id]; old != nil {
 			old.cancel()
 		}
 		t.slots[id] = s
+	})
+	restoreGauges(t.metrics.set, id, func() *progress {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if s := t.slots[id]; s != nil {
+			return s.progress
+		}
+		return nil
 	})
 	t.workers.Go(func() {
 		defer cancel()
@@ -326,7 +332,7 @@ func (t *Topology) begin(id int32, committed int64, fresh bool) {
 		var err error
 		select {
 		case t.restore1 <- struct{}{}:
-			p, err = t.restore(ctx, id, committed, fresh, func(what string) { t.set(func() { s.progress = what }) })
+			p, err = t.restore(ctx, id, committed, fresh, s.progress)
 			<-t.restore1
 		case <-ctx.Done():
 			err = ctx.Err()
