@@ -137,26 +137,38 @@ func (t TLS) config() (*tls.Config, error) {
 // ErrTopicShape says that a topic exists with another number of partitions than configured: a person must decide.
 var ErrTopicShape = errors.New("topic has another shape")
 
-// AwaitTopics is EnsureTopics that waits for a broker for as long as ctx lasts: a service that starts before Kafka must
-// not end for that. waiting is told why, each time. It returns nil, ErrTopicShape, or the error of ctx.
+// AwaitTopics is EnsureTopics that waits, as long as ctx lasts, while Kafka is away, refuses, or has topics without a leader: a
+// service that starts before Kafka must not end for that. waiting is told why, when it begins and when the reason changes; for
+// readiness and the log. It returns nil, ErrTopicShape (waiting would not help), or the error of ctx.
 func AwaitTopics(ctx context.Context, cl *kgo.Client, cfg Config, waiting func(error), specs ...topic.Spec) error {
-	for {
-		try, cancel := context.WithTimeout(ctx, 30*time.Second)
-		err := EnsureTopics(try, cl, cfg, specs...)
-		cancel()
+	for said := ""; ; {
+		err := tryTopics(ctx, cl, cfg, specs)
 		switch {
 		case err == nil, errors.Is(err, ErrTopicShape):
 			return err
 		case ctx.Err() != nil:
 			return ctx.Err()
 		}
-		waiting(err)
+		if why := err.Error(); why != said {
+			said = why
+			waiting(err)
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(500 * time.Millisecond):
 		}
 	}
+}
+
+func tryTopics(ctx context.Context, cl *kgo.Client, cfg Config, specs []topic.Spec) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	// A ping is not repeated by the client: it tells at once that nobody is there, and why.
+	if err := cl.Ping(ctx); err != nil {
+		return fmt.Errorf("reach Kafka: %w", err)
+	}
+	return EnsureTopics(ctx, cl, cfg, specs...)
 }
 
 // EnsureTopics creates the topics that are missing, waits until they can be used, and checks those that are there:

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
@@ -137,7 +136,7 @@ func (s *Service) consume(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("lake refused: %w", err)
 	}
-	s.enter(errors.New("looking for the topics"))
+	s.enter(errors.New("waiting for Kafka"))
 	opts, err := s.deps.Kafka.Options(s.deps.Log)
 	if err != nil {
 		return err
@@ -149,37 +148,25 @@ func (s *Service) consume(ctx context.Context) error {
 	return s.group.Run(ctx, opts)
 }
 
-// topics makes sure that what is read and written exists, for as long as Kafka cannot be asked.
+// topics makes sure that what is read and written exists, waiting for Kafka as long as ctx lasts.
 func (s *Service) topics(ctx context.Context, opts []kgo.Opt) error {
 	want := []string{topic.Registry}
 	for _, t := range []string{topic.Readings, topic.Windows, topic.Anomalies, topic.Alerts} {
 		want = append(want, t, topic.DLQ(t))
 	}
-	specs := topic.Specs(want...)
 	cl, err := kgo.NewClient(opts...)
 	if err != nil {
 		return fmt.Errorf("kafka client: %w", err)
 	}
 	defer cl.Close()
-	wait := s.cfg.Retry.Min
-	for {
-		attempt, cancel := context.WithTimeout(ctx, 30*time.Second)
-		err := kafka.EnsureTopics(attempt, cl, s.deps.Kafka, specs...)
-		cancel()
-		if err == nil || ctx.Err() != nil {
-			return nil
-		}
-		s.enter(fmt.Errorf("looking for the topics: %w", err))
-		s.deps.Log.Warn("topics are not there yet", zap.Error(err))
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		}
-		wait = min(2*wait, s.cfg.Retry.Max)
+	err = kafka.AwaitTopics(ctx, cl, s.deps.Kafka, func(err error) {
+		s.enter(fmt.Errorf("waiting for Kafka: %w", err))
+		s.deps.Log.Warn("waiting for Kafka", zap.Error(err))
+	}, topic.Specs(want...)...)
+	if ctx.Err() != nil {
+		return nil
 	}
+	return err
 }
 
 // Close implements service.Runner.

@@ -169,7 +169,7 @@ func (c *Consumer) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.ensureTopics(ctx, base); err != nil {
+	if err := c.awaitTopics(ctx, base); err != nil {
 		return err
 	}
 	c.session, err = kgo.NewGroupTransactSession(append(base,
@@ -210,39 +210,17 @@ func samePartition() kgo.Partitioner {
 	})
 }
 
-// ensureTopics waits for a broker for as long as it takes; a topic that cannot be used is an error.
-func (c *Consumer) ensureTopics(ctx context.Context, base []kgo.Opt) error {
+// awaitTopics waits for a broker for as long as it takes; a topic of another shape is an error.
+func (c *Consumer) awaitTopics(ctx context.Context, base []kgo.Opt) error {
 	cl, err := kgo.NewClient(base...)
 	if err != nil {
 		return fmt.Errorf("kafka client: %w", err)
 	}
 	defer cl.Close()
-	specs := topic.Specs(topic.Anomalies, topic.Alerts, topic.DLQ(topic.Anomalies))
-	for last := ""; ; {
-		try, cancel := context.WithTimeout(ctx, 10*time.Second)
-		err := kafka.EnsureTopics(try, cl, c.kafka, specs...)
-		cancel()
-		if err == nil || ctx.Err() != nil || !transient(err) {
-			return err
-		}
-		if err.Error() != last {
-			last = err.Error()
-			c.log.Warn("Kafka cannot be used yet", zap.Error(err))
-			c.setPhase("waiting for Kafka: " + last)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Second):
-		}
-	}
-}
-
-func transient(err error) bool {
-	var ke *kerr.Error
-	if errors.As(err, &ke) {
-		return ke.Retriable
-	}
-	return errors.Is(err, context.DeadlineExceeded) || kgo.IsRetryableBrokerErr(err) || errors.Is(err, kgo.ErrRecordTimeout) || isDial(err)
+	return kafka.AwaitTopics(ctx, cl, c.kafka, func(err error) {
+		c.log.Warn("waiting for Kafka", zap.Error(err))
+		c.setPhase("waiting for Kafka: " + err.Error())
+	}, topic.Specs(topic.Anomalies, topic.Alerts, topic.DLQ(topic.Anomalies))...)
 }
 
 // step takes notice of a rebalance, or handles one poll.

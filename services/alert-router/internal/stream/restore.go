@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -156,9 +155,4 @@ func (c *Consumer) bounds(ctx context.Context) (starts, ends map[int32]int64, er
 		}
 	}
 	return starts, ends, nil
-}
-
-func isDial(err error) bool {
-	var ne net.Error
-	return errors.As(err, &ne)
 }

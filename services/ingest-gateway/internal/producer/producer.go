@@ -115,7 +115,7 @@ func New(cfg Config, kcfg kafka.Config, log *zap.Logger) (*Producer, error) {
 		kgo.ProducerBatchCompression(codec, kgo.NoCompression()),
 		kgo.ProducerBatchMaxBytes(8<<20),                      // as max.message.bytes of the topic
 		kgo.MaxBufferedRecords(int(cfg.MaxInFlightRecords)+1), // our own budget is the tighter one
-		kgo.UnknownTopicRetries(-1),                           // topics are made by EnsureTopics; until then this is "not now"
+		kgo.UnknownTopicRetries(-1),                           // topics are made by Run; until then this is "not now"
 		kgo.RecordDeliveryTimeout(cfg.Timeout),
 		// A record whose fate is unknown is given up at the timeout rather than held for ever: its sender sends
 		// it again under the same identity, and the processor counts it once.
@@ -194,19 +194,17 @@ func (p *Producer) failing(err error, until time.Time) {
 }
 
 // Run makes the topics, however long that takes, and then watches the brokers so that Ready tells the truth
-// also when nobody sends. It returns nil when ctx ends.
+// also when nobody sends. It returns nil when ctx ends, and kafka.ErrTopicShape when a topic cannot be used.
 func (p *Producer) Run(ctx context.Context) error {
-	for wait := 250 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
-		err := p.ensure(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err == nil {
-			break
-		}
-		p.failing(err, time.Time{})
-		pause(ctx, wait)
+	err := kafka.AwaitTopics(ctx, p.cl, p.kcfg, func(err error) { p.failing(err, time.Time{}) }, topic.Specs(topic.Frames, topic.Registry)...)
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
+		return err
 	}
+	p.topics.Store(true)
+	p.fine()
 	for {
 		pause(ctx, 2*time.Second)
 		if ctx.Err() != nil {
@@ -222,20 +220,6 @@ func (p *Producer) Run(ctx context.Context) error {
 			p.fine()
 		}
 	}
-}
-
-func (p *Producer) ensure(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	if err := p.cl.Ping(ctx); err != nil {
-		return err
-	}
-	if err := kafka.EnsureTopics(ctx, p.cl, p.kcfg, topic.Specs(topic.Frames, topic.Registry)...); err != nil {
-		return err
-	}
-	p.topics.Store(true)
-	p.fine()
-	return nil
 }
 
 func (p *Producer) ping(ctx context.Context) error {

@@ -130,6 +130,14 @@ func (f *Follower) start(ctx context.Context) (*kgo.Client, *pending, error) {
 		return nil, nil, fmt.Errorf("kafka client: %w", err)
 	}
 	defer admin.Close()
+	f.state("waiting for Kafka")
+	err = kafka.AwaitTopics(ctx, admin, f.cfg.Kafka, func(err error) {
+		f.state("waiting for Kafka: " + err.Error())
+		f.log.Warn("waiting for Kafka", zap.Error(err))
+	}, topic.Specs(topic.Windows, topic.Anomalies, topic.Alerts)...)
+	if err != nil {
+		return nil, nil, err
+	}
 	var plan map[string]map[int32]kgo.Offset
 	var past *pending
 	said := ""
@@ -173,9 +181,6 @@ func (f *Follower) start(ctx context.Context) (*kgo.Client, *pending, error) {
 func (f *Follower) plan(ctx context.Context, cl *kgo.Client) (map[string]map[int32]kgo.Offset, *pending, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	if err := kafka.EnsureTopics(ctx, cl, f.cfg.Kafka, topic.Specs(topic.Windows, topic.Anomalies, topic.Alerts)...); err != nil {
-		return nil, nil, err
-	}
 	adm := kadm.NewClient(cl)
 	ends, err := listed(adm.ListCommittedOffsets(ctx, topic.Windows, topic.Anomalies, topic.Alerts))
 	if err != nil {
