@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tocsin-io/tocsin/deploy/proof/history"
 )
 
 // Board is the scoreboard of a run: what was measured, nothing else.
@@ -34,15 +36,14 @@ type Row struct {
 	Differing  int `json:"differing"`
 	Unnotified int `json:"unnotified"`
 	// Checked: the history was read and compared. Without it the counts above say nothing.
-	Checked        bool    `json:"checked"`
-	RecoveryP50    float64 `json:"recovery_p50_s"`
-	RecoveryMax    float64 `json:"recovery_max_s"`
-	Target         float64 `json:"target_s"`
-	LaterThan      int     `json:"recovered_later_than_target"`
-	Stalls         int     `json:"stalls"`
-	NotDone        int     `json:"faults_that_could_not_be_done,omitempty"`
-	stalls, broken []string
-	took           []time.Duration
+	Checked     bool    `json:"checked"`
+	RecoveryP50 float64 `json:"recovery_p50_s"`
+	RecoveryMax float64 `json:"recovery_max_s"`
+	Target      float64 `json:"target_s"`
+	LaterThan   int     `json:"recovered_later_than_target"`
+	Stalls      int     `json:"stalls"`
+	NotDone     int     `json:"faults_that_could_not_be_done,omitempty"`
+	took        []time.Duration
 }
 
 // Pass tells whether the row shows what it must: nothing lost, doubled, or different, and no stall.
@@ -88,16 +89,16 @@ func (b *Board) add(s *sectionResult) {
 			byName[o.row] = r
 			b.Rows = append(b.Rows, r)
 			if s.report != nil {
-				for _, f := range s.report.Findings {
-					switch f.Kind {
-					case "lost":
-						r.Lost++
-					case "duplicated":
-						r.Duplicated++
-					case "unnotified":
-						r.Unnotified++
-					default:
-						r.Differing++
+				for kind, n := range s.report.Found {
+					switch kind {
+					case history.Lost:
+						r.Lost += n
+					case history.Duplicated:
+						r.Duplicated += n
+					case history.Unnotified:
+						r.Unnotified += n
+					default: // wrong, reordered, invented, state
+						r.Differing += n
 					}
 				}
 			}
@@ -125,10 +126,10 @@ func (b *Board) add(s *sectionResult) {
 }
 
 func (r *Row) count(o outcome) {
-	r.Amount++
+	r.Amount += o.times
 	switch {
 	case o.breaking != nil:
-		r.NotDone++
+		r.NotDone += o.times
 	case o.stalled != nil:
 		r.Stalls++
 	default:

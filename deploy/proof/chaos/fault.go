@@ -19,6 +19,12 @@ type fault struct {
 	heal   func(context.Context) error
 	// recovered lists what must hold afterwards; it is called at the moment from which recovery counts: that of the fault, or of its healing.
 	recovered func() []condition
+	// times says how many faults of the row this is; 0: one.
+	times int
+	// fromInjected: recovery counts from the end of inject, which takes its time.
+	fromInjected bool
+	// pause before it, so that faults of several lanes meet in ever new ways.
+	pause time.Duration
 	// target is the promised time; patience is how long is waited before it counts as a stall.
 	target time.Duration
 	// during must hold before the fault is healed: a clear refusal, say.
@@ -31,6 +37,7 @@ const patience = 90 * time.Second
 // outcome of one fault.
 type outcome struct {
 	row      string
+	times    int
 	took     time.Duration
 	target   time.Duration
 	stalled  error // it did not recover within patience
@@ -39,19 +46,18 @@ type outcome struct {
 
 // run does the fault and waits until the world has recovered.
 func (f fault) run(ctx context.Context) outcome {
-	out := outcome{row: f.row, target: f.target}
+	out := outcome{row: f.row, times: max(f.times, 1), target: f.target}
+	rest(ctx, f.pause)
 	since := time.Now()
 	if err := f.inject(ctx); err != nil {
 		out.breaking = fmt.Errorf("%s: %w", f.what, err)
 		return out
 	}
+	if f.fromInjected {
+		since = time.Now()
+	}
 	if f.heal != nil {
-		timer := time.NewTimer(f.hold)
-		defer timer.Stop()
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
+		rest(ctx, f.hold)
 		var missing error
 		if f.during != nil {
 			_, missing = await(ctx, since, patience/3, f.during()...)
@@ -72,6 +78,15 @@ func (f fault) run(ctx context.Context) outcome {
 		out.stalled = fmt.Errorf("%s: %w", f.what, err)
 	}
 	return out
+}
+
+func rest(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
 }
 
 // kill is kill -9 of one instance; the supervisor starts it again at once.

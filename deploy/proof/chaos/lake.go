@@ -16,6 +16,7 @@ import (
 
 // lakeProxy stands before the S3 server and does to requests what stores do on bad days.
 type lakeProxy struct {
+	ln     net.Listener
 	server *http.Server
 	done   chan struct{}
 
@@ -77,8 +78,8 @@ func (d *deaf) Header() http.Header         { return d.header }
 func (d *deaf) Write(b []byte) (int, error) { return len(b), nil }
 func (d *deaf) WriteHeader(int)             {}
 
-func startLakeProxy(ctx context.Context, listen, upstream string) (*lakeProxy, error) {
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
+func startLakeProxy(ctx context.Context, upstream string) (*lakeProxy, error) {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("link of the lake: %w", err)
 	}
@@ -92,7 +93,7 @@ func startLakeProxy(ctx context.Context, listen, upstream string) (*lakeProxy, e
 		Transport:    &http.Transport{MaxIdleConnsPerHost: 16, IdleConnTimeout: 5 * time.Second},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
-	p := &lakeProxy{done: make(chan struct{}), hits: map[string]int{}}
+	p := &lakeProxy{ln: ln, done: make(chan struct{}), hits: map[string]int{}}
 	p.server = &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Read whole, so that a fault does not depend on how far the sender had come.
 		body, err := io.ReadAll(io.LimitReader(r.Body, 256<<20))
@@ -113,6 +114,8 @@ func startLakeProxy(ctx context.Context, listen, upstream string) (*lakeProxy, e
 	}()
 	return p, nil
 }
+
+func (p *lakeProxy) addr() string { return p.ln.Addr().String() }
 
 // meets is the fault that a request meets, if any.
 func (p *lakeProxy) meets(method string) lakeFault {

@@ -22,11 +22,11 @@ type links struct {
 	proxies map[string][]*toxiproxy.Proxy // by service
 }
 
-func startLinks(s *stack.Stack, services []string) (*links, error) {
+func startLinks(ways map[string][]stack.Link) (*links, error) {
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())
 	l := &links{proxies: map[string][]*toxiproxy.Proxy{}}
-	for _, service := range services {
-		for i, link := range s.LinkTo(service) {
+	for service, way := range ways {
+		for i, link := range way {
 			p := toxiproxy.NewProxy(server, fmt.Sprintf("%s-%d", service, i+1), link.Listen, link.Upstream)
 			if err := p.Start(); err != nil {
 				l.close()
@@ -78,6 +78,7 @@ func ills() []ill {
 		}},
 		{"answers lost", []toxic{hole("downstream")}},
 		{"requests lost", []toxic{hole("upstream")}},
+		{"cut", nil}, // connections end and new ones are refused
 	}
 }
 

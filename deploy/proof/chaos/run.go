@@ -19,6 +19,8 @@ import (
 type Options struct {
 	// Repo is the repository's root; empty: found from the working directory.
 	Repo string
+	// Bin holds the services' binaries; empty: <Repo>/bin.
+	Bin string
 	// Dir is where worlds keep their data and logs; those of sections that failed stay. Empty: the system's folder for temporary files.
 	Dir string
 	// Plan says which faults; see Full and Slice.
@@ -91,7 +93,7 @@ type sectionResult struct {
 }
 
 func (r *sectionResult) failed() bool {
-	if r.report == nil || len(r.report.Findings) > 0 {
+	if r.report == nil || !r.report.OK() {
 		return true
 	}
 	for _, o := range r.outcomes {
@@ -142,8 +144,8 @@ func runSection(ctx context.Context, s Section, o Options) (result *sectionResul
 	if err != nil {
 		return result, fmt.Errorf("check: %w", err)
 	}
-	fmt.Fprintf(o.Progress, "section %s: %d frames acknowledged, %d findings, checked in %.1f s\n",
-		s.Name, result.acked, len(result.report.Findings), time.Since(resting).Seconds())
+	fmt.Fprintf(o.Progress, "section %s: %d frames acknowledged, %v found, checked in %.1f s\n",
+		s.Name, result.acked, result.report.Found, time.Since(resting).Seconds())
 	for i, f := range result.report.Findings {
 		if i == 20 {
 			fmt.Fprintf(o.Progress, "  ... and %d more\n", len(result.report.Findings)-i)

@@ -20,6 +20,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
 	"github.com/tocsin-io/tocsin/pkg/topic"
+	coldpathwriter "github.com/tocsin-io/tocsin/services/cold-path-writer"
 	streamprocessor "github.com/tocsin-io/tocsin/services/stream-processor"
 )
 
@@ -45,17 +46,11 @@ const sessionTimeout = 6 * time.Second
 // WorldConfig says what is different from one broker with everything on one disk and no links that can be cut.
 type WorldConfig struct {
 	Brokers int
-	// Linked services reach Kafka through a proxy each; all, if nil is not given.
-	Linked []string
-	// LinkedLake lets a proxy stand before the S3 server.
-	LinkedLake bool
-	// Postgres too, although no service uses it yet.
-	Postgres bool
-	// DataDirs of components that shall not be on the usual disk.
-	DataDirs map[string]string
-	// Kafka's configuration, laid over.
-	Kafka map[string]string
-	Fleet FleetConfig
+	// Links: each service reaches Kafka through a proxy of its own, and writers the S3 server.
+	Links bool
+	// SmallDisks gives components a disk of their own with so many bytes.
+	SmallDisks map[string]int
+	Fleet      FleetConfig
 }
 
 // world is a stack under load.
@@ -71,6 +66,7 @@ type world struct {
 	people *receiver
 	fleet  *fleet
 	ledger *history.Ledger
+	disks  map[string]string // by component
 
 	mu     sync.Mutex
 	closed []func(context.Context) error // in order of closing
@@ -83,7 +79,7 @@ func (w *world) onClose(f func(context.Context) error) {
 
 // startWorld brings everything up and the fleet to send. On an error everything is down again.
 func startWorld(ctx context.Context, dir string, cfg WorldConfig, o Options) (_ *world, err error) {
-	w := &world{cfg: cfg, log: o.Log, dir: dir, ledger: history.NewLedger()}
+	w := &world{cfg: cfg, log: o.Log, dir: dir, ledger: history.NewLedger(), disks: map[string]string{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close(context.WithoutCancel(ctx)))
@@ -97,16 +93,24 @@ func startWorld(ctx context.Context, dir string, cfg WorldConfig, o Options) (_ 
 	if err := os.WriteFile(routing, []byte(routingFile(w.people.url())), 0o644); err != nil { //nolint:gosec // no secrets
 		return nil, err
 	}
-	infra := []string{stack.GroupKafka, "s3", "victoria-metrics"}
-	if cfg.Postgres {
-		infra = append(infra, "postgres")
+	opts := stack.Options{
+		Repo: o.Repo, Bin: o.Bin, Dir: dir, PortOffset: stack.AutoPorts, Brokers: max(cfg.Brokers, 1), Ephemeral: true, Replicas: 2,
+		Only:       []string{stack.GroupKafka, "s3", "victoria-metrics"}, // services are the supervisor's
+		LinkedLake: cfg.Links, DataDirs: w.disks, Config: fleetConfig(routing), Progress: o.stackProgress(), HealthTimeout: 2 * time.Minute,
 	}
-	w.stack, err = stack.New(stack.Options{
-		Repo: o.Repo, Dir: dir, PortOffset: stack.AutoPorts, Brokers: max(cfg.Brokers, 1), Only: infra, Ephemeral: true,
-		Replicas: 2, Linked: cfg.Linked, LinkedLake: cfg.LinkedLake, DataDirs: cfg.DataDirs, KafkaConfig: cfg.Kafka,
-		Config: fleetConfig(routing), Progress: o.stackProgress(), HealthTimeout: 2 * time.Minute,
-	})
-	if err != nil {
+	if cfg.Links {
+		opts.Linked = linked()
+	}
+	for name, size := range cfg.SmallDisks {
+		mount := filepath.Join(dir, "disks", name)
+		unmount, err := smallDisk(mount, size)
+		if err != nil {
+			return nil, err
+		}
+		w.onClose(func(context.Context) error { return unmount() })
+		w.disks[name] = filepath.Join(mount, "data")
+	}
+	if w.stack, err = stack.New(opts); err != nil {
 		return nil, err
 	}
 	if err := w.startLinks(ctx); err != nil {
@@ -143,20 +147,24 @@ func startWorld(ctx context.Context, dir string, cfg WorldConfig, o Options) (_ 
 	return w, nil
 }
 
+// startLinks stands in the ways that the stack leaves open. The S3 server's way has two stations: a link that can be cut, and behind it a proxy
+// that understands HTTP.
 func (w *world) startLinks(ctx context.Context) (err error) {
-	if len(w.cfg.Linked) > 0 {
-		if w.links, err = startLinks(w.stack, w.cfg.Linked); err != nil {
-			return err
-		}
-		w.onClose(func(context.Context) error { w.links.close(); return nil })
+	if !w.cfg.Links {
+		return nil
 	}
-	if w.cfg.LinkedLake {
-		l := w.stack.LinkTo(stack.LinkToLake)[0]
-		if w.lake, err = startLakeProxy(ctx, l.Listen, l.Upstream); err != nil {
-			return err
-		}
-		w.onClose(func(context.Context) error { return w.lake.close() })
+	if w.lake, err = startLakeProxy(ctx, w.stack.Addr("s3")); err != nil {
+		return err
 	}
+	w.onClose(func(context.Context) error { return w.lake.close() })
+	ways := map[string][]stack.Link{stack.LinkToLake: {{Listen: w.stack.LinkTo(stack.LinkToLake)[0].Listen, Upstream: w.lake.addr()}}}
+	for _, service := range linked() {
+		ways[service] = w.stack.LinkTo(service)
+	}
+	if w.links, err = startLinks(ways); err != nil {
+		return err
+	}
+	w.onClose(func(context.Context) error { w.links.close(); return nil })
 	return nil
 }
 
@@ -203,10 +211,26 @@ func fleetConfig(routing string) map[string]any {
 			"session_timeout": session, "transaction_timeout": session, "routing_file": routing, "log_notifications": false,
 		},
 		"cold_path_writer": map[string]any{
-			"session_timeout": session, "chunk": map[string]any{"interval": "3s"}, "retry": map[string]any{"max": "1s"},
+			"session_timeout": session, "chunk": map[string]any{"interval": chunkInterval.String()},
 			"lake": map[string]any{"timeout": "5s"},
 		},
 	}
+}
+
+// notifyWithin is how soon people must be told. Longer than any fault but the webhook's own outage lasts.
+const notifyWithin = 15 * time.Second
+
+// notes say what each service has to say, for the diagnosis of a stall.
+func (w *world) notes(ctx context.Context) []string {
+	var out []string
+	for _, name := range instances() {
+		state := "ready"
+		if err := ready(ctx, w.watch.http, w.stack.Addr(name)); err != nil {
+			state = err.Error()
+		}
+		out = append(out, name+": "+state)
+	}
+	return out
 }
 
 // routingFile tells each alert at once, by itself.
@@ -226,14 +250,14 @@ receivers:
 `, url)
 }
 
-// settings are those of the services, read back from the file that they read.
-func (w *world) detection() (*streamprocessor.DetectionConfig, error) {
+// judge is the processor's configuration, from the file that it reads.
+func (w *world) judge() (streamprocessor.Config, error) {
 	cfg := streamprocessor.DefaultConfig()
-	if err := config.Load(w.stack.ConfigFile(), config.Section{Name: "stream_processor", Value: &cfg}); err != nil {
-		return nil, err
-	}
-	return &cfg.Detection, nil
+	return cfg, config.Load(w.stack.ConfigFile(), config.Section{Name: "stream_processor", Value: &cfg})
 }
+
+// chunkInterval is how often files end.
+const chunkInterval = 3 * time.Second
 
 // check lets the world come to rest and compares what stands in it with what was promised.
 func (w *world) check(ctx context.Context, patience time.Duration) (*history.Report, error) {
@@ -242,10 +266,12 @@ func (w *world) check(ctx context.Context, patience time.Duration) (*history.Rep
 	if err := w.fleet.rest(flush); err != nil {
 		return nil, err
 	}
-	detection, err := w.detection()
+	judge, err := w.judge()
 	if err != nil {
 		return nil, err
 	}
+	rules := coldpathwriter.DefaultConfig().Chunk
+	rules.Interval = chunkInterval
 	env := environment(w.stack)
 	bucket, err := objstore.Open(ctx, objstore.Config{
 		URL: "s3://" + stack.Bucket, Endpoint: env["AWS_ENDPOINT_URL_S3"], Region: env["AWS_REGION"],
@@ -258,11 +284,8 @@ func (w *world) check(ctx context.Context, patience time.Duration) (*history.Rep
 	kcfg := kafka.DefaultConfig()
 	kcfg.Brokers = w.stack.Brokers()
 	past := history.World{
-		Kafka: kcfg, Lake: bucket, Detection: detection, Ledger: w.ledger,
-		Schemas: func(_ context.Context, id string) ([]string, error) {
-			return nil, fmt.Errorf("no schema is registered, not %q", id)
-		},
-		Groups: []string{processor, router, writer},
+		Kafka: kcfg, Groups: history.DefaultGroups(), Lake: bucket, Chunk: &rules, Detection: &judge.Detection, Ledger: w.ledger,
+		NotifyWithin: notifyWithin, SendResolved: true, Notes: w.notes,
 	}
 	if err := history.Settle(ctx, past, patience); err != nil {
 		return nil, err

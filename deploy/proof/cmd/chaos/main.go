@@ -18,24 +18,25 @@ func main() {
 	plan := flag.String("plan", "full", "full or slice, or a section's name")
 	out := flag.String("out", "out/chaos.json", "where the scoreboard is kept as JSON")
 	dir := flag.String("dir", "", "folder for data and logs; empty: the system's for temporary files")
+	bin := flag.String("bin", "", "folder of the services' binaries; empty: bin/")
 	verbose := flag.Bool("v", false, "show what the stack does, too")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(run(ctx, *plan, *out, *dir, *verbose))
+	os.Exit(run(ctx, *plan, *out, chaos.Options{Dir: *dir, Bin: *bin, Verbose: *verbose}))
 }
 
-func run(ctx context.Context, plan, out, dir string, verbose bool) int {
+func run(ctx context.Context, plan, out string, o chaos.Options) int {
 	sections, err := chaos.Plan(plan)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		return 2
 	}
-	log := zap.NewNop()
-	if verbose {
-		log = zap.Must(zap.NewDevelopment())
+	o.Plan, o.Progress, o.Log = sections, os.Stderr, zap.NewNop()
+	if o.Verbose {
+		o.Log = zap.Must(zap.NewDevelopment())
 	}
-	board, err := chaos.Run(ctx, chaos.Options{Plan: sections, Dir: dir, Progress: os.Stderr, Log: log, Verbose: verbose})
+	board, err := chaos.Run(ctx, o)
 	for _, e := range []error{err, board.WriteTable(os.Stdout), board.WriteFile(out)} {
 		if e != nil {
 			fmt.Fprintln(os.Stderr, "chaos:", e)
