@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
@@ -33,11 +33,20 @@ func Check(ctx context.Context, w World) (*Report, error) {
 	}
 	defer stop()
 	w.Schemas = schemas
-	c := &checker{w: &w, b: b, rep: newReport(), bounds: map[string]map[int32]interval{}, letters: map[letterBox][]mark{}}
+	rep, err := check(ctx, &w, b)
+	if errors.Is(err, errStuck) {
+		return nil, &StallError{What: err.Error(), Diagnosis: diagnose(ctx, &w, b)}
+	}
+	return rep, err
+}
+
+// check is Check of any source; w.Schemas is given.
+func check(ctx context.Context, w *World, b source) (*Report, error) {
+	c := &checker{
+		w: w, b: b, rep: newReport(), bounds: map[string]map[int32]interval{},
+		letters: map[letterBox][]mark{}, unresolved: map[letterBox]map[string]bool{}, alerts: newAlertLog(),
+	}
 	if err := c.run(ctx); err != nil {
-		if errors.Is(err, errStuck) {
-			return nil, &StallError{What: err.Error(), Diagnosis: diagnose(ctx, &w, b)}
-		}
 		return nil, err
 	}
 	return c.rep, nil
@@ -67,13 +76,14 @@ func (w *World) schemas(ctx context.Context) (func(context.Context, string) ([]s
 
 type checker struct {
 	w   *World
-	b   *broker
+	b   source
 	rep *Report
 	// What the groups had committed, and then what the topics held: so nothing can be missing from the one that the other promises.
 	processor, router, writer map[string]map[int32]position
 	bounds                    map[string]map[int32]interval
 	letters                   map[letterBox][]mark
-	seen                      *sighting // nil without a ledger
+	unresolved                map[letterBox]map[string]bool // offsets of frames whose schema was not known when they were judged
+	seen                      *sighting                     // nil without a ledger
 	lake                      *lakeCheck
 	alerts                    *alertLog
 }
@@ -85,13 +95,17 @@ func (c *checker) run(ctx context.Context) error {
 	if err := c.survey(ctx); err != nil {
 		return err
 	}
-	c.alerts = newAlertLog()
 	if c.w.Ledger != nil {
 		c.seen = c.w.Ledger.look()
 		c.rep.Counts["frames_sent"], c.rep.Counts["frames_acked"], c.rep.Counts["frames_rejected"] = c.w.Ledger.Counts()
 	}
-	for _, name := range c.deadLetterTopics() {
-		if err := c.readLetters(ctx, name); err != nil {
+	if c.w.Groups.Processor != "" {
+		if err := c.readLetters(ctx, topic.Frames, dlq.Processor); err != nil {
+			return err
+		}
+	}
+	if c.w.Groups.Router != "" {
+		if err := c.readLetters(ctx, topic.Anomalies, dlq.Router); err != nil {
 			return err
 		}
 	}
@@ -104,23 +118,12 @@ func (c *checker) run(ctx context.Context) error {
 		c.seen.missing(c.rep, c.w.Groups.Processor != "")
 	}
 	if c.lake != nil {
-		if err := c.lake.finish(ctx, c.rep); err != nil {
+		if err := c.lake.finish(ctx, c.rep, c.b); err != nil {
 			return err
 		}
 	}
 	c.notices()
 	return nil
-}
-
-func (c *checker) deadLetterTopics() []string {
-	var out []string
-	if c.w.Groups.Processor != "" {
-		out = append(out, topic.Frames)
-	}
-	if c.w.Groups.Router != "" {
-		out = append(out, topic.Anomalies)
-	}
-	return out
 }
 
 // survey notes where everything ends: what is promised before where it is promised, effects before causes.
@@ -136,13 +139,9 @@ func (c *checker) survey(ctx context.Context) (err error) {
 		}
 	}
 	if c.w.Lake != nil && c.w.Groups.Writer != "" {
-		topics, err := c.b.adm.ListTopics(ctx)
+		ids, err := c.b.topicIDs(ctx)
 		if err != nil {
-			return fmt.Errorf("topics: %w", err)
-		}
-		ids := map[string]kadm.TopicID{}
-		for name, d := range topics {
-			ids[name] = d.ID
+			return err
 		}
 		if c.lake, err = openLake(ctx, c.w, c.writer, ids); err != nil {
 			return err
@@ -165,14 +164,17 @@ func (c *checker) partitions() []int32 {
 	return ids
 }
 
-func (c *checker) readLetters(ctx context.Context, of string) error {
+func (c *checker) readLetters(ctx context.Context, of, consumer string) error {
 	name := topic.DLQ(of)
 	for id, in := range c.bounds[name] {
 		s, err := c.b.read(ctx, name, id, in, func(r *kgo.Record) error {
+			if by := topic.Header(r, dlq.HeaderConsumer); by != consumer && by != "" {
+				return nil
+			}
 			box := letterBox{of, topic.Header(r, dlq.HeaderPartition)}
 			c.letters[box] = append(c.letters[box], markOf(r, r.Offset))
-			if ref, ok := refOf(r.Value); ok && of == topic.Frames && c.seen != nil {
-				c.seen.letter(ref)
+			if of == topic.Frames {
+				c.letter(box, r)
 			}
 			return nil
 		})
@@ -182,6 +184,21 @@ func (c *checker) readLetters(ctx context.Context, of string) error {
 		}
 	}
 	return nil
+}
+
+// letter notes a frame that could not be judged. Whether its schema was registered by then, the log does not say; so the letter is believed, unless
+// the frame was acknowledged: the gateway does that only once the schema stands in the registry.
+func (c *checker) letter(box letterBox, r *kgo.Record) {
+	ref, ok := refOf(r.Value)
+	if ok && c.seen != nil {
+		c.seen.letter(ref)
+	}
+	if strings.HasPrefix(topic.Header(r, dlq.HeaderReason), "schema_id:") && (!ok || c.seen == nil || !c.seen.acked(ref)) {
+		if c.unresolved[box] == nil {
+			c.unresolved[box] = map[string]bool{}
+		}
+		c.unresolved[box][topic.Header(r, dlq.HeaderOffset)] = true
+	}
 }
 
 // count adds to the report's counts.
@@ -249,7 +266,13 @@ func (c *checker) judge(ctx context.Context, id int32, want map[string][]mark) e
 	if c.w.MaxMachines > 0 {
 		cfg.MaxMachines = c.w.MaxMachines
 	}
-	oracle := streamprocessor.NewReplayer(cfg, id, c.w.Schemas)
+	unresolved, present := c.unresolved[letterBox{topic.Frames, fmt.Sprint(id)}], int64(0)
+	oracle := streamprocessor.NewReplayer(cfg, id, func(ctx context.Context, schemaID string) ([]string, error) {
+		if unresolved[fmt.Sprint(present)] {
+			return nil, schema.ErrUnknown
+		}
+		return c.w.Schemas(ctx, schemaID)
+	})
 	state, err := c.openState(ctx, id, streamprocessor.NewReplayer(cfg, id, c.w.Schemas))
 	if err != nil {
 		return err
@@ -263,6 +286,7 @@ func (c *checker) judge(ctx context.Context, id int32, want map[string][]mark) e
 		if err := state.before(ctx, c.rep, r, oracle); err != nil {
 			return err
 		}
+		present = r.Offset
 		out, err := oracle.Apply(ctx, r)
 		if err != nil {
 			return fmt.Errorf("judging %s: %w", at(r), err)

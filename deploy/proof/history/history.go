@@ -45,6 +45,9 @@ type Notification struct {
 	At       time.Time
 }
 
+// Outage is a time during which nobody could be told.
+type Outage struct{ From, To time.Time }
+
 // Groups are the consumer groups of the services that ran. An empty name: that service did not run, and what it makes is not looked for.
 type Groups struct{ Processor, Router, Writer string }
 
@@ -70,9 +73,10 @@ type World struct {
 	Ledger  *Ledger // nil: who sent what is not known
 	// Notifications that came, in order of arrival; nil: no receiver was there. Every alert that opened must be among them.
 	Notifications []Notification
-	// NotifyWithin is how long a receiver may take to be told (broker time): an alert that closed sooner, or opened later than this before
-	// the newest record, need not be among the notifications.
+	// NotifyWithin is how long it may take until people are told (broker time; 0: 30 s): an alert that closed sooner, or opened later than this
+	// before the newest record, need not be among the notifications. Outages (of a router, of the receivers) do not count.
 	NotifyWithin time.Duration
+	Outages      []Outage
 	// SendResolved says that the receivers ask for resolutions.
 	SendResolved bool
 	// Notes are added to the diagnosis of a stall, e.g. what each service's Ready says.

@@ -7,12 +7,25 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/topic"
 )
+
+// source is what the checker reads: Kafka, or in tests what was taken from it.
+type source interface {
+	// bounds are what the partitions of a topic hold now, as an uncommitted reader sees it.
+	bounds(ctx context.Context, name string) (map[int32]interval, error)
+	// committed are the positions of a group by topic and partition. A group that is not there has none.
+	committed(ctx context.Context, group string) (map[string]map[int32]position, error)
+	// read gives each committed record of an interval, in order.
+	read(ctx context.Context, name string, partition int32, in interval, each func(*kgo.Record) error) (span, error)
+	// topicIDs are the ids of all topics.
+	topicIDs(ctx context.Context) (map[string]kadm.TopicID, error)
+}
 
 // broker is Kafka as the checker asks it. It makes its clients from the world's configuration only, and reads each partition with a client of its
 // own, which is closed before the reading returns.
@@ -40,7 +53,7 @@ func (b *broker) close() { b.cl.Close() }
 // interval of a partition's offsets: [from, to).
 type interval struct{ from, to int64 }
 
-// bounds are what the partitions of a topic hold now, as an uncommitted reader sees it.
+// bounds implements source.
 func (b *broker) bounds(ctx context.Context, name string) (map[int32]interval, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.patience)
 	defer cancel()
@@ -72,11 +85,14 @@ type position struct {
 	metadata string
 }
 
-// committed are the positions of a group by topic and partition. A group that is not there has none.
+// committed implements source.
 func (b *broker) committed(ctx context.Context, group string) (map[string]map[int32]position, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.patience)
 	defer cancel()
 	rs, err := b.adm.FetchOffsets(ctx, group)
+	if errors.Is(err, kerr.GroupIDNotFound) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("offsets of %s: %w", group, err)
 	}
@@ -107,7 +123,7 @@ type span struct {
 // errStuck: a reading has not moved.
 var errStuck = errors.New("no record comes, although there are some")
 
-// read gives each committed record of [from, to), in order. A transaction that is still open below to is waited for, but no longer than patience.
+// read implements source. A transaction that is still open below to is waited for, but no longer than patience.
 func (b *broker) read(ctx context.Context, name string, partition int32, in interval, each func(*kgo.Record) error) (span, error) {
 	var s span
 	if in.from >= in.to {
@@ -195,4 +211,17 @@ func (b *broker) lastData(ctx context.Context, name string, partition int32, in 
 			return last, err
 		}
 	}
+}
+
+// topicIDs implements source.
+func (b *broker) topicIDs(ctx context.Context) (map[string]kadm.TopicID, error) {
+	topics, err := b.adm.ListTopics(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("topics: %w", err)
+	}
+	ids := make(map[string]kadm.TopicID, len(topics))
+	for name, d := range topics {
+		ids[name] = d.ID
+	}
+	return ids, nil
 }

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tocsin-io/tocsin/pkg/dlq"
+	"github.com/tocsin-io/tocsin/pkg/topic"
 	coldpathwriter "github.com/tocsin-io/tocsin/services/cold-path-writer"
 )
 
@@ -18,7 +21,14 @@ type lakeCheck struct {
 	w     *World
 	rows  *coldpathwriter.Rows
 	parts map[lakePart]*shelf
-	files int
+	// poison are the records that give no rows but a dead letter: true once the letter was seen.
+	poison map[letterOf]bool
+}
+
+// letterOf names the record that a letter is of.
+type letterOf struct {
+	topic             string
+	partition, offset string
 }
 
 type lakePart struct {
@@ -46,7 +56,7 @@ type tally struct {
 
 // openLake lists the files. Memory: some 300 bytes per file.
 func openLake(ctx context.Context, w *World, committed map[string]map[int32]position, ids map[string]kadm.TopicID) (*lakeCheck, error) {
-	l := &lakeCheck{w: w, rows: coldpathwriter.NewRows(w.Schemas), parts: map[lakePart]*shelf{}}
+	l := &lakeCheck{w: w, rows: coldpathwriter.NewRows(w.Schemas), parts: map[lakePart]*shelf{}, poison: map[letterOf]bool{}}
 	for topicName, table := range l.rows.Tables() {
 		for f, err := range coldpathwriter.LakeFiles(ctx, w.Lake, table) {
 			if err != nil {
@@ -56,7 +66,6 @@ func openLake(ctx context.Context, w *World, committed map[string]map[int32]posi
 				continue // of a topic that is no more; Audit looks at it
 			}
 			l.shelf(topicName, f.Partition).files = append(l.shelf(topicName, f.Partition).files, tally{file: f})
-			l.files++
 		}
 		for id, p := range committed[topicName] {
 			s := l.shelf(topicName, id)
@@ -92,6 +101,9 @@ func (l *lakeCheck) record(ctx context.Context, rep *Report, r *kgo.Record) erro
 	rows, hash, err := l.rows.Of(ctx, r)
 	if err != nil && !errors.Is(err, coldpathwriter.ErrPoison) {
 		return fmt.Errorf("rows of %s: %w", at(r), err)
+	}
+	if err != nil && r.Offset < s.claim {
+		l.poison[letterOf{r.Topic, fmt.Sprint(r.Partition), fmt.Sprint(r.Offset)}] = false
 	}
 	s.take(rep, r.Offset, at(r), rows, hash)
 	if l.w.Chunk != nil && r.Offset >= s.claim {
@@ -129,9 +141,14 @@ func (s *shelf) take(rep *Report, offset int64, where string, rows int64, hash u
 }
 
 // finish tells which files hold other rows than their records give, and has the files themselves read.
-func (l *lakeCheck) finish(ctx context.Context, rep *Report) error {
+func (l *lakeCheck) finish(ctx context.Context, rep *Report, b source) error {
 	for _, s := range l.parts {
 		s.end(rep)
+	}
+	for name := range l.rows.Tables() {
+		if err := l.letters(ctx, rep, b, name); err != nil {
+			return err
+		}
 	}
 	audit, err := coldpathwriter.Audit(ctx, l.w.Lake, coldpathwriter.AuditOptions{MaxFindings: 10 * keptPerKind})
 	if err != nil {
@@ -158,4 +175,42 @@ func (s *shelf) end(rep *Report) {
 			rep.add(Wrong, "lake", "%s holds %d rows with hash %016x; its records give %d with %016x", t.file.Key, t.file.Rows, t.file.Hash, t.rows, t.hash)
 		}
 	}
+}
+
+// letters holds the writer's dead letters of a topic against the records that give no rows. A letter may come twice.
+func (l *lakeCheck) letters(ctx context.Context, rep *Report, b source, name string) error {
+	bounds, err := b.bounds(ctx, topic.DLQ(name))
+	if err != nil {
+		return err
+	}
+	for id, in := range bounds {
+		_, err := b.read(ctx, topic.DLQ(name), id, in, func(r *kgo.Record) error {
+			if topic.Header(r, dlq.HeaderConsumer) != dlq.Writer {
+				return nil
+			}
+			rep.Counts["lake_dead_letters"]++
+			of := letterOf{name, topic.Header(r, dlq.HeaderPartition), topic.Header(r, dlq.HeaderOffset)}
+			if _, ok := l.poison[of]; ok {
+				l.poison[of] = true
+			} else if p, err := strconv.ParseInt(of.partition, 10, 32); err != nil || !l.beyond(name, int32(p), of.offset) {
+				rep.add(Invented, topic.DLQ(name), "%s, whose rows can be told", nameOf(r))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for of, seen := range l.poison {
+		if of.topic == name && !seen {
+			rep.add(Lost, topic.DLQ(name), "no dead letter of %s[%s]@%s, which gives no rows", name, of.partition, of.offset)
+		}
+	}
+	return nil
+}
+
+// beyond says that the writer has not claimed the offset: it may have written the letter and died.
+func (l *lakeCheck) beyond(name string, id int32, offset string) bool {
+	n, err := strconv.ParseInt(offset, 10, 64)
+	return err == nil && n >= l.shelf(name, id).claim
 }

@@ -205,6 +205,12 @@ func (s *sighting) letter(r FrameRef) {
 	}
 }
 
+// acked says whether the frame was acknowledged.
+func (s *sighting) acked(r FrameRef) bool {
+	st, i, ok := s.find(r)
+	return ok && st.status[i]&acked != 0
+}
+
 // missing tells of the frames that were acknowledged and are not there. judged says that the processor ran.
 func (s *sighting) missing(rep *Report, judged bool) {
 	keys := slices.SortedFunc(maps.Keys(s.streams), func(a, b streamKey) int {

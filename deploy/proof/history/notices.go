@@ -1,8 +1,10 @@
 package history
 
 import (
+	"cmp"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"google.golang.org/protobuf/proto"
@@ -17,7 +19,7 @@ type alertLog struct {
 	newestMS int64 // broker time
 }
 
-// alertLife in broker time, ms since 1970 UTC.
+// alertLife in the broker's time of the alert's events (ms since 1970 UTC): nobody can be told before an event stands.
 type alertLife struct {
 	openedMS, closedMS int64 // 0: not
 	escalated          bool
@@ -42,11 +44,11 @@ func (l *alertLog) add(r *kgo.Record) {
 	}
 	switch ev.GetTransition() {
 	case eventv1.AlertTransition_ALERT_TRANSITION_OPENED:
-		a.openedMS = max(ev.GetAtMs(), 1)
+		a.openedMS = max(r.Timestamp.UnixMilli(), 1)
 	case eventv1.AlertTransition_ALERT_TRANSITION_ESCALATED:
 		a.escalated = true
 	case eventv1.AlertTransition_ALERT_TRANSITION_CLOSED:
-		a.closedMS = max(ev.GetAtMs(), 1)
+		a.closedMS = max(r.Timestamp.UnixMilli(), 1)
 	}
 }
 
@@ -57,13 +59,29 @@ func (c *checker) notices() {
 		return
 	}
 	c.rep.Counts["notifications"] = len(c.w.Notifications)
-	c.alerts.compare(c.rep, c.w.Notifications, c.w.NotifyWithin.Milliseconds(), c.w.SendResolved)
+	c.alerts.compare(c.rep, c.w)
 }
 
-func (l *alertLog) compare(rep *Report, told []Notification, withinMS int64, sendResolved bool) {
+// chance is how long people could be told in [fromMS, toMS): all of it but the outages.
+func chance(fromMS, toMS int64, outages []Outage) (ms int64) {
+	ms = toMS - fromMS
+	reach := fromMS
+	for _, o := range outages {
+		from, to := max(o.From.UnixMilli(), reach), min(o.To.UnixMilli(), toMS)
+		if from < to {
+			ms -= to - from
+			reach = to
+		}
+	}
+	return ms
+}
+
+func (l *alertLog) compare(rep *Report, w *World) {
+	within := cmp.Or(w.NotifyWithin, 30*time.Second).Milliseconds()
+	outages := slices.SortedFunc(slices.Values(w.Outages), func(a, b Outage) int { return a.From.Compare(b.From) })
 	const where = "notifications"
 	firing, resolved := map[string]int{}, map[string]bool{}
-	for _, n := range told {
+	for _, n := range w.Notifications {
 		a := l.alerts[n.AlertID]
 		switch {
 		case a == nil:
@@ -83,10 +101,10 @@ func (l *alertLog) compare(rep *Report, told []Notification, withinMS int64, sen
 		switch {
 		case firing[id] == 0:
 			// Told or not is open while it is new, and for good when it ended before its time.
-			if a.openedMS+withinMS <= l.newestMS && (a.closedMS == 0 || a.closedMS-a.openedMS > withinMS) {
+			if a.openedMS != 0 && chance(a.openedMS, cmp.Or(a.closedMS, l.newestMS), outages) > within {
 				rep.add(Unnotified, where, "alert %q opened and nobody was told", id)
 			}
-		case sendResolved && a.closedMS != 0 && !resolved[id] && a.closedMS+withinMS <= l.newestMS:
+		case w.SendResolved && a.closedMS != 0 && !resolved[id] && chance(a.closedMS, l.newestMS, outages) > within:
 			rep.add(Unnotified, where, "alert %q ended and nobody was told of that", id)
 		}
 	}
