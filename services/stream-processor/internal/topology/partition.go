@@ -38,6 +38,8 @@ type entry struct {
 	heapAt       int
 	// snapshotHash is what this machine's last snapshot adds to the partition's hash.
 	snapshotHash uint64
+	// parts is the number of records that its last snapshot took; 0: it has none.
+	parts int
 }
 
 // partition is everything the processor knows of one input partition. Its content is a pure function of the

@@ -75,7 +75,6 @@ func writeState(t testing.TB, k kafka.Config, id int32, machines, sensors int) (
 	return written
 }
 
-
 func TestProgressSaysWhatIsGoingOn(t *testing.T) {
 	p := newProgress(waiting)
 	for _, step := range []struct {
@@ -133,4 +132,39 @@ func BenchmarkRestore(b *testing.B) {
 	b.StopTimer()
 	cancel()
 	<-done
+}
+
+// A state larger than a record goes on in others; when it shrinks they are taken back.
+func TestAStateInPartsGrowsAndShrinks(t *testing.T) {
+	l := newLife()
+	names := make([]string, 14_000)
+	for i := range names {
+		names[i] = fmt.Sprintf("s%d", i)
+	}
+	always := SnapshotConfig{MaxAgeMS: 0, MaxRecords: 1, MaxBytes: 1 << 30}
+	for i := range 3 {
+		l.logMS += 5000
+		values := make([]float32, len(names))
+		values[i] = 1
+		l.apply(t, l.p, l.write(frameRecord(frame.New("wide", "gw", uint64(i+1), time.UnixMilli(l.logMS), names, values))))
+	}
+	l.commit(t, always)
+	many := len(l.saved.parts)
+	if many < 1 {
+		t.Fatal("it fits in a record: this shows nothing")
+	}
+	same(t, l.restored(t), l.p)
+	c := judgeConfig()
+	c.Detect.Detectors = nil
+	l.apply(t, l.p, l.write(configRecord(3, detection.New(c, 2))))
+	l.commit(t, always)
+	if len(l.saved.parts) >= many {
+		t.Fatalf("%d parts, there were %d: this shows nothing", len(l.saved.parts), many)
+	}
+	same(t, l.restored(t), l.p)
+	check(t, l.restored(t))
+	l.saved.parts[partOf{"wide", many + 1}] = []byte{1}
+	if err := l.empty().load(l.saved); err == nil {
+		t.Error("a part too many was passed over")
+	}
 }

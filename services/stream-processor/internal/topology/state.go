@@ -7,6 +7,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -28,6 +29,10 @@ const (
 	metaKey       = "meta"
 	configKey     = "config"
 	machinePrefix = "m/"
+	partPrefix    = "p/"
+	// partBytes is the most of a machine's state in one record: below max.message.bytes of the topic, also where it does not compress.
+	partBytes = 4 << 20
+	maxParts  = 1 << 12
 )
 
 // SnapshotConfig bounds what is written, and so what a restart must replay.
@@ -48,14 +53,11 @@ func (p *partition) snapshot(c SnapshotConfig, emit emitter) {
 		}
 		p.scratch = e.machine.AppendSnapshot(p.scratch[:0])
 		budget -= len(p.scratch)
-		value, _ := proto.Marshal(&eventv1.MachineSnapshot{Format: stateFormat, ConfigVersion: p.in.Fingerprint, AppliedOffset: p.next - 1, State: p.scratch})
-		rec := p.stateRecord(machinePrefix+e.id, topic.TypeSnapshot, value)
 		p.hash ^= e.snapshotHash
-		e.snapshotHash = hashSnapshot(rec.Key, rec.Value)
+		p.save(e, p.scratch, emit)
 		p.hash ^= e.snapshotHash
 		e.firstDirty = -1
 		p.dirty.pop()
-		emit(rec)
 	}
 	from := p.replayFrom()
 	p.dead.dropBefore(from)
@@ -74,6 +76,47 @@ func (p *partition) snapshot(c SnapshotConfig, emit emitter) {
 	emit(p.stateRecord(metaKey, topic.TypeMeta, value))
 }
 
+// save emits the records that hold a machine's state.
+func (p *partition) save(e *entry, state []byte, emit emitter) {
+	parts := max(1, (len(state)+partBytes-1)/partBytes)
+	e.snapshotHash = 0
+	for i := range parts {
+		m := &eventv1.MachineSnapshot{Format: stateFormat, ConfigVersion: p.in.Fingerprint, AppliedOffset: p.next - 1, State: state[i*partBytes : min(len(state), (i+1)*partBytes)]}
+		if i == 0 {
+			m.MoreParts = uint32(parts - 1)
+		}
+		value, _ := proto.Marshal(m)
+		rec := p.stateRecord(partKey(e.id, i), topic.TypeSnapshot, value)
+		e.snapshotHash ^= hashSnapshot(rec.Key, rec.Value)
+		emit(rec)
+	}
+	for i := parts; i < e.parts; i++ {
+		emit(p.stateRecord(partKey(e.id, i), topic.TypeSnapshot, nil))
+	}
+	e.parts = parts
+}
+
+func partKey(id string, part int) string {
+	if part == 0 {
+		return machinePrefix + id
+	}
+	return partPrefix + strconv.Itoa(part) + "/" + id
+}
+
+// cutPartKey is partKey backwards.
+func cutPartKey(key string) (id string, part int, ok bool) {
+	if id, ok := strings.CutPrefix(key, machinePrefix); ok {
+		return id, 0, true
+	}
+	rest, ok := strings.CutPrefix(key, partPrefix)
+	if !ok {
+		return "", 0, false
+	}
+	number, id, ok := strings.Cut(rest, "/")
+	part, err := strconv.Atoi(number)
+	return id, part, ok && err == nil && part > 0 && part < maxParts
+}
+
 func (p *partition) stateRecord(key, typ string, value []byte) *kgo.Record {
 	return &kgo.Record{Topic: topic.State, Partition: p.id, Key: []byte(key), Value: value, Headers: []kgo.RecordHeader{{Key: topic.HeaderType, Value: []byte(typ)}}}
 }
@@ -87,11 +130,18 @@ func hashSnapshot(key, value []byte) uint64 {
 	return d.Sum64()
 }
 
+// partOf names a further record of a machine's state.
+type partOf struct {
+	id   string
+	part int
+}
+
 // saved is what the state topic holds of one partition: the newest value of each key.
 type saved struct {
 	meta     *eventv1.PartitionMeta // nil: nothing was ever committed
 	config   []byte                 // nil: saved by a build that did not
 	machines map[string][]byte
+	parts    map[partOf][]byte // where a machine's state goes on; nil until there is one
 	bytes    int
 	// disposable lets load give up each snapshot once its machine is made, so that memory never holds both of all.
 	disposable bool
@@ -100,7 +150,7 @@ type saved struct {
 // add takes one record of the state topic, in order.
 func (s *saved) add(r *kgo.Record) error {
 	key := string(r.Key)
-	switch id, isMachine := strings.CutPrefix(key, machinePrefix); {
+	switch id, part, isMachine := cutPartKey(key); {
 	case key == metaKey:
 		m := new(eventv1.PartitionMeta)
 		if err := proto.Unmarshal(r.Value, m); err != nil {
@@ -109,6 +159,17 @@ func (s *saved) add(r *kgo.Record) error {
 		s.meta = m
 	case key == configKey:
 		s.config = bytes.Clone(r.Value)
+	case isMachine && part > 0:
+		k := partOf{id, part}
+		s.bytes += len(r.Value) - len(s.parts[k])
+		if r.Value == nil {
+			delete(s.parts, k)
+			return nil
+		}
+		if s.parts == nil {
+			s.parts = map[partOf][]byte{}
+		}
+		s.parts[k] = append(s.parts[k][:0], r.Value...)
 	case isMachine && r.Value == nil:
 		s.bytes -= len(s.machines[id])
 		delete(s.machines, id)
@@ -170,7 +231,7 @@ func (p *partition) loadMachines(s *saved) error {
 	for range runtime.GOMAXPROCS(0) {
 		g.Go(func() error {
 			for i := int(at.Add(1)) - 1; i < len(ids); i = int(at.Add(1)) - 1 {
-				e, err := p.loadMachine(ids[i], values[i])
+				e, err := p.loadMachine(ids[i], values[i], s.parts)
 				if err != nil {
 					return fmt.Errorf("snapshot of %q: %w", ids[i], err)
 				}
@@ -183,29 +244,54 @@ func (p *partition) loadMachines(s *saved) error {
 		return err
 	}
 	p.machines = make(map[string]*entry, len(entries))
+	parts := 0
 	for _, e := range entries {
+		parts += e.parts - 1
 		p.hash ^= e.snapshotHash
 		p.machines[e.id] = e
 		p.due.set(e)
+	}
+	if parts != len(s.parts) {
+		return fmt.Errorf("%d records go on with states, %d are called for", len(s.parts), parts)
 	}
 	return nil
 }
 
 // loadMachine restores one machine under the configuration that was in force when its snapshot was taken: under an earlier one it would lose what that
 // one has no use for.
-func (p *partition) loadMachine(id string, value []byte) (*entry, error) {
+func (p *partition) loadMachine(id string, value []byte, parts map[partOf][]byte) (*entry, error) {
 	var snap eventv1.MachineSnapshot
-	if err := proto.Unmarshal(value, &snap); err != nil {
+	if err := decodeSnapshot(value, &snap); err != nil {
 		return nil, err
 	}
-	if snap.Format != stateFormat {
-		return nil, fmt.Errorf("format %d, this build reads %d", snap.Format, stateFormat)
+	hash := hashSnapshot([]byte(machinePrefix+id), value)
+	for i := 1; i <= int(snap.MoreParts); i++ {
+		value, ok := parts[partOf{id, i}]
+		if !ok {
+			return nil, fmt.Errorf("part %d of %d is missing", i, snap.MoreParts)
+		}
+		var part eventv1.MachineSnapshot
+		if err := decodeSnapshot(value, &part); err != nil {
+			return nil, fmt.Errorf("part %d: %w", i, err)
+		}
+		hash ^= hashSnapshot([]byte(partKey(id, i)), value)
+		snap.State = append(snap.State, part.State...)
 	}
 	m, err := machine.Restore(p.past.at(snap.AppliedOffset).Judge, id, snap.State)
 	if err != nil {
 		return nil, err
 	}
-	return &entry{id: id, machine: m, applied: snap.AppliedOffset, firstDirty: -1, heapAt: -1, snapshotHash: hashSnapshot([]byte(machinePrefix+id), value)}, nil
+	return &entry{id: id, machine: m, applied: snap.AppliedOffset, firstDirty: -1, heapAt: -1, snapshotHash: hash, parts: 1 + int(snap.MoreParts)}, nil
+}
+
+func decodeSnapshot(value []byte, m *eventv1.MachineSnapshot) error {
+	if err := proto.Unmarshal(value, m); err != nil {
+		return err
+	}
+	if m.Format != stateFormat {
+		return fmt.Errorf("format %d, this build reads %d", m.Format, stateFormat)
+	}
+	return nil
 }
 
 // replayed ends a replay: what it came to must be what was saved.

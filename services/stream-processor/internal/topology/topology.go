@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -31,6 +32,15 @@ const (
 	// rebalanceTimeout is less than transactionTimeout: the end of a transaction waits for a heartbeat, and while the group rejoins there
 	// is none. A join that outlasted the transaction would have it fenced for nothing.
 	rebalanceTimeout = 6 * time.Second
+
+	// maxMessage is max.message.bytes of the topics. The client's own default of 1 MB would refuse the reading of a wide frame for ever.
+	maxMessage = 8 << 20
+	// Of one transaction's outputs, waiting for the brokers: producing blocks beyond it.
+	maxBufferedRecords = 200_000
+	maxBufferedBytes   = 128 << 20
+	// Of the input, read ahead for each broker: two such fetches. A hot partition gets its share of it and no more.
+	fetchBytes          = 16 << 20
+	fetchPartitionBytes = 4 << 20
 )
 
 // Config of the topology.
@@ -83,6 +93,8 @@ type Topology struct {
 	restore1 chan struct{}   // limits how many restore at once
 	done     chan restored
 	workers  sync.WaitGroup
+	// revoked: partitions were taken since the session's last End. Until the next one it calls nobody again.
+	revoked atomic.Bool
 }
 
 // slot is one partition the group has given us.
@@ -204,7 +216,11 @@ func (t *Topology) Run(ctx context.Context) error {
 		kgo.BlockRebalanceOnPoll(),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
-		kgo.MaxBufferedRecords(200_000),
+		kgo.MaxBufferedRecords(maxBufferedRecords),
+		kgo.MaxBufferedBytes(maxBufferedBytes),
+		kgo.ProducerBatchMaxBytes(maxMessage),
+		kgo.FetchMaxBytes(fetchBytes),
+		kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
 		kgo.AdjustFetchOffsetsFn(func(ctx context.Context, at map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 			select {
 			case <-t.ready: // the group may be quicker than the constructor
@@ -214,8 +230,8 @@ func (t *Topology) Run(ctx context.Context) error {
 			return t.assigned(ctx, at)
 		}),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, got map[string][]int32) { t.expect(got[topic.Frames]) }),
-		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { t.drop(gone[topic.Frames]) }),
-		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { t.drop(gone[topic.Frames]) }),
+		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { t.revoke(gone[topic.Frames]) }),
+		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { t.revoke(gone[topic.Frames]) }),
 	)...)
 	if err != nil {
 		stop()
@@ -344,6 +360,11 @@ func (t *Topology) begin(id int32, committed int64, fresh bool) {
 	})
 }
 
+func (t *Topology) revoke(ids []int32) {
+	t.revoked.Store(true)
+	t.drop(ids)
+}
+
 // drop forgets partitions that are no longer ours.
 func (t *Topology) drop(ids []int32) {
 	t.mu.Lock()
@@ -365,7 +386,15 @@ func (t *Topology) loop(ctx context.Context, sess *kgo.GroupTransactSession) err
 			sess.AllowRebalance()
 			return err
 		}
-		if fetches.NumRecords() > 0 {
+		switch {
+		case t.revoked.Load():
+			// Between transactions. The session would abort the next one for it, and tell us of no further revocation before that: an empty
+			// transaction makes it forget. What was just polled is fetched again.
+			if err := t.pass(ctx, sess); err != nil {
+				sess.AllowRebalance()
+				return err
+			}
+		case fetches.NumRecords() > 0:
 			if err := t.transact(ctx, sess, fetches); err != nil {
 				sess.AllowRebalance()
 				return err
@@ -375,8 +404,34 @@ func (t *Topology) loop(ctx context.Context, sess *kgo.GroupTransactSession) err
 		if err := t.adopt(cl); err != nil {
 			return err
 		}
+		t.reconcile(cl)
 	}
 	return nil
+}
+
+// reconcile drops judged partitions that the group no longer counts as ours. The callbacks tell of them, but for a second revocation before the
+// session's next End.
+func (t *Topology) reconcile(cl *kgo.Client) {
+	judged := map[int32]*slot{}
+	t.set(func() {
+		for id, s := range t.slots {
+			if s.part != nil {
+				judged[id] = s
+			}
+		}
+	})
+	if len(judged) == 0 {
+		return
+	}
+	ours := cl.CommittedOffsets()[topic.Frames] // after the slots: what is assigned meanwhile has another slot
+	t.set(func() {
+		for id, s := range judged {
+			if _, ok := ours[id]; !ok && t.slots[id] == s {
+				t.log.Warn("partition is no longer ours, and nobody said so", zap.Int32("partition", id))
+				delete(t.slots, id)
+			}
+		}
+	})
 }
 
 // adopt takes in the partitions whose restore has ended.
@@ -412,6 +467,8 @@ func (t *Topology) poll(ctx context.Context, sess *kgo.GroupTransactSession, wai
 		case errors.Is(e.Err, context.DeadlineExceeded), errors.Is(e.Err, context.Canceled):
 		case errors.Is(e.Err, kgo.ErrClientClosed):
 			return nil, e.Err
+		case errors.Is(e.Err, kerr.FencedInstanceID):
+			return nil, fmt.Errorf("another process runs as instance_id %q: each needs one of its own: %w", t.cfg.InstanceID, e.Err)
 		case errors.Is(e.Err, kerr.OffsetOutOfRange):
 			return nil, fmt.Errorf("%s[%d]: the committed offset is no longer in the log (retention passed, or the topic was made anew): %w", e.Topic, e.Partition, e.Err)
 		default:

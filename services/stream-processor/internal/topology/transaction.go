@@ -2,10 +2,12 @@ package topology
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 )
@@ -49,7 +51,7 @@ func (t *Topology) transact(ctx context.Context, sess *kgo.GroupTransactSession,
 			windows = append(windows, p.committing...)
 		}
 	}
-	end, cancelEnd := drain(ctx, 30*time.Second)
+	end, cancelEnd := drain(ctx, endTimeout)
 	defer cancelEnd()
 	committed, err := sess.End(end, kgo.TransactionEndTry(judged == nil && abort.Err() == nil))
 	t.metrics.commitSeconds.UpdateDuration(began)
@@ -57,11 +59,14 @@ func (t *Topology) transact(ctx context.Context, sess *kgo.GroupTransactSession,
 		p.arena.reset()
 		p.committing = p.committing[:0]
 	}
+	t.revoked.Store(false) // End forgets it, and aborts for it
 	switch {
 	case judged != nil:
 		return judged
 	case err != nil:
 		return fmt.Errorf("end of transaction: %w", err)
+	case !committed && permanent(abort.Err()):
+		return fmt.Errorf("a transaction was aborted for a reason that stays: %w", abort.Err())
 	case !committed:
 		t.metrics.aborts.Inc()
 		t.log.Warn("transaction aborted, restoring", zap.Int("records", records), zap.NamedError("produce", abort.Err()))
@@ -85,6 +90,36 @@ func (t *Topology) transact(ctx context.Context, sess *kgo.GroupTransactSession,
 	t.export.Export(windows)
 	return nil
 }
+
+// permanent says that producing the same again would fail again: to abort and restore for ever would look like work.
+func permanent(err error) bool {
+	for _, e := range []error{
+		kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTopicException, kerr.PolicyViolation, kerr.UnsupportedForMessageFormat,
+		kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// pass begins and aborts a transaction that holds nothing: see loop.
+func (t *Topology) pass(ctx context.Context, sess *kgo.GroupTransactSession) error {
+	if err := sess.Begin(); err != nil {
+		return fmt.Errorf("begin transaction: %w", err)
+	}
+	end, cancel := drain(ctx, endTimeout)
+	defer cancel()
+	t.revoked.Store(false)
+	if _, err := sess.End(end, kgo.TryAbort); err != nil {
+		return fmt.Errorf("end of transaction: %w", err)
+	}
+	return nil
+}
+
+// endTimeout is how long the end of a transaction may take. Then the process leaves.
+const endTimeout = 30 * time.Second
 
 // drainTimeout is how long a transaction may still take once the process is asked to stop. What is not committed by then is
 // done again by the next owner.

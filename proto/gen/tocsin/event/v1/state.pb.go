@@ -203,7 +203,8 @@ func (x *ConfigSwitch) GetConfig() *DetectionConfig {
 	return nil
 }
 
-// MachineSnapshot is all that the processor knows of one machine, on processor.state.v1, key "m/<equipment_id>".
+// MachineSnapshot is all that the processor knows of one machine, on processor.state.v1, key "m/<equipment_id>". What is too large for one record
+// goes on under the keys "p/<part>/<equipment_id>", parts counted from 1.
 type MachineSnapshot struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Version of the encoding of state.
@@ -213,6 +214,8 @@ type MachineSnapshot struct {
 	// Offset in telemetry.frames.v1 of the last record that this state holds the effect of.
 	AppliedOffset int64  `protobuf:"varint,3,opt,name=applied_offset,json=appliedOffset,proto3" json:"applied_offset,omitempty"`
 	State         []byte `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	// Number of further records that the state goes on in; of those, 0.
+	MoreParts     uint32 `protobuf:"varint,5,opt,name=more_parts,json=moreParts,proto3" json:"more_parts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -273,6 +276,13 @@ func (x *MachineSnapshot) GetState() []byte {
 		return x.State
 	}
 	return nil
+}
+
+func (x *MachineSnapshot) GetMoreParts() uint32 {
+	if x != nil {
+		return x.MoreParts
+	}
+	return 0
 }
 
 // PartitionMeta closes each transaction of one partition, on processor.state.v1, key "meta".
@@ -400,12 +410,14 @@ const file_tocsin_event_v1_state_proto_rawDesc = "" +
 	"\bswitches\x18\x02 \x03(\v2\x1d.tocsin.event.v1.ConfigSwitchR\bswitches\"`\n" +
 	"\fConfigSwitch\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x03R\x06offset\x128\n" +
-	"\x06config\x18\x02 \x01(\v2 .tocsin.event.v1.DetectionConfigR\x06config\"\x8d\x01\n" +
+	"\x06config\x18\x02 \x01(\v2 .tocsin.event.v1.DetectionConfigR\x06config\"\xac\x01\n" +
 	"\x0fMachineSnapshot\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12%\n" +
 	"\x0econfig_version\x18\x02 \x01(\tR\rconfigVersion\x12%\n" +
 	"\x0eapplied_offset\x18\x03 \x01(\x03R\rappliedOffset\x12\x14\n" +
-	"\x05state\x18\x04 \x01(\fR\x05state\"\x94\x02\n" +
+	"\x05state\x18\x04 \x01(\fR\x05state\x12\x1d\n" +
+	"\n" +
+	"more_parts\x18\x05 \x01(\rR\tmoreParts\"\x94\x02\n" +
 	"\rPartitionMeta\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x1f\n" +
 	"\vnext_offset\x18\x02 \x01(\x03R\n" +
