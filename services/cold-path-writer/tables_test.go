@@ -286,17 +286,6 @@ func TestCloseWithoutRun(t *testing.T) {
 	}
 }
 
-func TestRunWithoutKafkaEnds(t *testing.T) {
-	k := kafkatest.Start(t, 1)
-	k.Brokers = []string{"127.0.0.1:1"}
-	w := start(t, testConfig(t.TempDir()), k, nil)
-	eventually(t, "it looks for the topics", func() bool {
-		err := w.Ready()
-		return err != nil && strings.Contains(err.Error(), "looking for the topics")
-	})
-	w.stop(t)
-}
-
 func TestConfigValidate(t *testing.T) {
 	if err := DefaultConfig().Validate(); err != nil {
 		t.Fatal(err)

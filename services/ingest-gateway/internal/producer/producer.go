@@ -83,11 +83,15 @@ func (c Config) codec() (kgo.CompressionCodec, error) {
 type Producer struct {
 	cfg  Config
 	kcfg kafka.Config
-	cl   *kgo.Client
 	log  *zap.Logger
+
+	mu    sync.RWMutex // held while the client is exchanged
+	cl    *kgo.Client
+	limit int64 // bytes of a batch that Kafka takes, as far as is known
 
 	records, bytes atomic.Int64
 	once           sync.Once
+	recheck        chan struct{} // Kafka takes less than limit
 
 	topics  atomic.Bool             // they exist, with the right partitions
 	trouble atomic.Pointer[trouble] // nil while Kafka is believed to take records
@@ -101,22 +105,33 @@ type trouble struct {
 
 // New makes the client. It does not connect: a missing broker shows in Ready.
 func New(cfg Config, kcfg kafka.Config, log *zap.Logger) (*Producer, error) {
-	codec, err := cfg.codec()
+	p := &Producer{cfg: cfg, kcfg: kcfg, log: log.Named("producer"), limit: maxBatch, recheck: make(chan struct{}, 1)}
+	var err error
+	if p.cl, err = p.client(maxBatch); err != nil {
+		return nil, err
+	}
+	p.trouble.Store(&trouble{err: errors.New("not connected yet")})
+	return p, nil
+}
+
+// client makes one whose batches have at most limit bytes.
+func (p *Producer) client(limit int64) (*kgo.Client, error) {
+	codec, err := p.cfg.codec()
 	if err != nil {
 		return nil, err
 	}
-	opts, err := kcfg.Options(log)
+	opts, err := p.kcfg.Options(p.log)
 	if err != nil {
 		return nil, err
 	}
 	cl, err := kgo.NewClient(append(opts,
 		kgo.RequiredAcks(kgo.AllISRAcks()), // with idempotence, which is the client's default
-		kgo.ProducerLinger(cfg.Linger),
+		kgo.ProducerLinger(p.cfg.Linger),
 		kgo.ProducerBatchCompression(codec, kgo.NoCompression()),
-		kgo.ProducerBatchMaxBytes(8<<20),                      // as max.message.bytes of the topic
-		kgo.MaxBufferedRecords(int(cfg.MaxInFlightRecords)+1), // our own budget is the tighter one
-		kgo.UnknownTopicRetries(-1),                           // topics are made by Run; until then this is "not now"
-		kgo.RecordDeliveryTimeout(cfg.Timeout),
+		kgo.ProducerBatchMaxBytes(int32(limit)),
+		kgo.MaxBufferedRecords(int(p.cfg.MaxInFlightRecords)+1), // our own budget is the tighter one
+		kgo.UnknownTopicRetries(-1),                             // topics are made by Run; until then this is "not now"
+		kgo.RecordDeliveryTimeout(p.cfg.Timeout),
 		// A record whose fate is unknown is given up at the timeout rather than held for ever: its sender sends
 		// it again under the same identity, and the processor counts it once.
 		kgo.AllowIdempotentProduceCancellation(),
@@ -124,15 +139,19 @@ func New(cfg Config, kcfg kafka.Config, log *zap.Logger) (*Producer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("producer: %w", err)
 	}
-	p := &Producer{cfg: cfg, kcfg: kcfg, cl: cl, log: log.Named("producer")}
-	p.trouble.Store(&trouble{err: errors.New("not connected yet")})
-	return p, nil
+	return cl, nil
 }
 
 // Produce takes the record, which must not be changed any more, and calls done exactly once: with nil when all in-sync
 // replicas have it, or an error that wraps one of the verdicts. done must not block. Produce never waits.
 func (p *Producer) Produce(r *kgo.Record, done func(error)) {
+	if !p.mu.TryRLock() { // the client is being exchanged
+		done(ErrBusy)
+		return
+	}
+	defer p.mu.RUnlock()
 	size := int64(len(r.Value) + len(r.Key))
+	limit := p.limit
 	if p.records.Add(1) > p.cfg.MaxInFlightRecords {
 		p.records.Add(-1)
 		done(ErrBusy)
@@ -147,11 +166,12 @@ func (p *Producer) Produce(r *kgo.Record, done func(error)) {
 	p.cl.TryProduce(context.Background(), r, func(_ *kgo.Record, err error) {
 		p.records.Add(-1)
 		p.bytes.Add(-size)
-		done(p.verdict(err))
+		done(p.verdict(err, wireSize(r), limit))
 	})
 }
 
-func (p *Producer) verdict(err error) error {
+// verdict of a record of size bytes, in a batch of at most limit.
+func (p *Producer) verdict(err error, size, limit int64) error {
 	switch {
 	case err == nil:
 		p.fine()
@@ -159,7 +179,14 @@ func (p *Producer) verdict(err error) error {
 	case errors.Is(err, kgo.ErrMaxBuffered):
 		return ErrBusy
 	case errors.Is(err, kerr.MessageTooLarge), errors.Is(err, kerr.RecordListTooLarge):
-		return fmt.Errorf("%w: %w", ErrTooLarge, err)
+		if size > limit {
+			return fmt.Errorf("%w: %w", ErrTooLarge, err)
+		}
+		// It would have fitted: its batch did not, because Kafka takes less than we know. The record is not to blame.
+		select {
+		case p.recheck <- struct{}{}:
+		default:
+		}
 	}
 	// Brokers may answer pings and refuse writes (too few replicas): let the next writes say, or some time pass.
 	p.failing(err, time.Now().Add(p.cfg.Timeout))
@@ -203,12 +230,19 @@ func (p *Producer) Run(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
+	p.adapt(ctx)
 	p.topics.Store(true)
 	p.fine()
+	every := time.NewTicker(2 * time.Second)
+	defer every.Stop()
 	for {
-		pause(ctx, 2*time.Second)
-		if ctx.Err() != nil {
+		select {
+		case <-ctx.Done():
 			return nil
+		case <-p.recheck:
+			p.adapt(ctx)
+			continue
+		case <-every.C:
 		}
 		err := p.ping(ctx)
 		switch t := p.trouble.Load(); {
@@ -225,14 +259,14 @@ func (p *Producer) Run(ctx context.Context) error {
 func (p *Producer) ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	return p.cl.Ping(ctx)
+	return p.current().Ping(ctx)
 }
 
 // Drain waits until everything under way has its verdict, at most DrainTimeout.
 func (p *Producer) Drain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.DrainTimeout)
 	defer cancel()
-	if err := p.cl.Flush(ctx); err != nil {
+	if err := p.current().Flush(ctx); err != nil {
 		n, _ := p.InFlight()
 		return fmt.Errorf("%d frames were not written when the drain ended; their senders were not told otherwise: %w", n, err)
 	}
@@ -240,13 +274,4 @@ func (p *Producer) Drain(ctx context.Context) error {
 }
 
 // Close ends the client; what is under way fails. Idempotent.
-func (p *Producer) Close() { p.once.Do(p.cl.Close) }
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
+func (p *Producer) Close() { p.once.Do(func() { p.current().Close() }) }
