@@ -45,6 +45,7 @@ type PoisonMeasured struct {
 	Invented      int            `json:"letters_of_good_records"`
 	WrongReason   int            `json:"letters_with_another_reason"`
 	WrongBytes    int            `json:"letters_with_other_bytes"`
+	Cut           int            `json:"letters_cut"` // of records too large for a letter
 	JudgedOnce    int            `json:"good_judged_once"`
 	Lost          int            `json:"good_lost"`
 	Doubled       int            `json:"good_doubled"`
@@ -72,12 +73,16 @@ type PoisonMeasured struct {
 	CPU    map[string]float64 `json:"cpu_percent_of_machine"`
 }
 
+// maxLetter is about the largest record that fits into a dead letter whole: max.message.bytes less room for headers.
+const maxLetter = 8<<20 - 64<<10
+
 // pill is one poison record that Kafka has.
 type pill struct {
 	kind     *poisonKind
 	machine  int
 	sequence uint64
 	hash     uint64
+	size     int
 	letters  int
 	judged   int
 }
@@ -166,7 +171,7 @@ func (p *poisonRun) make() {
 		machine = (n * 7919) % p.cfg.Machines
 		bad[machine]++
 		r := p.spoil.poison(*kind, p.fleet, m, machine, bad[machine], at, strconv.Itoa(n))
-		p.pills = append(p.pills, pill{kind: kind, machine: machine, sequence: bad[machine], hash: hash(r.Value)})
+		p.pills = append(p.pills, pill{kind: kind, machine: machine, sequence: bad[machine], hash: hash(r.Value), size: len(r.Value)})
 		p.out.Kinds[kind.name]++
 		p.recs = append(p.recs, r)
 	}
@@ -260,7 +265,7 @@ func (p *poisonRun) readLetters(ctx context.Context) error {
 	for i := range p.pills {
 		p.pills[i].letters = 0
 	}
-	p.out.Letters, p.out.Invented, p.out.WrongReason, p.out.WrongBytes = 0, 0, 0, 0
+	p.out.Letters, p.out.Invented, p.out.WrongReason, p.out.WrongBytes, p.out.Cut = 0, 0, 0, 0, 0
 	return p.scan(ctx, topic.DLQ(topic.Frames), nil, func(r *kgo.Record) error {
 		if r.Attrs.IsControl() {
 			return nil
@@ -280,7 +285,14 @@ func (p *poisonRun) readLetters(ctx context.Context) error {
 				p.report.brokenIf(true, "%s: the reason is %q", pill.kind.name, reason)
 			}
 		}
-		if hash(r.Value) != pill.hash {
+		switch {
+		case topic.Header(r, dlq.HeaderCut) != "":
+			// Too large for a letter with its own headers: it keeps the beginning and says so.
+			p.out.Cut++
+			if pill.size <= maxLetter || len(r.Value) < maxLetter-64<<10 || hash(r.Value) != hash(p.spoil.junk[:len(r.Value)]) {
+				p.out.WrongBytes++
+			}
+		case hash(r.Value) != pill.hash:
 			p.out.WrongBytes++
 		}
 		return nil

@@ -1,9 +1,7 @@
 package load
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"time"
 )
 
@@ -36,8 +34,12 @@ type RestoreMeasured struct {
 	Kills        []RestoreKill `json:"kills"`
 	WorstReadyS  float64       `json:"worst_ready_seconds"`
 	WorstJudgedS float64       `json:"worst_first_fresh_frame_judged_seconds"`
+	Sent         int           `json:"frames_in_kafka"`
+	Judged       int           `json:"frames_judged"`
 	Lost         int           `json:"frames_lost"`
 	Doubled      int           `json:"frames_doubled"`
+
+	next int // the machine whose turn it is, in live frames
 }
 
 // StateSize is what processor.state.v1 holds.
@@ -51,15 +53,24 @@ type StateSize struct {
 
 // RestoreKill is one kill -9 and what followed. Times are seconds since the new process was started.
 type RestoreKill struct {
-	State     StateSize          `json:"state"`
-	Ready     float64            `json:"ready_seconds"`
-	Judged    float64            `json:"first_fresh_frame_judged_seconds"` // a frame that came after the kill, in a committed transaction
-	JudgedAll float64            `json:"every_partition_judged_seconds"`
-	Steps     []RestoreStep      `json:"steps"`
-	Logged    []json.RawMessage  `json:"log_lines"`
-	Metrics   map[string]float64 `json:"metrics"`
-	PeakMB    int64              `json:"peak_rss_mb"`
-	CPU       map[string]float64 `json:"cpu_percent_of_machine"`
+	State      StateSize            `json:"state"`
+	Ready      float64              `json:"ready_seconds"`
+	Judged     float64              `json:"first_fresh_frame_judged_seconds"` // a frame that came after the kill, in a committed transaction
+	JudgedAll  float64              `json:"every_partition_judged_seconds"`
+	Partitions int                  `json:"partitions"`
+	Said       []RestoreStep        `json:"said"` // what /health/ready answered, each time that it changed
+	Steps      []RestoreStepSeconds `json:"steps"`
+	Logged     []json.RawMessage    `json:"log_lines"`
+	Metrics    map[string]float64   `json:"metrics"`
+	PeakMB     int64                `json:"peak_rss_mb"`
+	CPU        map[string]float64   `json:"cpu_percent_of_machine"`
+}
+
+// RestoreStepSeconds is how long a step took.
+type RestoreStepSeconds struct {
+	Step  string  `json:"step"`
+	Worst float64 `json:"slowest_partition_seconds"`
+	Sum   float64 `json:"all_partitions_seconds,omitempty"` // added up; several are restored side by side
 }
 
 // RestoreStep is how far the new process said it was.
@@ -67,6 +78,3 @@ type RestoreStep struct {
 	At   float64 `json:"at_seconds"`
 	What string  `json:"what"`
 }
-
-// Restore runs the scenario.
-func Restore(context.Context, *World, RestoreConfig) (*Report, error) { return nil, errors.New("not yet") }
