@@ -29,7 +29,7 @@ type Section struct {
 // Known lists every section of a fleet file, so that a single service can tell another's section from a misspelt one.
 func Known() []string {
 	return []string{
-		"kafka", "log", "tracing", "ingest_gateway", "stream_processor", "alert_router", "cold_path_writer",
+		"process", "kafka", "log", "tracing", "ingest_gateway", "stream_processor", "alert_router", "cold_path_writer",
 		"realtime_api", "fleet_simulator", "broker",
 	}
 }

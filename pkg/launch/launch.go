@@ -33,6 +33,7 @@ const (
 
 // Process is the part of the configuration that every process has.
 type Process struct {
+	Runtime Runtime
 	Log     telemetry.LogConfig
 	Tracing telemetry.TraceConfig
 	Kafka   kafka.Config
@@ -40,12 +41,12 @@ type Process struct {
 
 // DefaultProcess holds the defaults.
 func DefaultProcess() Process {
-	return Process{Log: telemetry.DefaultLogConfig(), Tracing: telemetry.DefaultTraceConfig(), Kafka: kafka.DefaultConfig()}
+	return Process{Runtime: Runtime{MemoryLimit: "0"}, Log: telemetry.DefaultLogConfig(), Tracing: telemetry.DefaultTraceConfig(), Kafka: kafka.DefaultConfig()}
 }
 
 // Sections are the configuration sections of p.
 func (p *Process) Sections() []config.Section {
-	return []config.Section{{Name: "kafka", Value: &p.Kafka}, {Name: "log", Value: &p.Log}, {Name: "tracing", Value: &p.Tracing}}
+	return []config.Section{{Name: "process", Value: &p.Runtime}, {Name: "kafka", Value: &p.Kafka}, {Name: "log", Value: &p.Log}, {Name: "tracing", Value: &p.Tracing}}
 }
 
 // Service says how one service becomes a process.
@@ -74,7 +75,12 @@ func Main[C any](s Service[C], args []string, stdout, stderr io.Writer) int {
 				code = ExitConfig
 				return err
 			}
-			err := run(cmd.Context(), s, p, cfg, stderr)
+			p.Runtime.Apply()
+			err := run(cmd.Context(), s, p, cfg, stderr, func() (C, error) {
+				p, cfg := DefaultProcess(), s.Default
+				err := config.Load(file, append(p.Sections(), config.Section{Name: s.Section, Value: &cfg})...)
+				return cfg, err
+			})
 			if err != nil {
 				code = ExitFailed
 			}
@@ -94,7 +100,7 @@ func Main[C any](s Service[C], args []string, stdout, stderr io.Writer) int {
 	return code
 }
 
-func run[C any](ctx context.Context, s Service[C], p Process, cfg C, stderr io.Writer) error {
+func run[C any](ctx context.Context, s Service[C], p Process, cfg C, stderr io.Writer, reread func() (C, error)) error {
 	deps, flush, err := p.Deps(ctx, s.Name, stderr)
 	if err != nil {
 		return err
@@ -104,7 +110,32 @@ func run[C any](ctx context.Context, s Service[C], p Process, cfg C, stderr io.W
 	if err != nil {
 		return err
 	}
+	if r, ok := svc.(Reconfigurer[C]); ok {
+		return UntilSignal(ctx, deps.Log, &reloading[C]{Runner: svc, to: r, reread: reread})
+	}
 	return UntilSignal(ctx, deps.Log, svc)
+}
+
+// Reconfigurer is a service that can take its section of the fleet file anew while it runs. It takes what it can of it, and an error says that it
+// took nothing.
+type Reconfigurer[C any] interface {
+	Reconfigure(cfg C) error
+}
+
+// reloading gives a Reconfigurer its configuration when it is to reload.
+type reloading[C any] struct {
+	service.Runner
+	to     Reconfigurer[C]
+	reread func() (C, error)
+}
+
+// Reload reads the fleet file again.
+func (r *reloading[C]) Reload() error {
+	cfg, err := r.reread()
+	if err != nil {
+		return err
+	}
+	return r.to.Reconfigure(cfg)
 }
 
 // Deps makes what a service named name is given in this process, and the function that flushes it at the end.
@@ -132,7 +163,7 @@ func (p Process) Deps(ctx context.Context, name string, stderr io.Writer) (servi
 }
 
 // UntilSignal runs the service until SIGINT or SIGTERM; a second signal ends the process at once. SIGHUP makes a service with
-// Reload() error read its files again; when that fails it keeps what it had.
+// Reload() error read its files again; when that fails it keeps what it had. Main gives a Reconfigurer one.
 func UntilSignal(ctx context.Context, log *zap.Logger, svc service.Runner) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -48,7 +48,7 @@ and as many processes as you like share the work. Ctrl-C drains and stops; a sec
 				cfg.Simulator.Faults, cfg.Simulator.FirstFaultAfter, cfg.Simulator.History = faults, demo.FirstFaultAfter, demo.History
 				list = append(slices.DeleteFunc(list, func(s string) bool { return s == "fleet-simulator" }), "fleet-simulator")
 			}
-			return run(cmd.Context(), cfg, dir, list, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return run(cmd.Context(), cfg, file, dir, list, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	f := cmd.Flags()
@@ -81,12 +81,14 @@ func loadFleet(file, dir string) (fleet.Config, error) {
 	return cfg, nil
 }
 
-func run(ctx context.Context, cfg fleet.Config, dir string, targets []string, stdout, stderr io.Writer) error {
+func run(ctx context.Context, cfg fleet.Config, file, dir string, targets []string, stdout, stderr io.Writer) error {
 	began := time.Now()
+	cfg.Process.Runtime.Apply()
 	fl, err := fleet.New(ctx, cfg, dir, targets, stderr)
 	if err != nil {
 		return err
 	}
+	fl.Reread = func() (fleet.Config, error) { return loadFleet(file, dir) }
 	ready, stop := context.WithCancel(ctx)
 	announced := make(chan struct{})
 	go func() {

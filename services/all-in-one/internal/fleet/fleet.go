@@ -104,6 +104,8 @@ type Fleet struct {
 	flush    []func()
 	// Addrs are the bound HTTP addresses by service, and "kafka".
 	Addrs map[string]string
+	// Reread reads the fleet file anew, for Reload; nil: there is none.
+	Reread func() (Config, error)
 }
 
 type running struct {
@@ -253,10 +255,23 @@ func (f *Fleet) awaitOthers(ctx context.Context) bool {
 // Log is the process's own logger.
 func (f *Fleet) Log() *zap.Logger { return f.log }
 
-// Reload makes every service that can read its files again. One that refuses keeps what it had.
+// Reload makes every service that can read its files again, and gives its section of the fleet file to one that can take it while it runs. One that refuses
+// keeps what it had.
 func (f *Fleet) Reload() error {
+	cfg := f.cfg
+	if f.Reread != nil {
+		var err error
+		if cfg, err = f.Reread(); err != nil {
+			return err
+		}
+	}
 	var errs []error
 	for _, s := range f.services {
+		if r, ok := s.Runner.(launch.Reconfigurer[streamprocessor.Config]); ok && f.Reread != nil {
+			if err := r.Reconfigure(cfg.Processor); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", s.name, err))
+			}
+		}
 		if r, ok := s.Runner.(interface{ Reload() error }); ok {
 			if err := r.Reload(); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", s.name, err))
