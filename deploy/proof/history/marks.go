@@ -2,6 +2,7 @@ package history
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -124,6 +125,10 @@ func refOfReading(b []byte) (FrameRef, bool) {
 // compareStream is compare of a topic's partition: data first, then the ticks among it. While data differs, ticks are only counted: where one should
 // stand cannot be said.
 func compareStream(want, got []mark) []difference {
+	same := func(a, b mark) bool { return a.content == b.content && a.name == b.name }
+	if slices.EqualFunc(want, got, same) {
+		return nil // and no copies are made
+	}
 	wantData, wantTicks := split(want)
 	gotData, gotTicks := split(got)
 	if out := compare(wantData, gotData, false); len(out) > 0 {
