@@ -22,7 +22,9 @@ type HotConfig struct {
 	Slow     time.Duration `json:"writer_frozen_ns"` // how long the slow consumer stands still; 0: that phase is left out
 	Overload bool          `json:"overload"`         // the phase in which the hot machine comes through the gateway, as fast as it can
 	// LimitPerS is the gateway's limit for one identity in the overload phase.
-	LimitPerS   int           `json:"gateway_limit_frames_per_s"`
+	LimitPerS int `json:"gateway_limit_frames_per_s"`
+	// Floor is a p99 that is never too long.
+	Floor       time.Duration `json:"floor_ns"`
 	ProcessorMB int64         `json:"processor_cap_mb"`
 	WriterMB    int64         `json:"writer_cap_mb"`
 	Patience    time.Duration `json:"-"`
@@ -330,8 +332,9 @@ func (h *hotRun) judge() {
 		if i == 0 {
 			continue
 		}
-		r.brokenIf(p.Others.VisibleP99 > 2*base.Others.VisibleP99, "%s: the others' p99 is %d ms, it was %d ms", p.Name, p.Others.VisibleP99, base.Others.VisibleP99)
-		r.brokenIf(p.Beside.VisibleP99 > 2*base.Beside.VisibleP99, "%s: in its partition the others' p99 is %d ms, it was %d ms", p.Name, p.Beside.VisibleP99, base.Beside.VisibleP99)
+		floor := int32(h.cfg.Floor.Milliseconds()) //nolint:gosec // minutes at most
+		r.brokenIf(p.Others.VisibleP99 > max(floor, 2*base.Others.VisibleP99), "%s: the others' p99 is %d ms, it was %d ms", p.Name, p.Others.VisibleP99, base.Others.VisibleP99)
+		r.brokenIf(p.Beside.VisibleP99 > max(floor, 2*base.Beside.VisibleP99), "%s: in its partition the others' p99 is %d ms, it was %d ms", p.Name, p.Beside.VisibleP99, base.Beside.VisibleP99)
 	}
 	for _, p := range o.Phases {
 		if g := p.Gateway; g != nil {

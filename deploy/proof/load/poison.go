@@ -267,7 +267,7 @@ func (p *poisonRun) readLetters(ctx context.Context) error {
 	}
 	p.out.Letters, p.out.Invented, p.out.WrongReason, p.out.WrongBytes, p.out.Cut = 0, 0, 0, 0, 0
 	return p.scan(ctx, topic.DLQ(topic.Frames), nil, func(r *kgo.Record) error {
-		if r.Attrs.IsControl() {
+		if r.Attrs.IsControl() || topic.Header(r, dlq.HeaderReason) == "" { // a retry leaves notes there
 			return nil
 		}
 		p.out.Letters++

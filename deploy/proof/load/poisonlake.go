@@ -11,7 +11,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/tocsin-io/tocsin/pkg/topic"
 )
 
 // checkLake counts the rows of each frame in the lake. The frames that were mended are there too, when they were.
@@ -89,7 +88,7 @@ func (p *poisonRun) retry(ctx context.Context) error {
 		return err
 	}
 	p.say("the missing schema is registered; sending the dead letters again")
-	cmd := exec.CommandContext(ctx, filepath.Join(p.Bin, "tocsin"), "dlq", "retry", "--config", p.Stack.ConfigFile(), topic.DLQ(topic.Frames)) //nolint:gosec // ours
+	cmd := exec.CommandContext(ctx, filepath.Join(p.Bin, "tocsin"), "dlq", "retry", "--all", "--config", p.Stack.ConfigFile()) //nolint:gosec // ours
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.Env = append(cmd.Environ(), p.Stack.Env()...)
@@ -112,6 +111,9 @@ func (p *poisonRun) retry(ctx context.Context) error {
 	for i := range p.pills {
 		pill := &p.pills[i]
 		if !pill.kind.mended {
+			if pill.size > maxLetter { // its letter is not whole, so it stays where it is
+				continue
+			}
 			p.out.NewLettersWant++
 			p.report.brokenIf(pill.letters != 2 && p.out.NewLettersWant < 10, "%s: %d letters after the retry, 2 wanted", pill.kind.name, pill.letters)
 			continue

@@ -13,13 +13,14 @@ type RestoreConfig struct {
 	PerS     int           `json:"live_per_s"` // frames a second while it is killed
 	Repeats  int           `json:"repeats"`    // how often it is killed
 	LiveFor  time.Duration `json:"live_ns"`    // between two kills, so that there is something to replay
+	Quiet    time.Duration `json:"quiet_ns"`   // without a snapshot: then all are saved
 	Target   time.Duration `json:"target_ns"`
 	Patience time.Duration `json:"-"`
 }
 
 // DefaultRestore is the size that is promised.
 func DefaultRestore() RestoreConfig {
-	return RestoreConfig{StateMB: 500, Sensors: 10, Windows: 72, PerS: 1000, Repeats: 3, LiveFor: 40 * time.Second, Target: 15 * time.Second, Patience: 10 * time.Minute}
+	return RestoreConfig{StateMB: 500, Sensors: 10, Windows: 72, PerS: 1000, Repeats: 3, LiveFor: 40 * time.Second, Quiet: 15 * time.Second, Target: 15 * time.Second, Patience: 10 * time.Minute}
 }
 
 // RestoreNeeds are the components that the scenario runs on.

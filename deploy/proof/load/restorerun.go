@@ -46,8 +46,8 @@ func Restore(ctx context.Context, w *World, cfg RestoreConfig) (*Report, error) 
 	return r.report, nil
 }
 
-// pilot is how many machines are judged first, to learn how large a machine's state is.
-const pilot = 600
+// guessedBytes is how large the state of a machine of ten sensors is after an hour. It says how many machines are tried first.
+const guessedBytes = 9_800
 
 // makeState has the processor judge frames of as many machines as it takes, and waits until everything is saved.
 func (r *restoreRun) makeState(ctx context.Context) error {
@@ -66,7 +66,7 @@ func (r *restoreRun) makeState(ctx context.Context) error {
 	began := time.Now()
 	size := StateSize{}
 	for want := float64(r.cfg.StateMB); size.LiveMB < want; {
-		more := min(pilot, int(r.cfg.StateMB)*20)
+		more := int(r.cfg.StateMB * 1e6 / guessedBytes)
 		if size.Keys > 0 {
 			more = int((want-size.LiveMB)/size.LiveMB*float64(len(r.seq))*1.01) + 1
 		}
@@ -138,12 +138,12 @@ func (r *restoreRun) saved(ctx context.Context) (StateSize, error) {
 	if err != nil {
 		return StateSize{}, err
 	}
-	// The last window of each machine is closed by a tick 10 s later; when nothing but meta records has come for some seconds, all is saved.
-	quiet := 0
+	// The last window of each machine is closed by a tick 10 s later; when nothing but meta records has come for longer, all is saved.
+	quiet := time.Now()
 	size := StateSize{}
 	from := map[int32]int64{}
 	err = until(ctx, r.cfg.Patience, "everything is saved", func() (bool, error) {
-		if err := sleep(ctx, 2*time.Second); err != nil {
+		if err := sleep(ctx, r.cfg.Quiet/10); err != nil {
 			return false, err
 		}
 		snapshots, err := r.newSnapshots(ctx, cl, from)
@@ -151,11 +151,9 @@ func (r *restoreRun) saved(ctx context.Context) (StateSize, error) {
 			return false, err
 		}
 		if snapshots > 0 {
-			quiet = 0
-			return false, nil
+			quiet = time.Now()
 		}
-		quiet++
-		return quiet >= 7, nil
+		return time.Since(quiet) > r.cfg.Quiet, nil
 	})
 	if err == nil {
 		size, err = r.stateSize(ctx)

@@ -1,4 +1,4 @@
-// Command load runs the scenarios of package load at full size on a stack of their own and writes a report of each.
+// Command load runs the scenarios of package load at full size, each on a stack of its own, and writes a report of each: make load.
 package main
 
 import (

@@ -1,0 +1,74 @@
+package load_test
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/tocsin-io/tocsin/deploy/local/stack"
+	"github.com/tocsin-io/tocsin/deploy/local/stack/stacktest"
+	"github.com/tocsin-io/tocsin/deploy/proof/load"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// outEnv names a folder that reports are written to.
+const outEnv = "TOCSIN_LOAD_OUT"
+
+// slice runs a scenario, small, on a stack of its own. The full sizes are `make load`'s.
+func slice(t *testing.T, only []string, run func(context.Context, *load.World) (*load.Report, error)) *load.Report {
+	t.Helper()
+	s := stacktest.New(t, stack.Options{Only: only})
+	w, err := load.NewWorld(s, "", func(line string) { t.Log(line) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := run(t.Context(), w)
+	stacktest.Need(t, err)
+	r.Print(testLog{t})
+	for _, b := range r.Broken {
+		t.Error(b)
+	}
+	if dir := os.Getenv(outEnv); dir != "" {
+		if err := r.Write(dir); err != nil {
+			t.Error(err)
+		}
+	}
+	return r
+}
+
+type testLog struct{ t *testing.T }
+
+func (l testLog) Write(b []byte) (int, error) {
+	l.t.Log(string(b))
+	return len(b), nil
+}
+
+// A processor is killed while frames come. The new one reads its state, replays what no snapshot holds, and judges on: nothing is lost or
+// doubled.
+func TestRealLoadRestore(t *testing.T) {
+	cfg := load.DefaultRestore()
+	cfg.StateMB, cfg.Repeats, cfg.PerS, cfg.LiveFor, cfg.Quiet = 20, 1, 200, 3*time.Second, 2*time.Second
+	slice(t, load.RestoreNeeds(), func(ctx context.Context, w *load.World) (*load.Report, error) { return load.Restore(ctx, w, cfg) })
+}
+
+// One record in a hundred can never be judged. Each becomes one dead letter, nothing else happens to the rest.
+func TestRealLoadPoison(t *testing.T) {
+	cfg := load.DefaultPoison()
+	cfg.Records, cfg.Machines, cfg.Huge, cfg.Gateway = 20_000, 500, 2, 5
+	slice(t, nil, func(ctx context.Context, w *load.World) (*load.Report, error) { return load.Poison(ctx, w, cfg) })
+}
+
+// A machine sends as much as all others together, then with a consumer that stands still, then far more than it may.
+func TestRealLoadHot(t *testing.T) {
+	cfg := load.DefaultHot()
+	cfg.Machines, cfg.PerS, cfg.LimitPerS = 100, 400, 800
+	cfg.Settle, cfg.Phase, cfg.Slow = 2*time.Second, 5*time.Second, 4*time.Second
+	// The test's own race detector and other tests share the processors: quantiles of a few seconds prove little, so the promise has
+	// room. The measurement is `make load`'s.
+	cfg.Floor = time.Second
+	slice(t, nil, func(ctx context.Context, w *load.World) (*load.Report, error) { return load.Hot(ctx, w, cfg) })
+}
