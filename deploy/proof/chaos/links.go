@@ -69,13 +69,13 @@ func ills() []ill {
 	hole := func(stream string) toxic {
 		return toxic{Name: "hole-" + stream, Type: "timeout", Stream: stream, Toxicity: 1, Attributes: map[string]int{"timeout": 0}}
 	}
+	late := func(stream string) toxic {
+		return toxic{Name: "late-" + stream, Type: "latency", Stream: stream, Toxicity: 1, Attributes: map[string]int{"latency": 400, "jitter": 200}} // ms
+	}
 	return []ill{
 		{"black hole", []toxic{hole("upstream"), hole("downstream")}},
 		{"reset", []toxic{{Name: "reset", Type: "reset_peer", Stream: "downstream", Toxicity: 1, Attributes: map[string]int{"timeout": 0}}}},
-		{"slow", []toxic{
-			{Name: "late", Type: "latency", Stream: "downstream", Toxicity: 1, Attributes: map[string]int{"latency": 400, "jitter": 200}},
-			{Name: "thin", Type: "bandwidth", Stream: "upstream", Toxicity: 1, Attributes: map[string]int{"rate": 24}}, // KB/s
-		}},
+		{"slow", []toxic{late("upstream"), late("downstream")}},
 		{"answers lost", []toxic{hole("downstream")}},
 		{"requests lost", []toxic{hole("upstream")}},
 		{"cut", nil}, // connections end and new ones are refused

@@ -1,10 +1,12 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -12,12 +14,13 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/tocsin-io/tocsin/deploy/local/stack"
 	"github.com/tocsin-io/tocsin/deploy/proof/history"
 )
 
 // Options of a run.
 type Options struct {
-	// Repo is the repository's root; empty: found from the working directory.
+	// Repo is the repository's root.
 	Repo string
 	// Bin holds the services' binaries; empty: <Repo>/bin.
 	Bin string
@@ -40,12 +43,36 @@ func (o Options) stackProgress() io.Writer {
 	return nil
 }
 
+// keepBinaries links the services' binaries into a folder of the run's own: a build meanwhile must not change what is killed and started again.
+func (o Options) keepBinaries() (dir string, err error) {
+	from := cmp.Or(o.Bin, filepath.Join(o.Repo, "bin"))
+	if dir, err = os.MkdirTemp(o.Dir, "tocsin-chaos-bin-"); err != nil {
+		return "", err
+	}
+	for _, name := range []string{gateway, processor, router, writer, live} {
+		err := os.Link(filepath.Join(from, name), filepath.Join(dir, name))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			err = &stack.MissingError{Component: name, What: filepath.Join(from, name), Install: "make build"}
+		case err != nil: // another disk
+			var b []byte
+			if b, err = os.ReadFile(filepath.Join(from, name)); err == nil {
+				err = os.WriteFile(filepath.Join(dir, name), b, 0o755) //nolint:gosec // a program
+			}
+		}
+		if err != nil {
+			return "", errors.Join(err, os.RemoveAll(dir))
+		}
+	}
+	return dir, nil
+}
+
 // Section is one world, what is done to it, and one check.
 type Section struct {
 	Name  string
 	World WorldConfig
-	// Lanes run side by side; the faults of a lane one after the other.
-	Lanes func(*world) [][]fault
+	// Phases are what goes wrong in it.
+	Phases func(*world) phases
 }
 
 // Run does all sections and returns the scoreboard. The error says that a section could not be run or checked; broken promises stand in the
@@ -58,6 +85,17 @@ func Run(ctx context.Context, o Options) (*Board, error) {
 		o.Log = zap.NewNop()
 	}
 	o.Progress = &lines{w: o.Progress, begin: time.Now()}
+	if o.Dir != "" {
+		if err := os.MkdirAll(o.Dir, 0o755); err != nil { //nolint:gosec // the stack's processes pass through
+			return nil, err
+		}
+	}
+	bin, err := o.keepBinaries()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(bin) }()
+	o.Bin = bin
 	board := newBoard()
 	var errs []error
 	for _, s := range o.Plan {
@@ -106,15 +144,7 @@ func (r *sectionResult) failed() bool {
 
 func runSection(ctx context.Context, s Section, o Options) (result *sectionResult, err error) {
 	begin := time.Now()
-	if o.Dir != "" {
-		if err := os.MkdirAll(o.Dir, 0o755); err != nil { //nolint:gosec // PostgreSQL's user passes through
-			return nil, err
-		}
-	}
 	dir, err := os.MkdirTemp(o.Dir, "tocsin-chaos-"+s.Name+"-")
-	if err == nil {
-		err = os.Chmod(dir, 0o755) //nolint:gosec // PostgreSQL's user passes through
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +164,9 @@ func runSection(ctx context.Context, s Section, o Options) (result *sectionResul
 		err = os.RemoveAll(dir)
 	}()
 	fmt.Fprintf(o.Progress, "section %s: everything flows after %.1f s\n", s.Name, time.Since(begin).Seconds())
-	result.outcomes = runLanes(ctx, s.Lanes(w), o.Progress)
+	for _, lanes := range s.Phases(w) {
+		result.outcomes = append(result.outcomes, runLanes(ctx, lanes, o.Progress)...)
+	}
 	fmt.Fprintf(o.Progress, "section %s: %d faults done; letting it come to rest\n", s.Name, len(result.outcomes))
 	resting := time.Now()
 	result.report, err = w.check(ctx, 2*time.Minute)

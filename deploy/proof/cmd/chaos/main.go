@@ -18,12 +18,13 @@ func main() {
 	plan := flag.String("plan", "full", "full or slice, or a section's name")
 	out := flag.String("out", "out/chaos.json", "where the scoreboard is kept as JSON")
 	dir := flag.String("dir", "", "folder for data and logs; empty: the system's for temporary files")
+	repo := flag.String("repo", ".", "the repository's root")
 	bin := flag.String("bin", "", "folder of the services' binaries; empty: bin/")
 	verbose := flag.Bool("v", false, "show what the stack does, too")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(run(ctx, *plan, *out, chaos.Options{Dir: *dir, Bin: *bin, Verbose: *verbose}))
+	os.Exit(run(ctx, *plan, *out, chaos.Options{Repo: *repo, Dir: *dir, Bin: *bin, Verbose: *verbose}))
 }
 
 func run(ctx context.Context, plan, out string, o chaos.Options) int {
@@ -37,6 +38,10 @@ func run(ctx context.Context, plan, out string, o chaos.Options) int {
 		o.Log = zap.Must(zap.NewDevelopment())
 	}
 	board, err := chaos.Run(ctx, o)
+	if board == nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		return 1
+	}
 	for _, e := range []error{err, board.WriteTable(os.Stdout), board.WriteFile(out)} {
 		if e != nil {
 			fmt.Fprintln(os.Stderr, "chaos:", e)
