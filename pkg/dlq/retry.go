@@ -2,11 +2,9 @@ package dlq
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -64,10 +62,8 @@ type Skipped struct {
 // transaction holds the records and a note for each on its dead-letter topic. A crash, or an end of unknown outcome, leaves either both or
 // neither; the next run reads which.
 //
-// Frames are different: the stream-processor replays telemetry.frames.v1 by offset and takes no transactions there. A batch of frames is
-// announced with the ends of its partitions in one transaction, written by an idempotent producer, and noted in another. After a crash the
-// next run looks behind the announced offsets for what had been written. What a dying process has still on the wire then may come
-// twice; the processor drops it by its sequence.
+// While a batch is open, readers of its partitions wait: for milliseconds, or, where a retry dies in it, until the broker's time-out
+// or the next retry, whichever comes first.
 //
 // When Kafka fails it starts over, three times at most. Cancelling ctx ends it after the batch under way.
 func (s *Shelf) Retry(ctx context.Context, f Filter, opt RetryOptions) (Summary, error) {
@@ -95,28 +91,28 @@ func (s *Shelf) preview(ctx context.Context, f Filter, opt RetryOptions) (Summar
 		return Summary{}, err
 	}
 	defer cl.Close()
-	ix, err := s.index(ctx, cl, f, kgo.ReadCommitted())
+	letters, err := s.index(ctx, cl, f, kgo.ReadCommitted())
 	if err != nil {
 		return Summary{}, err
 	}
-	todo, sum, err := s.choose(ctx, cl, ix, opt, "")
+	todo, sum, err := s.choose(ctx, cl, letters, opt, "")
 	sum.Retried = len(todo)
 	return sum, err
 }
 
 // choose sorts the letters into those to be given back and those not.
-func (s *Shelf) choose(ctx context.Context, cl *kgo.Client, ix *index, opt RetryOptions, run string) (todo []*Letter, sum Summary, err error) {
-	sum.Matched = len(ix.letters)
+func (s *Shelf) choose(ctx context.Context, cl *kgo.Client, letters []Letter, opt RetryOptions, run string) (todo []*Letter, sum Summary, err error) {
+	sum.Matched = len(letters)
 	parts, err := kadm.NewClient(cl).ListTopics(ctx, Topics()...)
 	if err != nil {
 		return nil, sum, fmt.Errorf("list topics: %w", err)
 	}
-	for i := range ix.letters {
-		l := &ix.letters[i]
+	for i := range letters {
+		l := &letters[i]
 		skip := func(why string) { sum.Skipped = append(sum.Skipped, Skipped{*l, why}) }
 		switch _, there := parts[l.Topic].Partitions[l.Partition]; {
 		case !l.Waiting():
-			if run != "" && strings.HasPrefix(l.run, run+"/") {
+			if run != "" && l.run == run {
 				sum.Retried++
 			} else {
 				sum.Before++
@@ -138,18 +134,12 @@ func (s *Shelf) choose(ctx context.Context, cl *kgo.Client, ix *index, opt Retry
 
 // retrier is one round of a Retry.
 type retrier struct {
-	shelf   *Shelf
-	tx      *kgo.Client // transactional
-	plain   *kgo.Client // for frames
-	run     string
-	batches int
-	batch   []item
-	bytes   int
-}
-
-type item struct {
-	letter *Letter
-	rec    *kgo.Record
+	shelf *Shelf
+	tx    *kgo.Client // transactional
+	run   string
+	batch []*kgo.Record // originals and notes
+	size  int           // letters in batch
+	bytes int
 }
 
 func (s *Shelf) retry(ctx context.Context, f Filter, opt RetryOptions, run string) (Summary, error) {
@@ -162,33 +152,22 @@ func (s *Shelf) retry(ctx context.Context, f Filter, opt RetryOptions, run strin
 		return Summary{}, err
 	}
 	defer tx.Close()
-	plain, err := s.client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(8<<20), kgo.ProducerLinger(0), kgo.RequiredAcks(kgo.AllISRAcks()))
-	if err != nil {
-		return Summary{}, err
-	}
-	defer plain.Close()
 	claim, cancel := context.WithTimeout(ctx, 30*time.Second)
 	_, _, err = tx.ProducerID(claim)
 	cancel()
 	if err != nil {
 		return Summary{}, fmt.Errorf("claim the transactional id %q: %w", transactionalID, err)
 	}
-	r := &retrier{shelf: s, tx: tx, plain: plain, run: run}
-	ix, err := s.index(ctx, tx, f, kgo.ReadUncommitted())
-	if err == nil && ix.begun != nil {
-		if err := r.recover(ctx); err != nil {
-			return Summary{}, fmt.Errorf("find out what an earlier retry had written: %w", err)
-		}
-		ix, err = s.index(ctx, tx, f, kgo.ReadUncommitted())
-	}
+	letters, err := s.index(ctx, tx, f, kgo.ReadUncommitted())
 	if err != nil {
 		return Summary{}, err
 	}
-	todo, sum, err := s.choose(ctx, tx, ix, opt, run)
+	todo, sum, err := s.choose(ctx, tx, letters, opt, run)
 	if err != nil || len(todo) == 0 {
 		return sum, err
 	}
 	total := int64(sum.Retried + len(todo))
+	r := &retrier{shelf: s, tx: tx, run: run}
 	err = r.all(ctx, todo, func(n int) {
 		sum.Retried += n
 		opt.Progress(int64(sum.Retried), total)
@@ -218,7 +197,7 @@ func (r *retrier) all(ctx context.Context, todo []*Letter, done func(int)) error
 		wanted[p][l.BoxOffset] = l
 	}
 	flush := func() error {
-		n := len(r.batch)
+		n := r.size
 		if err := r.flush(ctx); err != nil {
 			return err
 		}
@@ -230,20 +209,15 @@ func (r *retrier) all(ctx context.Context, todo []*Letter, done func(int)) error
 		if l == nil || rec.Attrs.IsControl() {
 			return nil
 		}
-		// A batch is of one topic: frames take another way.
-		if len(r.batch) > 0 && r.batch[0].letter.Topic != l.Topic {
-			if err := flush(); err != nil {
-				return err
-			}
-		}
-		r.batch = append(r.batch, item{l, original(l, rec)})
+		r.batch = append(r.batch, original(l, rec), note(l, r.run))
+		r.size++
 		r.bytes += len(rec.Value) + len(rec.Key)
-		if len(r.batch) >= batchRecords || r.bytes >= batchBytes {
+		if r.size >= batchRecords || r.bytes >= batchBytes {
 			return flush()
 		}
 		return nil
 	})
-	if err == nil && len(r.batch) > 0 {
+	if err == nil && r.size > 0 {
 		err = flush()
 	}
 	return err
@@ -268,7 +242,7 @@ func original(l *Letter, rec *kgo.Record) *kgo.Record {
 }
 
 // note says on the letter's own topic that it was given back: retention takes the letter before its note.
-func note(l *Letter, batch string) *kgo.Record {
+func note(l *Letter, run string) *kgo.Record {
 	return &kgo.Record{
 		Topic: l.Box, Partition: l.BoxPartition, Key: []byte(l.Key.String()),
 		Headers: []kgo.RecordHeader{
@@ -278,7 +252,7 @@ func note(l *Letter, batch string) *kgo.Record {
 			{Key: HeaderOffset, Value: strconv.AppendInt(nil, l.Offset, 10)},
 			{Key: HeaderConsumer, Value: []byte(l.Consumer)},
 			{Key: HeaderTimestamp, Value: strconv.AppendInt(nil, l.TimestampMS, 10)},
-			{Key: headerBatch, Value: []byte(batch)},
+			{Key: headerRun, Value: []byte(run)},
 		},
 	}
 }
@@ -287,105 +261,15 @@ func note(l *Letter, batch string) *kgo.Record {
 func (r *retrier) flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*batchTimeout)
 	defer cancel()
-	r.batches++
-	batch := r.run + "/" + strconv.Itoa(r.batches)
-	var recs, notes []*kgo.Record
-	for _, it := range r.batch {
-		recs, notes = append(recs, it.rec), append(notes, note(it.letter, batch))
-	}
-	var err error
-	if r.batch[0].letter.Topic == topic.Frames {
-		err = r.frames(ctx, batch, recs, notes)
-	} else {
-		err = r.transact(ctx, append(recs, notes...))
-	}
-	r.batch, r.bytes = nil, 0
-	return err
-}
-
-func (r *retrier) transact(ctx context.Context, recs []*kgo.Record) error {
 	if err := r.tx.BeginTransaction(); err != nil {
 		return fmt.Errorf("begin transaction: %w", err)
 	}
-	if err := r.tx.ProduceSync(ctx, recs...).FirstErr(); err != nil {
+	if err := r.tx.ProduceSync(ctx, r.batch...).FirstErr(); err != nil {
 		return errors.Join(fmt.Errorf("write: %w", err), r.tx.EndTransaction(ctx, kgo.TryAbort))
 	}
 	if err := r.tx.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return fmt.Errorf("end of transaction, outcome unknown: %w", err)
 	}
+	r.batch, r.size, r.bytes = nil, 0, 0
 	return nil
-}
-
-func (r *retrier) frames(ctx context.Context, batch string, recs, notes []*kgo.Record) error {
-	ends, err := kadm.NewClient(r.tx).ListEndOffsets(ctx, topic.Frames)
-	if err == nil {
-		err = ends.Error()
-	}
-	if err != nil {
-		return fmt.Errorf("end of %s: %w", topic.Frames, err)
-	}
-	from := map[int32]int64{}
-	for _, rec := range recs {
-		if o, ok := ends.Lookup(topic.Frames, rec.Partition); ok {
-			from[rec.Partition] = o.Offset
-		}
-	}
-	value, err := json.Marshal(from)
-	if err != nil {
-		return err
-	}
-	if err = r.transact(ctx, []*kgo.Record{announce(typeBegun, batch, value)}); err != nil {
-		return err
-	}
-	if err := r.plain.ProduceSync(ctx, recs...).FirstErr(); err != nil {
-		return fmt.Errorf("write frames: %w", err)
-	}
-	return r.transact(ctx, notes)
-}
-
-// recover notes which of a batch of frames, begun by a run that did not come to its end, had been written. The letters of that
-// batch may be others than this run picks.
-func (r *retrier) recover(ctx context.Context) error {
-	ix, err := r.shelf.index(ctx, r.tx, Filter{Topic: topic.Frames}, kgo.ReadUncommitted())
-	if err != nil || ix.begun == nil {
-		return err
-	}
-	spans, err := r.shelf.spans(ctx, r.tx, kgo.ReadUncommitted(), topic.Frames)
-	if err != nil {
-		return err
-	}
-	for p, sp := range spans {
-		from, begun := ix.begun.from[p.partition]
-		if sp.from = max(sp.from, from); !begun || sp.from >= sp.to {
-			delete(spans, p)
-			continue
-		}
-		spans[p] = sp
-	}
-	written := map[string]bool{}
-	err = r.shelf.read(ctx, spans, func(rec *kgo.Record) error {
-		if k := topic.Header(rec, HeaderLetter); k != "" {
-			written[k] = true
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	// Also a batch of which nothing was written is over: nobody need look for it again.
-	notes := []*kgo.Record{announce(typeRetried, ix.begun.batch, nil)}
-	for i := range ix.letters {
-		if l := &ix.letters[i]; l.Waiting() && written[l.Key.String()] {
-			notes = append(notes, note(l, ix.begun.batch))
-		}
-	}
-	return r.transact(ctx, notes)
-}
-
-// announce says something of a whole batch of frames.
-func announce(typ, batch string, value []byte) *kgo.Record {
-	return &kgo.Record{
-		Topic: topic.DLQ(topic.Frames), Value: value,
-		Headers: []kgo.RecordHeader{{Key: topic.HeaderType, Value: []byte(typ)}, {Key: headerBatch, Value: []byte(batch)}},
-	}
 }

@@ -2,7 +2,6 @@ package dlq
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -16,11 +15,10 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/topic"
 )
 
-// Besides letters, a dead-letter topic holds what Retry notes there.
+// Besides letters, a dead-letter topic holds what Retry notes there: that the letter with the same Key was given back, and by which run.
 const (
-	typeRetried = "tocsin.dlq.Retried" // the letter with the same Key was given back
-	typeBegun   = "tocsin.dlq.Begun"   // a batch of frames is about to be written; the value says behind which offsets
-	headerBatch = "dlq_batch"
+	typeRetried = "tocsin.dlq.Retried"
+	headerRun   = "dlq_run"
 )
 
 // maxLetters bounds the memory of a Shelf's work: some 300 bytes for each letter, and its reason.
@@ -49,11 +47,7 @@ func (s *Shelf) List(ctx context.Context, f Filter) ([]Letter, error) {
 		return nil, err
 	}
 	defer cl.Close()
-	ix, err := s.index(ctx, cl, f, kgo.ReadCommitted())
-	if err != nil {
-		return nil, err
-	}
-	return ix.letters, nil
+	return s.index(ctx, cl, f, kgo.ReadCommitted())
 }
 
 // Open reads the record of a letter that List gave.
@@ -84,46 +78,25 @@ func (s *Shelf) client(opts ...kgo.Opt) (*kgo.Client, error) {
 	return cl, nil
 }
 
-// index is what the dead-letter topics of a filter say.
-type index struct {
-	letters []Letter
-	begun   *begun // frames that were begun and never noted as done
-}
-
-type begun struct {
-	batch string
-	from  map[int32]int64
-}
-
 // index reads up to the end as a reader of that isolation sees it now: after claiming the transactional id only the
 // uncommitted end holds everything that former runs have noted. Behind a transaction that is open, what is committed shows only
 // when that one ends.
-func (s *Shelf) index(ctx context.Context, cl *kgo.Client, f Filter, end kgo.IsolationLevel) (*index, error) {
+func (s *Shelf) index(ctx context.Context, cl *kgo.Client, f Filter, end kgo.IsolationLevel) ([]Letter, error) {
 	spans, err := s.spans(ctx, cl, end, f.boxes()...)
 	if err != nil {
 		return nil, err
 	}
-	ix := &index{}
+	var letters []Letter
 	byKey, words := map[Key]int{}, map[string]string{}
 	done := map[Key]mark{}
-	closed := map[string]bool{}
 	strangers := 0
 	err = s.read(ctx, spans, func(r *kgo.Record) error {
 		if r.Attrs.IsControl() {
 			return nil
 		}
-		switch topic.Type(r) {
-		case typeBegun:
-			b := &begun{batch: topic.Header(r, headerBatch)}
-			if json.Unmarshal(r.Value, &b.from) == nil {
-				ix.begun = b
-			}
-			return nil
-		case typeRetried:
-			batch := topic.Header(r, headerBatch)
-			closed[batch] = true
+		if topic.Type(r) == typeRetried && topic.Header(r, headerRun) != "" {
 			if k, err := parseKey(r); err == nil {
-				done[k.intern(words)] = mark{r.Timestamp, intern(words, batch)}
+				done[k.intern(words)] = mark{r.Timestamp, intern(words, topic.Header(r, headerRun))}
 			}
 			return nil
 		}
@@ -137,37 +110,35 @@ func (s *Shelf) index(ctx context.Context, cl *kgo.Client, f Filter, end kgo.Iso
 			return nil
 		}
 		if i, ok := byKey[l.Key]; ok {
-			ix.letters[i].Repeats++
+			letters[i].Repeats++
 			return nil
 		}
-		if len(ix.letters) >= maxLetters {
+		if len(letters) >= maxLetters {
 			return ErrTooMany
 		}
 		l.Reason = intern(words, l.Reason)
-		byKey[l.Key] = len(ix.letters)
-		ix.letters = append(ix.letters, l)
+		byKey[l.Key] = len(letters)
+		letters = append(letters, l)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	for i := range ix.letters {
-		if m, ok := done[ix.letters[i].Key]; ok {
-			ix.letters[i].Retried, ix.letters[i].run = m.at, m.batch
+	for i := range letters {
+		if m, ok := done[letters[i].Key]; ok {
+			letters[i].Retried, letters[i].run = m.at, m.run
 		}
-	}
-	if ix.begun != nil && closed[ix.begun.batch] {
-		ix.begun = nil
 	}
 	if strangers > 0 {
 		s.log.Warn("records in dead-letter topics that are not Tocsin's were passed over", zap.Int("records", strangers))
 	}
-	return ix, nil
+	return letters, nil
 }
 
+// mark is what a note says.
 type mark struct {
-	at    time.Time
-	batch string
+	at  time.Time
+	run string
 }
 
 // intern keeps one copy of each word: reasons, topics and consumers repeat.

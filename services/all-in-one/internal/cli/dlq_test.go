@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,10 +39,9 @@ func binary(t *testing.T) string {
 	return path
 }
 
-// services runs the ones that refuse records, as a process of their own, until the test ends.
-func services(t *testing.T, tocsin string, k kafka.Config) {
+// services runs the ones that refuse records, as a process of their own, until stop is called.
+func services(t *testing.T, tocsin, dir string, k kafka.Config) (stop func()) {
 	t.Helper()
-	dir := t.TempDir()
 	var yaml strings.Builder
 	fmt.Fprintf(&yaml, "kafka: {partitions: %d}\nlog: {level: error}\n", k.Partitions)
 	for _, s := range []string{"stream_processor", "alert_router", "cold_path_writer"} {
@@ -62,7 +62,7 @@ func services(t *testing.T, tocsin string, k kafka.Config) {
 		defer close(ended)
 		_ = cmd.Wait()
 	}()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		select {
 		case <-ended:
 			t.Errorf("the services stopped:\n%s", log.String())
@@ -71,6 +71,8 @@ func services(t *testing.T, tocsin string, k kafka.Config) {
 			<-ended
 		}
 	})
+	t.Cleanup(stop)
+	return stop
 }
 
 type listed struct {
@@ -158,7 +160,8 @@ func TestDeadLettersFromEndToEnd(t *testing.T) {
 	if got := w.tocsin("dlq", "list"); got != "no dead letters\n" {
 		t.Errorf("%q", got)
 	}
-	services(t, w.binary, k)
+	dir := t.TempDir()
+	stop := services(t, w.binary, dir, k)
 	sensors := []string{"temp", "flow"}
 	unknown := w.frame(1, schema.ID(sensors))
 	garbage := w.produce(topic.Frames, topic.TypeFrame, "press-1", []byte{0xff, 0xff, 0xff})
@@ -252,6 +255,12 @@ func TestDeadLettersFromEndToEnd(t *testing.T) {
 	if n := judged(); n != 1 {
 		t.Errorf("%d readings of one frame", n)
 	}
+	// The transactions that gave frames back must not stand in the way of those who restore from that topic.
+	stop()
+	services(t, w.binary, dir, k)
+	w.frame(2, schema.ID(sensors))
+	kafkatest.ConsumeUntil(t, k, topic.Readings, patience, func([]*kgo.Record) bool { return judged() == 2 })
+
 	cmd := exec.CommandContext(t.Context(), w.binary, "dlq", "show", topic.Frames+"/0/99999", "--brokers", k.Brokers[0])
 	var exit *exec.ExitError
 	if out, err := cmd.CombinedOutput(); !errors.As(err, &exit) || exit.ExitCode() != launch.ExitFailed || !strings.Contains(string(out), "no such dead letter") {
