@@ -103,6 +103,16 @@ mutants: ## deliberate protocol bugs: each must be caught, and it is said by wha
 invariants: ## generate docs/INVARIANTS.md; RUN=file (gotestsum --jsonfile): fail unless its tests passed in that run
 	$(GO) run ./deploy/proof/invariants/cmd/invariants $(if $(RUN),-run "$(RUN)")
 
+# What is given to deploy/proof/cmd/load, e.g. LOAD_FLAGS="-repeat 20" (the nightly run).
+LOAD_FLAGS ?=
+.PHONY: load load-restore load-poison load-hot
+load: build ## a 500 MB restore, 1 M records with 1 % poison, a hot machine, measured on the real stack (out/load-*.json); also load-restore, load-poison, load-hot
+	$(GO) build -trimpath -o bin/ ./deploy/proof/cmd/load
+	bin/load -out out $(LOAD_FLAGS)
+load-restore load-poison load-hot: load-%: build
+	$(GO) build -trimpath -o bin/ ./deploy/proof/cmd/load
+	bin/load -out out $(LOAD_FLAGS) $*
+
 .PHONY: helm-test
 helm-test: build ## render the Helm chart and check every object (builds Helm: minutes the first time)
 	cd deploy/helmtest && GOWORK=off $(GO) test -count=1 ./...

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-
 )
 
 // checkLake counts the rows of each frame in the lake. The frames that were mended are there too, when they were.
