@@ -1,14 +1,19 @@
 package topology
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tocsin-io/tocsin/pkg/frame"
@@ -231,5 +236,150 @@ func works(t *testing.T, k kafka.Config) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// runs runs a topology until the test ends or it ends by itself.
+func runs(t *testing.T, top *Topology) (ended <-chan error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done, kept := make(chan error, 1), make(chan error, 1)
+	go func() {
+		err := top.Run(ctx)
+		done <- err
+		kept <- err
+	}()
+	t.Cleanup(func() { cancel(); <-kept })
+	return done
+}
+
+// await polls until a condition holds.
+func await(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	every := time.NewTicker(5 * time.Millisecond)
+	defer every.Stop()
+	for end := time.Now().Add(patience); !holds(); <-every.C {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// The second of two processes with one name takes over; the first says why it leaves.
+func TestTwoProcessesOfOneName(t *testing.T) {
+	k := kafkatest.Start(t, 2)
+	first := newTopology(t, k)
+	ended := runs(t, first)
+	write(t, k, append(framesOf(0, 0, 20), framesOf(1, 0, 20)...)...)
+	await(t, "the first is ready", func() bool { return first.Ready() == nil })
+	second := newTopology(t, k)
+	runs(t, second)
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("the first left without a reason")
+		}
+		t.Log(err)
+	case <-time.After(patience):
+		t.Fatal("both go on")
+	}
+	await(t, "the second is ready", func() bool { return second.Ready() == nil })
+	write(t, k, framesOf(1, 20, 21)...)
+	kafkatest.ConsumeUntil(t, k, topic.Readings, patience, func(rs []*kgo.Record) bool {
+		for _, r := range rs {
+			if topic.Header(r, topic.HeaderID) == "gw/m1/21" {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// What Kafka will never take must not be tried for ever.
+func TestAReasonThatStaysStops(t *testing.T) {
+	cluster, k := kafkatest.StartCluster(t, 1)
+	var readings atomic.Value
+	cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		r := req.(*kmsg.ProduceRequest)
+		if r.TransactionID == nil {
+			return nil, nil, false
+		}
+		readings.Store(true)
+		resp := r.ResponseKind().(*kmsg.ProduceResponse)
+		for _, rt := range r.Topics {
+			st := kmsg.NewProduceResponseTopic()
+			st.Topic, st.TopicID = rt.Topic, rt.TopicID
+			for _, rp := range rt.Partitions {
+				sp := kmsg.NewProduceResponseTopicPartition()
+				sp.Partition, sp.ErrorCode = rp.Partition, kerr.MessageTooLarge.Code
+				st.Partitions = append(st.Partitions, sp)
+			}
+			resp.Topics = append(resp.Topics, st)
+		}
+		return resp, nil, true
+	})
+	write(t, k, framesOf(0, 0, 1)...)
+	refuses(t, k, "a reason that stays", "MESSAGE_TOO_LARGE")
+	if readings.Load() == nil {
+		t.Error("nothing was refused: this shows nothing")
+	}
+}
+
+// The session keeps quiet about a second revocation before its next End: what the group does not count as ours is dropped all the same.
+func TestAPartitionTakenInSilenceIsDropped(t *testing.T) {
+	k := kafkatest.Start(t, 2)
+	top := newTopology(t, k)
+	runs(t, top)
+	await(t, "it is ready", func() bool { return top.Ready() == nil })
+	top.set(func() {
+		top.slots[99] = &slot{cancel: func() {}, progress: newProgress(live), part: newPartition(99, top.mine, 1, resolve, exporter{}, nil), inForce: top.mine}
+	})
+	await(t, "the partition is dropped", func() bool { return len(top.owned()) == 2 })
+}
+
+// A replay waits for a schema that was known when the record was judged, and says so.
+func TestARestoreWaitsForASchema(t *testing.T) {
+	k := kafkatest.Start(t, 2)
+	var known atomic.Bool
+	known.Store(true)
+	schemas := func(ctx context.Context, id string) ([]string, error) {
+		if !known.Load() {
+			return nil, ErrUnknownSchema
+		}
+		return resolve(ctx, id)
+	}
+	first := newTopology(t, k)
+	first.schemas = schemas
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- first.Run(ctx) }()
+	r := frameRecord(bySchema("known", 1))
+	r.Topic, r.Partition = topic.Frames, 1
+	write(t, k, r)
+	kafkatest.ConsumeUntil(t, k, topic.Readings, patience, func(rs []*kgo.Record) bool {
+		return slices.ContainsFunc(rs, func(r *kgo.Record) bool { return !topic.IsTick(r) })
+	})
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	known.Store(false)
+	second := newTopology(t, k)
+	second.schemas = schemas
+	runs(t, second)
+	await(t, "it says what it waits for", func() bool {
+		err := second.Ready()
+		return err != nil && strings.Contains(err.Error(), "restoring partitions 1 (replaying") && strings.Contains(err.Error(), "waiting for a schema")
+	})
+	var shown bytes.Buffer
+	second.metrics.set.WritePrometheus(&shown)
+	if want := fmt.Sprintf(`tocsin_processor_restore_phase{partition="1"} %d`, missingSchema); !strings.Contains(shown.String(), want) {
+		t.Errorf("the metrics do not say %s", want)
+	}
+	known.Store(true)
+	await(t, "it is ready", func() bool { return second.Ready() == nil })
+	if dead := kafkatest.ReadAll(t, k, topic.DLQ(topic.Frames)); len(dead) != 0 {
+		t.Errorf("%d dead letters", len(dead))
 	}
 }
