@@ -113,6 +113,13 @@ load-restore load-poison load-hot: load-%: build
 	$(GO) build -trimpath -o bin/ ./deploy/proof/cmd/load
 	bin/load -out out $(LOAD_FLAGS) $*
 
+# full, slice, or names of the full run's sections: see deploy/proof/chaos/plan.go.
+CHAOS ?= full
+.PHONY: chaos
+chaos: build ## faults of every kind on the real stack under load, then the whole history checked: the scoreboard, and out/chaos.json (CHAOS=slice: 3 minutes)
+	$(GO) build -trimpath -o bin/ ./deploy/proof/cmd/chaos
+	bin/chaos -plan "$(CHAOS)" -out out/chaos.json
+
 .PHONY: helm-test
 helm-test: build ## render the Helm chart and check every object (builds Helm: minutes the first time)
 	cd deploy/helmtest && GOWORK=off $(GO) test -count=1 ./...
