@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -67,6 +68,8 @@ type Registry struct {
 	next     int64         // offset after the last record read
 	moved    chan struct{} // closed and replaced when next grows
 	caughtUp bool          // the end has been reached once
+
+	refused atomic.Int64
 
 	asks chan chan error // callers of barrier
 	once sync.Once
@@ -137,6 +140,11 @@ func (r *Registry) Ready() error {
 	}
 	return nil
 }
+
+// Refused is the number of records that were passed over because they hold no schema, or not the one that they are called.
+// There are no dead letters of them: every registry reads the whole topic at each start and would write the same again, and
+// the topic is compacted, so the record itself stays there to be looked at.
+func (r *Registry) Refused() int64 { return r.refused.Load() }
 
 // Len is the number of schemas known.
 func (r *Registry) Len() int {
@@ -219,6 +227,7 @@ func (r *Registry) Register(ctx context.Context, sensors []string) (string, erro
 func (r *Registry) take(rec *kgo.Record) {
 	if t := topic.Type(rec); len(rec.Value) > 0 && (t == "" || t == topic.TypeSchema) {
 		if err := r.learn(rec); err != nil {
+			r.refused.Add(1)
 			r.log.Warn("schema passed over", zap.Int64("offset", rec.Offset), zap.ByteString("key", rec.Key), zap.Error(err))
 		}
 	}

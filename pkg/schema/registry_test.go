@@ -216,6 +216,9 @@ func TestPoisonIsPassedOver(t *testing.T) {
 	if _, err := r.Resolve(within(t), schema.ID([]string{"a"})); !errors.Is(err, schema.ErrUnknown) {
 		t.Fatalf("believed a schema under a foreign id: %v", err)
 	}
+	if n := r.Refused(); n != 2 { // one without a value deletes, and is no schema
+		t.Errorf("%d counted", n)
+	}
 	if _, err := r.Register(within(t), []string{"a"}); err != nil {
 		t.Fatal(err)
 	}

@@ -252,7 +252,7 @@ func TestPoisonPills(t *testing.T) {
 	}
 	letters := kafkatest.Consume(t, k, topic.DLQ(topic.Anomalies), 5, patience)
 	for i, l := range letters {
-		if topic.Header(l, dlq.HeaderReason) == "" || topic.Header(l, dlq.HeaderOffset) != fmt.Sprint(i) {
+		if topic.Header(l, dlq.HeaderReason) == "" || topic.Header(l, dlq.HeaderOffset) != fmt.Sprint(i) || topic.Header(l, dlq.HeaderConsumer) != dlq.Router {
 			t.Errorf("letter %d: %v", i, l.Headers)
 		}
 	}

@@ -66,6 +66,7 @@ func NewOver(cfg Config, deps service.Deps, bucket objstore.Bucket) (_ *Service,
 	if s.schemas, err = schema.New(deps.Kafka, cfg.Schemas, deps.Log); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
+	deps.Metrics.GetOrCreateGauge("tocsin_schemas_refused_total", func() float64 { return float64(s.schemas.Refused()) })
 	watch := newMeter(deps.Metrics)
 	s.store = commit.New(bucket, cfg.Retry, deps.Log, watch)
 	s.group = consume.New(consume.Config{

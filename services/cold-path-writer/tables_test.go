@@ -75,7 +75,7 @@ func TestPoisonPills(t *testing.T) {
 	awaitExact(t, dir, 12)
 	letters := kafkatest.Consume(t, k, topic.DLQ(topic.Readings), len(pills), patience)
 	for i, l := range letters {
-		if string(l.Value) != string(pills[i].Value) || topic.Header(l, dlq.HeaderReason) == "" || topic.Header(l, dlq.HeaderTopic) != topic.Readings {
+		if string(l.Value) != string(pills[i].Value) || topic.Header(l, dlq.HeaderReason) == "" || topic.Header(l, dlq.HeaderTopic) != topic.Readings || topic.Header(l, dlq.HeaderConsumer) != dlq.Writer {
 			t.Errorf("letter %d: %+v", i, l)
 		}
 		t.Log(topic.Header(l, dlq.HeaderOffset), topic.Header(l, dlq.HeaderReason))

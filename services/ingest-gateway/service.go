@@ -54,6 +54,7 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	if s.schemas, err = schema.New(deps.Kafka, cfg.Schemas, deps.Log); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	deps.Metrics.GetOrCreateGauge("tocsin_schemas_refused_total", func() float64 { return float64(s.schemas.Refused()) })
 	in := intake.New(cfg.Frames, cfg.Producer.Timeout, admission.NewLimiter(cfg.RateLimit), s.schemas, s.producer, deps.Tracer,
 		intake.NewMetrics(deps.Metrics, s.producer.InFlight), deps.Log)
 	if s.http, err = httpserver.New(cfg.HTTP, "ingest-gateway", s.Ready, cfg, deps); err != nil {

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/tocsin-io/tocsin/pkg/dlq"
 	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/kafka/kafkatest"
 	"github.com/tocsin-io/tocsin/pkg/topic"
@@ -182,6 +183,22 @@ func TestBadRecordsArePassedOver(t *testing.T) {
 	}
 	if s := r.flow.Summary(time.Now()); s.LogTimeMS == 0 || s.WindowsPerSecond == 0 || s.DelayMS < 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// What is given back to a consumer that had refused it has been shown already.
+func TestRecordsForOthersArePassedOver(t *testing.T) {
+	k := kafkatest.Start(t, 1)
+	mine, other := window(t, "mine", 5), window(t, "other", 5)
+	other.Headers = append(other.Headers, kgo.RecordHeader{Key: dlq.HeaderFor, Value: []byte(dlq.Writer)})
+	produce(t, kafkatest.Client(t, k), other, mine)
+	r := follow(t, k, time.Hour)
+	eventually(t, "ready", func() bool { return r.f.Ready() == nil })
+	if _, _, ok := r.hub.Machine("other"); ok || r.hub.Counts().Machines != 1 {
+		t.Errorf("%+v", r.hub.Counts())
+	}
+	if n := r.set.GetOrCreateCounter(`tocsin_api_records_total{topic="` + topic.Windows + `",result="for_another_consumer"}`).Get(); n != 1 {
+		t.Errorf("counted %d", n)
 	}
 }
 
