@@ -74,7 +74,7 @@ func TestWhoseConfigurationHolds(t *testing.T) {
 			if ctx.Err() != nil {
 				t.Fatalf("step %d: whoever follows has %v, want %v", i, first.Current(), step.want)
 			}
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond)
 		}
 	}
 }

@@ -1,14 +1,17 @@
 package topology
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
 	"github.com/tocsin-io/tocsin/pkg/frame"
+	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 )
 
 func bySchema(id string, sequence uint64) *frame.Frame {
@@ -129,4 +132,49 @@ func TestDamagedOffsetsAreRefused(t *testing.T) {
 			t.Errorf("%v gave %v", in, o)
 		}
 	}
+}
+
+// State of a build that noted neither dead letters nor configurations is taken over, as that build would have.
+func TestStateOfAnOlderBuildIsTakenOver(t *testing.T) {
+	l := newLife()
+	for i := range 40 {
+		l.logMS += 1000
+		f := bySchema([]string{"known", "unknown"}[i%7/6], uint64(i+1))
+		f.BaseTimeUS = l.logMS * 1000
+		l.apply(t, l.p, l.write(frameRecord(f)))
+		l.commit(t, SnapshotConfig{MaxAgeMS: 15_000, MaxRecords: 1 << 40, MaxBytes: 1 << 20})
+	}
+	if l.saved.meta.ReplayFrom == l.p.next || len(l.p.dead) == 0 {
+		t.Fatal("nothing to replay, or no dead letter in it: this shows nothing")
+	}
+	old := *l.saved
+	old.config = nil
+	meta, _ := proto.Clone(l.saved.meta).(*eventv1.PartitionMeta)
+	meta.Format, meta.DeadLetters, meta.StateHash = 1, nil, meta.StateHash^l.p.past.hash
+	old.meta = meta
+	p := l.empty()
+	if err := p.load(&old); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range l.log[p.next:] {
+		if err := p.apply(context.Background(), r, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.replayed(&old); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(p.dead, l.p.dead) {
+		t.Fatalf("dead letters %v, there were %v", p.dead, l.p.dead)
+	}
+	// From the next transaction on it is as of this build.
+	for id := range l.p.machines {
+		if !bytes.Equal(p.machines[id].machine.AppendSnapshot(nil), l.p.machines[id].machine.AppendSnapshot(nil)) {
+			t.Fatalf("%s differs", id)
+		}
+	}
+	l.p, l.saved = p, &old
+	l.saved.parts = nil
+	l.commit(t, SnapshotConfig{MaxAgeMS: 15_000, MaxRecords: 1 << 40, MaxBytes: 1 << 20})
+	same(t, l.restored(t), l.p)
 }

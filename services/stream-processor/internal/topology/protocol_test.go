@@ -249,7 +249,10 @@ func runs(t *testing.T, top *Topology) (ended <-chan error) {
 		done <- err
 		kept <- err
 	}()
-	t.Cleanup(func() { cancel(); <-kept })
+	t.Cleanup(func() {
+		cancel()
+		<-kept //nolint:errcheck // the test has it, or does not ask
+	})
 	return done
 }
 
