@@ -32,7 +32,7 @@ func NewReplayer(cfg Config, partition int32, schemas func(ctx context.Context, 
 	})}
 }
 
-// Load makes an empty Replayer know what was saved, once the hash of the snapshots is proven. Then Replay takes the records from the saved state's
+// Load makes an empty Replayer know what was saved, which it uses up, once the hash of the snapshots is proven. Then Replay takes the records from the saved state's
 // replay offset on.
 func (r *Replayer) Load(s *SavedState) error { return r.r.Load(s) }
 

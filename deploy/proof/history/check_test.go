@@ -267,6 +267,9 @@ func TestEveryCorruptionIsNamed(t *testing.T) {
 			p := &past{w: &world, m: m.clone(), lake: lake.clone()}
 			c.do(p)
 			p.w.Lake = p.lake
+			if !strings.HasPrefix(c.where, "lake") {
+				p.w.Lake = nil // reading files takes most of the time
+			}
 			rep, err := check(t.Context(), p.w, p.m)
 			if err != nil {
 				t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 type Saved struct{ s saved }
 
 // NewSaved holds nothing.
-func NewSaved() *Saved { return &Saved{s: saved{machines: map[string][]byte{}}} }
+func NewSaved() *Saved { return &Saved{s: saved{machines: map[string][]byte{}, disposable: true}} }
 
 // Add takes one record of the state topic, in order.
 func (s *Saved) Add(r *kgo.Record) error { return s.s.add(r) }
@@ -43,7 +43,7 @@ func NewReplayer(id int32, cfg *machine.Config, revision uint32, maxMachines int
 	return &Replayer{p: newPartition(id, detection.New(cfg, revision), maxMachines, resolve, silent{}, nil)}
 }
 
-// Load makes an empty Replayer know what was saved, once its hash is proven. Replay goes on from Next.
+// Load makes an empty Replayer know what was saved, which it uses up, once its hash is proven. Replay goes on from Next.
 func (r *Replayer) Load(s *Saved) error {
 	if s.s.meta == nil {
 		return errors.New("no meta record")
