@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,15 +41,26 @@ type edge struct {
 	quiet  atomic.Bool // no new frames
 	idle   atomic.Bool // nothing is waiting to be acknowledged
 	mood   atomic.Int32
+
+	mu   sync.Mutex
+	kept []sent // the last that were acknowledged
 }
+
+type sent struct {
+	sequence uint64
+	body     []byte
+}
+
+// keptFrames are kept for sending them again.
+const keptFrames = 30
 
 // What is wrong with a machine.
 const (
-	moodFine int32 = iota
-	moodHot        // above its limit
-	moodBad        // its values are marked bad
-	moodStuck      // a sensor does not move
-	moodSilent     // sends nothing
+	moodFine   int32 = iota
+	moodHot          // above its limit
+	moodBad          // its values are marked bad
+	moodStuck        // a sensor does not move
+	moodSilent       // sends nothing
 	moods
 )
 
@@ -92,6 +104,7 @@ func (e *edge) run(ctx context.Context) {
 		}
 		if e.rand.Float64() < e.repeat {
 			e.w.counted("repeats_on_purpose")
+			e.w.ledger.Sent(history.FrameRef{Gateway: e.gateway, Equipment: e.machine, Sequence: sequence})
 			_, _ = e.post(ctx, body)
 		}
 		e.idle.Store(true)
@@ -102,8 +115,8 @@ func (e *edge) run(ctx context.Context) {
 // deliver sends until the frame is acknowledged; false when the world ends.
 func (e *edge) deliver(ctx context.Context, sequence uint64, body []byte) bool {
 	ref := history.FrameRef{Gateway: e.gateway, Equipment: e.machine, Sequence: sequence}
-	e.w.ledger.Sent(ref)
 	for try := 0; ; try++ {
+		e.w.ledger.Sent(ref)
 		status, err := e.post(ctx, body)
 		if ctx.Err() != nil {
 			return false
@@ -111,6 +124,9 @@ func (e *edge) deliver(ctx context.Context, sequence uint64, body []byte) bool {
 		switch {
 		case err == nil && status == http.StatusOK:
 			e.w.ledger.Acked(ref)
+			e.mu.Lock()
+			e.kept = append(e.kept[max(0, len(e.kept)+1-keptFrames):], sent{sequence, body})
+			e.mu.Unlock()
 			e.w.acked()
 			return true
 		case err == nil && status == http.StatusBadRequest:

@@ -30,6 +30,7 @@ type pager struct {
 	status  int // answered instead of 200; 0: fine
 	lose    int // so many notifications are taken and answered by nothing
 	arrived []history.Notification
+	ask     func() bool // nil, or whether to take a notification
 }
 
 func newPager(w *World) *pager {
@@ -65,6 +66,13 @@ func (p *pager) loseAnswers(n int) {
 	p.lose = n
 }
 
+// before has f decide about each notification: false refuses it with 503.
+func (p *pager) before(f func() bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ask = f
+}
+
 func (p *pager) notifications() []history.Notification {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -85,6 +93,13 @@ func (p *pager) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	if err := json.Unmarshal(body, &m); err != nil {
 		http.Error(rw, err.Error(), http.StatusBadRequest)
+		return
+	}
+	p.mu.Lock()
+	ask := p.ask
+	p.mu.Unlock()
+	if ask != nil && !ask() {
+		http.Error(rw, "simulated", http.StatusServiceUnavailable)
 		return
 	}
 	p.mu.Lock()

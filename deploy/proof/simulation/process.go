@@ -130,7 +130,7 @@ func (inc *incarnation) run(ctx context.Context) error {
 	inc.mu.Unlock()
 	err = r.Run(ctx)
 	_ = r.Close()
-	inc.node.Kill() // a process that has ended keeps no connections
+	inc.node.Close() // a process that has ended keeps no connections
 	return err
 }
 
@@ -180,7 +180,7 @@ func (inc *incarnation) kill() bool {
 		f()
 	}
 	inc.cancel()
-	inc.p.w.killed(inc.p)
+	inc.p.w.killed(inc.p, inc.node)
 	close(inc.done)
 	return true
 }
@@ -255,7 +255,9 @@ func (t *tail) last(n int) []string {
 func (t *tail) core(who string) zapcore.Core {
 	enc := zapcore.NewConsoleEncoder(zapcore.EncoderConfig{
 		TimeKey: "t", LevelKey: "l", MessageKey: "m", NameKey: "n",
-		EncodeTime:     func(at time.Time, e zapcore.PrimitiveArrayEncoder) { e.AppendString(at.UTC().Format("15:04:05.000") + " " + who) },
+		EncodeTime: func(at time.Time, e zapcore.PrimitiveArrayEncoder) {
+			e.AppendString(at.UTC().Format("15:04:05.000") + " " + who)
+		},
 		EncodeLevel:    zapcore.LowercaseLevelEncoder,
 		EncodeDuration: zapcore.StringDurationEncoder,
 		EncodeName:     zapcore.FullNameEncoder,

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tocsin-io/tocsin/deploy/proof/history"
+	"github.com/tocsin-io/tocsin/deploy/proof/simulation/memnet"
 )
 
 // Result is what one run gave.
@@ -109,9 +110,10 @@ func (w *World) acked() {
 	w.result.Acked++
 }
 
-func (w *World) killed(p *process) {
+func (w *World) killed(p *process, node *memnet.Node) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.dead = append(w.dead, node)
 	w.result.Kills[p.kind]++
 	w.result.Faults["kill_"+p.kind]++
 }

@@ -9,27 +9,30 @@ import (
 )
 
 // play runs a world in the current bubble: load for the given time while faults works on it, then quiet, rest and the check.
-func play(opts Options, load time.Duration, faults func(context.Context, *World)) *Result {
+// done is given the result before the world is closed: what hangs then must not hide what was found.
+func play(opts Options, load time.Duration, faults func(context.Context, *World) error, done func(*Result)) {
 	wall := hostTime()
 	w, err := NewWorld(opts)
 	if err != nil {
 		r := newResult(opts.Seed)
 		r.Broken = err.Error()
-		return r
+		done(r)
+		return
 	}
 	defer w.Close()
 	under, calm := context.WithTimeout(w.ctx, load)
 	defer calm()
 	w.running.Go(func() { w.ail(under) })
-	if faults != nil {
-		faults(under, w)
-	}
+	missed := faults(under, w)
 	<-under.Done()
 	w.heal()
 	w.conclude()
+	if missed != nil && w.result.Broken == "" {
+		w.result.Broken = "shows nothing: " + missed.Error()
+	}
 	w.result.Virtual = w.since().Seconds()
 	w.result.Wall = (hostTime() - wall).Seconds()
-	return w.result
+	done(w.result)
 }
 
 // heal ends all faults and lets the machines recover.
@@ -39,6 +42,7 @@ func (w *World) heal() {
 	w.storage.heal()
 	w.pager.answer(0)
 	w.pager.loseAnswers(0)
+	w.pager.before(nil)
 	for _, e := range w.edges {
 		e.mood.Store(moodFine)
 	}
@@ -129,8 +133,10 @@ func (w *World) history() history.World {
 	d := detection()
 	return history.World{
 		Kafka: w.kafkaAs(w.net.Node("judge")), Lake: w.lake, Detection: &d, Ledger: w.ledger, Notifications: w.pager.notifications(),
-		Schemas: func(_ context.Context, id string) ([]string, error) { return nil, fmt.Errorf("no schema %q was registered", id) },
-		Groups:  history.DefaultGroups(), NotifyWithin: 30 * time.Second, SendResolved: true,
+		Schemas: func(_ context.Context, id string) ([]string, error) {
+			return nil, fmt.Errorf("no schema %q was registered", id)
+		},
+		Groups: history.DefaultGroups(), NotifyWithin: 30 * time.Second, SendResolved: true,
 	}
 }
 
@@ -181,5 +187,3 @@ func diagnose(s *Stall) string {
 	}
 	return "undiagnosed"
 }
-
-func (w *World) healLinks() {}

@@ -1,21 +1,120 @@
-package simulation
+package simulation_test
 
 import (
-	"testing"
-	"testing/synctest"
-	"time"
+	"encoding/json"
 	"fmt"
-"encoding/json"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tocsin-io/tocsin/deploy/proof/simulation"
 )
 
-func TestVertical(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		opts := DefaultOptions(1, dir)
-		opts.Gateways, opts.Processors, opts.Writers, opts.Routers = 1, 1, 1, 1
-		r := play(opts, 5*time.Minute, nil)
-		fmt.Println(r)
-		b, _ := json.MarshalIndent(r, "", " ")
-		fmt.Println(string(b))
+// What the environment may ask for.
+const (
+	envHours   = "TOCSIN_SIM_HOURS"   // virtual hours of random faults; without it a few minutes
+	envSeed    = "TOCSIN_SIM_SEED"    // the first seed; without it 1
+	envSeeds   = "TOCSIN_SIM_SEEDS"   // how many seeds, instead of hours
+	envMinutes = "TOCSIN_SIM_MINUTES" // how long each seed has faults, virtual; without it 10
+	envOut     = "TOCSIN_SIM_OUT"     // a file for the JSON report
+	envFull    = "TOCSIN_SIM_FULL"    // every scenario, also under the race detector
+)
+
+func number(t *testing.T, name string, otherwise float64) float64 {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return otherwise
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || f <= 0 {
+		t.Fatalf("%s: %q is not a positive number", name, s)
+	}
+	return f
+}
+
+// restAfter is about how long, in virtual time, a world takes to come to rest.
+const restAfter = 4 * time.Minute
+
+// TestSimulation plays seeds until they make up the virtual hours asked for.
+func TestSimulation(t *testing.T) {
+	d := newDriver(t)
+	load := time.Duration(number(t, envMinutes, 10) * float64(time.Minute))
+	n := 2
+	if hours := number(t, envHours, 0.1); os.Getenv(envHours) != "" {
+		n = int(time.Duration(hours*float64(time.Hour))/(load+restAfter)) + 1
+	}
+	n = int(number(t, envSeeds, float64(n)))
+	first := uint64(number(t, envSeed, 1))
+	tasks := make([]simulation.Task, n)
+	for i := range tasks {
+		tasks[i] = simulation.Task{Seed: first + uint64(i), Load: load}
+	}
+	began := time.Now()
+	sum := simulation.NewSummary()
+	d.playAll(t.Context(), tasks, func(r *simulation.Result) {
+		sum.Add(r)
+		if r.Failed() {
+			t.Errorf("%s%s\nagain: TOCSIN_SIM_SEED=%d TOCSIN_SIM_SEEDS=1 TOCSIN_SIM_MINUTES=%g go test -tags synctests -count=1 -run '^TestSimulation$' ./simulation",
+				r, details(r), r.Seed, load.Minutes())
+			return
+		}
+		t.Log(r)
 	})
+	sum.HostSeconds = time.Since(began).Seconds()
+	t.Log(sum)
+	if name := os.Getenv(envOut); name != "" {
+		b, err := json.MarshalIndent(sum, "", "  ")
+		if err == nil {
+			err = os.WriteFile(name, append(b, '\n'), 0o644)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// inShort are the scenarios that run under the race detector too: one for each service.
+var inShort = []string{"killed-at-the-end", "router-killed-before-notifying", "gateway-killed-in-flight", "writer-killed-after-put"}
+
+// TestScenario plays every scenario; under the race detector those of inShort, unless the environment asks for all.
+func TestScenario(t *testing.T) {
+	d := newDriver(t)
+	seed := uint64(number(t, envSeed, 1))
+	for _, s := range simulation.Scenarios() {
+		if raceDetector && os.Getenv(envFull) == "" && !slices.Contains(inShort, s.Name) {
+			continue
+		}
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			r := d.play(t.Context(), simulation.Task{Seed: seed, Scenario: s.Name})
+			if r.Failed() {
+				t.Fatalf("%s (%s)%s", r, s.What, details(r))
+			}
+			t.Log(r)
+		})
+	}
+}
+
+func details(r *simulation.Result) string {
+	var sb strings.Builder
+	for i, f := range r.Findings {
+		if i == 8 {
+			fmt.Fprintf(&sb, "\n  and %d more", len(r.Findings)-i)
+			break
+		}
+		fmt.Fprintf(&sb, "\n  %s in %s: %s", f.Kind, f.Where, f.Detail)
+	}
+	if s := r.Stall; s != nil {
+		b, err := json.MarshalIndent(s, "  ", "  ")
+		if err != nil {
+			return err.Error()
+		}
+		fmt.Fprintf(&sb, "\n  %s", b)
+	}
+	fmt.Fprintf(&sb, "\n  faults: %v\n  exits: %v", r.Faults, r.Exits)
+	return sb.String()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,8 +42,8 @@ type storage struct {
 	w    *World
 	real objstore.Bucket
 
-	mu     sync.Mutex
-	down   bool // an outage: every request fails
+	mu      sync.Mutex
+	down    bool // an outage: every request fails
 	planned []storageFault
 	// hook, when set, decides about each write of a file to the lake before any planned fault; "" leaves it alone.
 	hook func(writer, key string) storageFault
@@ -87,6 +88,9 @@ func (s *storage) next(writer, key string) (f storageFault, down bool, after fun
 	}
 	return f, down, after
 }
+
+// isFile tells files of the lake from what a writer tries the store with.
+func isFile(key string) bool { return strings.HasSuffix(key, ".parquet") }
 
 // of is the store as one incarnation of a writer reaches it.
 func (s *storage) of(inc *incarnation) *handle {

@@ -163,6 +163,13 @@ func (l *markerLag) ending() {
 	}
 }
 
+// times is how often a reader was shown less.
+func (l *markerLag) times() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.shown
+}
+
 func (l *markerLag) hides(partition int32) (int64, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -178,7 +185,9 @@ func (l *markerLag) hides(partition int32) (int64, bool) {
 func (l *markerLag) cutFetch(version int16, message []byte) []byte {
 	resp := kmsg.NewPtrFetchResponse()
 	resp.SetVersion(version)
-	return rewrite(resp, message, func() (changed bool) {
+	hid := false
+	out := rewrite(resp, message, func() (changed bool) {
+		defer func() { hid = changed }()
 		for i := range resp.Topics {
 			t := &resp.Topics[i]
 			if t.Topic != l.topic && t.TopicID != l.id {
@@ -195,6 +204,11 @@ func (l *markerLag) cutFetch(version int16, message []byte) []byte {
 		}
 		return changed
 	})
+	if hid {
+		// The broker has answered at once, with what is hidden here; a real one would have waited for more.
+		l.w.pause(100 * time.Millisecond)
+	}
+	return out
 }
 
 // cutOffsets answers the last stable offset to who asks read_committed for the end.

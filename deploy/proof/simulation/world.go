@@ -75,9 +75,11 @@ type World struct {
 	writers    []*process
 	routers    []*process
 
-	mu     sync.Mutex
-	rand   *rand.Rand
-	result *Result
+	mu      sync.Mutex
+	rand    *rand.Rand
+	result  *Result
+	handles []*kfake.FaultHandle
+	dead    []*memnet.Node // of killed incarnations
 }
 
 // NewWorld starts everything. Call it in a bubble; Close must end it in the same.
@@ -157,6 +159,15 @@ func (w *World) deps(inc *incarnation) service.Deps {
 // Close ends all and waits for it. Idempotent.
 func (w *World) Close() {
 	w.stop()
+	// A killed incarnation may wait for Kafka for ever: its client keeps records whose fate it does not know. Let it ask.
+	w.mu.Lock()
+	dead := w.dead
+	w.dead = nil
+	w.mu.Unlock()
+	w.net.Heal()
+	for _, n := range dead {
+		n.Revive()
+	}
 	w.running.Wait()
 	if w.pager != nil {
 		w.pager.close()

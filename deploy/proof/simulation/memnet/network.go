@@ -90,6 +90,19 @@ func (n *Network) Both(a, b string, f Fault) {
 	n.Set(b, a, f)
 }
 
+// Heal ends the faults of all links.
+func (n *Network) Heal() {
+	n.mu.Lock()
+	var pairs [][2]string
+	for p := range n.rules {
+		pairs = append(pairs, p)
+	}
+	n.mu.Unlock()
+	for _, p := range pairs {
+		n.Set(p[0], p[1], Fault{})
+	}
+}
+
 // Reset breaks the connections that stand between two nodes.
 func (n *Network) Reset(a, b string) {
 	n.mu.Lock()
@@ -123,6 +136,9 @@ type Node struct {
 
 var _ network.Network = (*Node)(nil)
 
+// Name of the node.
+func (d *Node) Name() string { return d.name }
+
 // Broker marks the node as a Kafka broker, so that the tap sees its connections.
 func (d *Node) Broker() *Node {
 	d.kafka = true
@@ -140,6 +156,11 @@ func (d *Node) Kill() {
 	d.mu.Lock()
 	d.dead = true
 	d.mu.Unlock()
+	d.Close()
+}
+
+// Close ends the connections and listeners that stand.
+func (d *Node) Close() {
 	n := d.net
 	n.mu.Lock()
 	var links []*link
@@ -167,6 +188,13 @@ func (d *Node) Kill() {
 		in.fail(errReset) // the dead one reads nothing more, and its peer's writes fail
 		mine.forget()
 	}
+}
+
+// Revive lets a killed node reach others again, when what it does no longer matters and it only has to come to its end.
+func (d *Node) Revive() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.dead = false
 }
 
 // Listen implements network.Network. Port 0 takes a free one.

@@ -17,7 +17,7 @@ type pipe struct {
 	mu       sync.Mutex
 	cond     sync.Cond
 	pieces   []piece
-	held     int // bytes in pieces
+	held     int  // bytes in pieces
 	ended    bool // the writer has closed: io.EOF behind the pieces
 	broken   error
 	stopped  bool // a black hole: nothing arrives

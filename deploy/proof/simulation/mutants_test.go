@@ -1,0 +1,272 @@
+//go:build mutants
+
+package simulation
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"sort"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tocsin-io/tocsin/deploy/proof/history"
+	"github.com/tocsin-io/tocsin/deploy/proof/simulation/memnet"
+	"github.com/tocsin-io/tocsin/pkg/frame"
+	"github.com/tocsin-io/tocsin/pkg/topic"
+)
+
+// aimed is a scenario that puts one rule of a protocol under strain, again and again: what a random run hits now and then must be hit
+// every time, if it is to tell a protocol from its mutant.
+type aimed struct {
+	name   string
+	faults func(context.Context, *World)
+}
+
+// TestProtocol plays one of them: choose it with -run '^TestProtocol$/^name$', each in a process of its own. See package mutants, which asks them.
+func TestProtocol(t *testing.T) {
+	for _, s := range aimedScenarios() {
+		t.Run(s.name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				play(DefaultOptions(7, dir), 6*time.Minute, s.faults, func(r *Result) {
+					r.Scenario = s.name
+					tell(t, r)
+				})
+			})
+		})
+	}
+}
+
+// tell says what was found, one line for each kind and place.
+func tell(t *testing.T, r *Result) {
+	if b, err := json.MarshalIndent(r, "", " "); err == nil && os.Getenv("TOCSIN_SIM_DEBUG") != "" {
+		t.Log(string(b))
+	}
+	t.Log(r)
+	if r.Broken != "" {
+		t.Errorf("broken: %s", r.Broken)
+	}
+	if r.Stall != nil {
+		t.Errorf("stall: %s: %s", r.Stall.Diagnosis, r.Stall.Error)
+	}
+	type at struct{ kind, where string }
+	counts, first := map[at]int{}, map[at]string{}
+	for _, f := range r.Findings {
+		k := at{f.Kind, f.Where}
+		if counts[k] == 0 {
+			first[k] = f.Detail
+		}
+		counts[k]++
+	}
+	keys := make([]at, 0, len(counts))
+	for k := range counts {
+		keys = append(keys, k)
+	}
+	sort.Slice(keys, func(i, j int) bool { return counts[keys[i]] > counts[keys[j]] })
+	for _, k := range keys {
+		if k.kind == "refused" {
+			t.Errorf("service stopped: %s: %s", k.where, first[k])
+			continue
+		}
+		t.Errorf("history: %d %s in %s, the first: %s", counts[k], k.kind, k.where, first[k])
+	}
+}
+
+func aimedScenarios() []aimed {
+	return []aimed{
+		{"processor killed in its transaction", func(ctx context.Context, w *World) {
+			w.each(ctx, 12*time.Second, 25*time.Second, func(i int) {
+				w.killAt(w.processors[i%2], []kmsg.Key{kmsg.EndTxn, kmsg.TxnOffsetCommit}[i/2%2], false, nil)
+			})
+		}},
+		{"processor killed after its commit", func(ctx context.Context, w *World) {
+			w.each(ctx, 12*time.Second, 25*time.Second, func(i int) {
+				w.killAt(w.processors[i%2], kmsg.EndTxn, true, nil)
+				if i%3 == 2 {
+					w.running.Go(func() { w.edges[i%len(w.edges)].again(ctx) })
+				}
+			})
+		}},
+		{"processor cannot commit its offsets", func(ctx context.Context, w *World) {
+			w.each(ctx, 8*time.Second, 16*time.Second, func(int) {
+				w.broken(kfake.Fault{Keys: []kmsg.Key{kmsg.TxnOffsetCommit}, Group: "stream-processor", Err: kerr.IllegalGeneration})
+			})
+		}},
+		{"processor cannot write", func(ctx context.Context, w *World) {
+			w.each(ctx, 8*time.Second, 16*time.Second, func(int) {
+				w.broken(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic.Readings, Err: kerr.InvalidRecord})
+			})
+		}},
+		{"processor does not learn how its transaction ended", func(ctx context.Context, w *World) {
+			w.each(ctx, 15*time.Second, 25*time.Second, func(i int) {
+				w.broken(kfake.Fault{Keys: []kmsg.Key{kmsg.EndTxn}, TxnID: fmt.Sprintf("stream-processor/processor-%d", i%2), Err: kerr.UnknownServerError})
+			})
+		}},
+		{"partitions move between processors", func(ctx context.Context, w *World) { w.move(ctx, w.processors) }},
+		{"processors take over while markers are late", func(ctx context.Context, w *World) {
+			w.lagMarkers(topic.State, 6*time.Second)
+			w.each(ctx, 15*time.Second, 25*time.Second, func(i int) {
+				p := w.processors[i%2]
+				w.killAt(p, kmsg.EndTxn, true, func() { w.running.Go(func() { w.remove(p) }) })
+			})
+		}},
+		{"fetch errors beside records", func(ctx context.Context, w *World) {
+			w.each(ctx, time.Second, 4*time.Second, func(i int) {
+				w.broken(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: topic.Frames, Partitions: []int32{int32(i) % 3}, Err: kerr.UnknownServerError})
+			})
+		}},
+		{"processors begin late", func(ctx context.Context, w *World) {
+			for _, p := range w.processors {
+				p.killAndHold()
+			}
+			w.pause(40 * time.Second)
+			for _, p := range w.processors {
+				p.start()
+			}
+		}},
+		{"a machine of many gateways", func(ctx context.Context, w *World) {
+			w.running.Go(func() { w.roam(ctx) })
+			w.each(ctx, 12*time.Second, 25*time.Second, func(i int) { w.killAt(w.processors[i%2], kmsg.EndTxn, i%3 == 0, nil) })
+		}},
+		{"aborts while partitions are restored", func(ctx context.Context, w *World) {
+			w.each(ctx, 10*time.Second, 20*time.Second, func(i int) {
+				w.link(w.processors[i%2].name, brokerNode, memnet.Fault{Delay: 300 * time.Millisecond}, 8*time.Second)
+				w.broken(kfake.Fault{Keys: []kmsg.Key{kmsg.TxnOffsetCommit}, Group: "stream-processor", Err: kerr.IllegalGeneration, Count: 3})
+			})
+		}},
+		{"writer killed around its commit", func(ctx context.Context, w *World) {
+			w.each(ctx, 10*time.Second, 20*time.Second, func(i int) { w.killAt(w.writers[i%2], kmsg.OffsetCommit, i/2%2 == 0, nil) })
+		}},
+		{"the store fails", func(ctx context.Context, w *World) {
+			w.each(ctx, 5*time.Second, 15*time.Second, func(i int) { w.storage.plan(storageFaults[i%len(storageFaults)]) })
+		}},
+		{"writer killed while rows wait", func(ctx context.Context, w *World) {
+			for ctx.Err() == nil {
+				w.hush(true)
+				w.pause(w.between(70*time.Second, 100*time.Second))
+				w.hush(false)
+				w.pause(12 * time.Second)
+				w.hush(true)
+				w.pause(w.between(5*time.Second, 40*time.Second))
+				for _, p := range w.writers {
+					p.kill()
+				}
+			}
+			w.hush(false)
+		}},
+		{"partitions move between writers", func(ctx context.Context, w *World) { w.move(ctx, w.writers) }},
+		{"router cannot commit its offsets", func(ctx context.Context, w *World) {
+			w.each(ctx, 5*time.Second, 10*time.Second, func(i int) {
+				w.sicken(i)
+				w.broken(kfake.Fault{Keys: []kmsg.Key{kmsg.TxnOffsetCommit}, Group: "alert-router", Err: kerr.IllegalGeneration})
+			})
+		}},
+		{"router cannot write", func(ctx context.Context, w *World) {
+			w.each(ctx, 5*time.Second, 10*time.Second, func(i int) {
+				w.sicken(i)
+				w.broken(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic.Alerts, Err: kerr.InvalidRecord})
+			})
+		}},
+		{"router does not learn how its transaction ended", func(ctx context.Context, w *World) {
+			w.each(ctx, 8*time.Second, 14*time.Second, func(i int) {
+				w.sicken(i)
+				w.broken(kfake.Fault{Keys: []kmsg.Key{kmsg.EndTxn}, TxnID: fmt.Sprintf("alert-router-router-%d", i%2), Err: kerr.UnknownServerError})
+			})
+		}},
+		{"router killed in its transaction", func(ctx context.Context, w *World) {
+			w.each(ctx, 8*time.Second, 14*time.Second, func(i int) {
+				w.sicken(i)
+				w.killAt(w.routers[i%2], []kmsg.Key{kmsg.EndTxn, kmsg.TxnOffsetCommit}[i/2%2], false, nil)
+			})
+		}},
+		{"router killed with open alerts", func(ctx context.Context, w *World) {
+			w.each(ctx, 10*time.Second, 20*time.Second, func(i int) {
+				w.sicken(i)
+				w.routers[i%2].kill()
+			})
+		}},
+		{"routers take over while markers are late", func(ctx context.Context, w *World) {
+			w.lagMarkers(topic.Alerts, 6*time.Second)
+			w.each(ctx, 8*time.Second, 14*time.Second, func(i int) {
+				w.sicken(i)
+				p := w.routers[i%2]
+				w.killAt(p, kmsg.EndTxn, true, func() { w.running.Go(func() { w.remove(p) }) })
+			})
+		}},
+		{"gateway killed while Kafka takes a frame", func(ctx context.Context, w *World) {
+			w.each(ctx, 4*time.Second, 10*time.Second, func(i int) { w.killAt(w.gateways[i%2], kmsg.Produce, i%4 == 0, nil) })
+		}},
+		{"Kafka does not answer gateways", func(ctx context.Context, w *World) {
+			w.each(ctx, 25*time.Second, 40*time.Second, func(i int) {
+				w.link(w.gateways[i%2].name, brokerNode, memnet.Fault{Hole: true}, 18*time.Second)
+			})
+		}},
+		{"Kafka refuses frames", func(ctx context.Context, w *World) {
+			w.each(ctx, 2*time.Second, 6*time.Second, func(int) {
+				w.broken(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic.Frames, Err: kerr.InvalidRecord})
+			})
+		}},
+	}
+}
+
+// each calls f at random intervals until ctx ends.
+func (w *World) each(ctx context.Context, lo, hi time.Duration, f func(i int)) {
+	for i := 0; wait(ctx, w.between(lo, hi)) == nil; i++ {
+		f(i)
+	}
+}
+
+// move has each of two processes leave and come again in turn, in good order, so that partitions go to the other and back.
+func (w *World) move(ctx context.Context, of []*process) {
+	w.each(ctx, 15*time.Second, 25*time.Second, func(i int) {
+		p := of[i%2]
+		p.stop(true)
+		w.pause(time.Second)
+		w.remove(p)
+		w.pause(w.between(10*time.Second, 20*time.Second))
+		p.start()
+	})
+}
+
+// hush has all senders be quiet, or not.
+func (w *World) hush(quiet bool) {
+	for _, e := range w.edges {
+		e.quiet.Store(quiet)
+	}
+}
+
+// sicken makes a machine run hot for a while, so that there are alerts.
+func (w *World) sicken(i int) {
+	e := w.edges[i%len(w.edges)]
+	e.mood.Store(moodHot)
+	w.later(w.between(10*time.Second, 45*time.Second), func() { e.mood.Store(moodFine) })
+}
+
+// roam sends the frames of one machine that changes its gateway all the time, more of them than the judge remembers.
+func (w *World) roam(ctx context.Context) {
+	cl, err := w.client("roamer")
+	if err != nil {
+		panic(err)
+	}
+	defer cl.Close()
+	const machine, gateways = "crane-01", 12
+	for n := 0; wait(ctx, time.Second) == nil; n++ {
+		ref := history.FrameRef{Gateway: fmt.Sprintf("roam-%02d", n%gateways), Equipment: machine, Sequence: uint64(n/gateways + 1)}
+		f := frame.New(machine, ref.Gateway, ref.Sequence, time.Now(), sensors, []float32{5, 60, 1 + float32(n%7)/10})
+		w.ledger.Sent(ref)
+		err := cl.ProduceSync(w.ctx, &kgo.Record{Topic: topic.Frames, Key: []byte(machine), Value: f.AppendTo(nil), Headers: []kgo.RecordHeader{
+			{Key: topic.HeaderType, Value: []byte(topic.TypeFrame)}, {Key: topic.HeaderID, Value: f.AppendID(nil)},
+		}}).FirstErr()
+		if err == nil {
+			w.ledger.Acked(ref)
+		}
+	}
+}
