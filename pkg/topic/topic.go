@@ -129,6 +129,9 @@ func All() []Spec {
 		{Name: State, Configs: map[string]string{
 			"cleanup.policy":            "compact",
 			"min.cleanable.dirty.ratio": "0.1",
+			// Kafka compacts closed segments only, and a restore reads what is not compacted as well: the default of 1 GiB per partition
+			// would be read whole, however small the state is.
+			"segment.bytes": "33554432",
 			// Longer than the longest restore, or a restore could miss a tombstone.
 			"delete.retention.ms": ms(24 * time.Hour),
 			"max.message.bytes":   "8388608",

@@ -53,7 +53,7 @@ const guessedBytes = 9_800
 func (r *restoreRun) makeState(ctx context.Context) error {
 	undo, err := withEnv(map[string]string{
 		// Only while the state is made: everything is saved soon, and VictoriaMetrics is not flooded with the past.
-		"TOCSIN_STREAM_PROCESSOR_SNAPSHOT_MAX_AGE":            "1s",
+		"TOCSIN_STREAM_PROCESSOR_SNAPSHOT_MAX_AGE":            "3s",
 		"TOCSIN_STREAM_PROCESSOR_VICTORIA_METRICS_PER_SENSOR": "false",
 	})
 	if err != nil {
@@ -105,15 +105,18 @@ func (r *restoreRun) judgeMachines(ctx context.Context, more int) error {
 	var p produced
 	var wg sync.WaitGroup
 	workers := runtime.NumCPU()
-	// All machines' first frames, then all second ones: as a fleet sends them.
+	// The machines' frames in two rounds, so that states are saved several times: a topic of compacted states that were all
+	// written once would be read quicker than any real one.
 	for n := range workers {
 		wg.Go(func() {
 			m := r.fleet.maker(uint64(first + n)) //nolint:gosec // a seed
-			for f := range frames {
-				at := start.Add(time.Duration(f*perFrame) * step)
+			for from := 0; from < frames; from += (frames + 1) / 2 {
 				for machine := first + n; machine < first+more && ctx.Err() == nil && p.err() == nil; machine += workers {
-					r.seq[machine]++
-					cl.Produce(ctx, record(m.frame(machine, r.seq[machine], at, perFrame, step)), p.promise)
+					for f := from; f < min(frames, from+(frames+1)/2); f++ {
+						at := start.Add(time.Duration(f*perFrame) * step)
+						r.seq[machine]++
+						cl.Produce(ctx, record(m.frame(machine, r.seq[machine], at, perFrame, step)), p.promise)
+					}
 				}
 			}
 		})
