@@ -21,8 +21,10 @@ type Board struct {
 	Cores    int           `json:"cores"`
 	Rows     []*Row        `json:"rows"`
 	Sections []SectionNote `json:"sections"`
-	// NotCovered says what the scoreboard of the design names and this run does not show, and why.
-	NotCovered []string `json:"not_covered,omitempty"`
+	// Load are rows that package load has measured.
+	Load []LoadRow `json:"load,omitempty"`
+	// NotShown says what the design's scoreboard names and this run does not show, and why.
+	NotShown []string `json:"not_shown,omitempty"`
 }
 
 // Row is one kind of fault.
@@ -67,7 +69,7 @@ type SectionNote struct {
 	Logs     string   `json:"logs,omitempty"`
 }
 
-func newBoard() *Board { return &Board{Begun: time.Now().UTC(), Cores: runtime.NumCPU()} }
+func newBoard() *Board { return &Board{Begun: time.Now().UTC(), Cores: runtime.NumCPU(), NotShown: notShown()} }
 
 func (b *Board) finish() { b.Seconds = round(time.Since(b.Begun)) }
 
@@ -190,8 +192,16 @@ func (b *Board) WriteTable(w io.Writer) error {
 			fmt.Fprintf(&sb, "  logs: %s\n", s.Logs)
 		}
 	}
-	for _, line := range b.NotCovered {
-		fmt.Fprintf(&sb, "NOT SHOWN: %s\n", line)
+	sb.WriteString("\n")
+	for _, l := range b.Load {
+		verdict := "held"
+		if !l.OK {
+			verdict = fmt.Sprintf("BROKEN %v", l.Broken)
+		}
+		fmt.Fprintf(&sb, "load, %s (%s, %.0f s): %s: %s\n", l.Scenario, l.Began.Format(time.RFC3339), l.Seconds, l.Promise, verdict)
+	}
+	for _, line := range b.NotShown {
+		fmt.Fprintf(&sb, "not shown: %s\n", line)
 	}
 	_, err := io.WriteString(w, sb.String())
 	return err

@@ -68,9 +68,22 @@ func (w *world) fullLakeDisk() fault {
 		free, err = fill(filepath.Dir(w.disks["s3"]))
 		return err
 	}
+	f.during = func() []condition { return []condition{w.writerComplains()} }
 	f.heal = func(context.Context) error { return free() }
 	f.recovered = func() []condition { return w.serves(writer) }
 	return f
+}
+
+// writerComplains holds when a writer is not ready, and says why.
+func (w *world) writerComplains() condition {
+	return func(ctx context.Context) string {
+		for _, name := range pair(writer) {
+			if err := ready(ctx, w.watch.http, w.stack.Addr(name)); err != nil {
+				return ""
+			}
+		}
+		return "both writers call themselves ready although nothing can be stored"
+	}
 }
 
 // refuses holds when the gateway answers a frame with 503 or 429 and says when to come again.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -82,7 +83,12 @@ func ills() []ill {
 	}
 }
 
-// make a service's links ill.
+func namedIll(name string) ill {
+	kinds := ills()
+	return kinds[slices.IndexFunc(kinds, func(i ill) bool { return i.name == name })]
+}
+
+// poison makes a service's links ill.
 func (l *links) poison(service string, what ill) error {
 	for _, p := range l.of(service) {
 		for _, t := range what.toxics {

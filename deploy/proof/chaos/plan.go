@@ -137,11 +137,16 @@ func Slice() []Section {
 		Name: "slice", World: WorldConfig{Links: true, Fleet: fleetOf(40*time.Second, 25*time.Second)},
 		Phases: func(w *world) phases {
 			return phases{
-				append(kills(w, 3), clocks(w, 1)),
-				zombies(w, 1),
-				append(severed(w, 1), webhooks(w, 1, 6*time.Second)),
-				{spoiled(w, 1, 3*time.Second)[2:5], {w.killBroker(1)}},
-				storms(w, 1),
+				append(kills(w, 2), clocks(w, 1)[:3:3]),
+				append(zombies(w, 1), webhooks(w, 1, 6*time.Second)),
+				{
+					{w.sever(processor, processor, namedIll("answers lost"))},
+					{w.sever(router+"-2", router, namedIll("black hole"))},
+					{w.sever(gateway, gateway, namedIll("reset"))},
+					spoiled(w, 1, 3*time.Second)[2:5:5], // lost responses, 409, 412
+				},
+				{{w.killBroker(1)}},
+				storms(w, 1)[:1],
 			}
 		},
 	}}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"go.uber.org/zap"
@@ -42,7 +43,7 @@ func run(ctx context.Context, plan, out string, o chaos.Options) int {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		return 1
 	}
-	for _, e := range []error{err, board.WriteTable(os.Stdout), board.WriteFile(out)} {
+	for _, e := range []error{err, board.AddLoad(filepath.Dir(out)), board.WriteTable(os.Stdout), board.WriteFile(out)} {
 		if e != nil {
 			fmt.Fprintln(os.Stderr, "chaos:", e)
 			err = e

@@ -40,6 +40,7 @@ func run(ctx context.Context, args []string) error {
 	restore, poison, hot := load.DefaultRestore(), load.DefaultPoison(), load.DefaultHot()
 	flags.IntVar(&restore.Repeats, "repeat", restore.Repeats, "restore: how often the processor is killed")
 	flags.Int64Var(&restore.StateMB, "state", restore.StateMB, "restore: megabytes of state")
+	flags.StringVar(&restore.Profile, "profile", "", "restore: file for a CPU profile of the last restore")
 	flags.IntVar(&poison.Records, "records", poison.Records, "poison: records")
 	flags.IntVar(&poison.Huge, "huge", poison.Huge, "poison: records of megabytes among the poison")
 	flags.BoolVar(&poison.Retry, "retry", poison.Retry, "poison: repair, and retry the dead letters")
