@@ -4,7 +4,6 @@ const (
 	intakeDir   = "services/ingest-gateway/internal/intake/"
 	producerDir = "services/ingest-gateway/internal/producer/"
 	gatewayPkg  = "services/ingest-gateway"
-	intakePkg   = "services/ingest-gateway/internal/intake"
 	// acknowledging are the gateway's tests of when it may say yes.
 	acknowledging = "TestNoAcknowledgementWhileKafkaRefuses|TestAnswerWaitsForKafka|TestSilentBroker|TestOrderOfAMachineSurvivesRefusals|TestGoodFramesBesideBadOnesArrive"
 )
@@ -17,10 +16,11 @@ func gateway() []Mutant {
 			Rule: "The gateway answers only after Kafka did.",
 			Edits: []Edit{{
 				producerDir + "producer.go",
-				"\tp.cl.TryProduce(context.Background(), r, func(_ *kgo.Record, err error) {\n\t\tp.records.Add(-1)\n\t\tp.bytes.Add(-size)\n\t\tdone(p.verdict(err))\n\t})\n",
-				"\tp.cl.TryProduce(context.Background(), r, func(_ *kgo.Record, err error) {\n\t\tp.records.Add(-1)\n\t\tp.bytes.Add(-size)\n\t\t_ = p.verdict(err)\n\t})\n\tdone(nil)\n",
+				"\tp.cl.TryProduce(context.Background(), r, func(_ *kgo.Record, err error) {\n\t\tp.records.Add(-1)\n\t\tp.bytes.Add(-size)\n\t\tdone(p.verdict(err, wireSize(r), limit))\n\t})\n",
+				"\tp.cl.TryProduce(context.Background(), r, func(_ *kgo.Record, err error) {\n\t\tp.records.Add(-1)\n\t\tp.bytes.Add(-size)\n\t\t_ = p.verdict(err, wireSize(r), limit)\n\t})\n\tdone(nil)\n",
 			}},
-			Tests: []Tests{{gatewayPkg, acknowledging}},
+			Scenarios: []string{"gateway-killed-while-kafka-takes-a-frame"},
+			Tests:     []Tests{{gatewayPkg, acknowledging}},
 		},
 		{
 			Name: "gateway-acknowledges-failed-frames-of-a-batch",
@@ -47,7 +47,8 @@ func gateway() []Mutant {
 				"\tt.late.Cause, t.late.RetryAfter = KafkaTimeout, retryKafka\n",
 				"\tt.late.Cause, t.late.RetryAfter = Taken, retryKafka\n",
 			}},
-			Tests: []Tests{{gatewayPkg, acknowledging}},
+			Scenarios: []string{"kafka-does-not-answer-gateways"},
+			Tests:     []Tests{{gatewayPkg, acknowledging}},
 		},
 		{
 			Name: "gateway-kafka-errors-ignored",
@@ -57,7 +58,8 @@ func gateway() []Mutant {
 				"\t\t\to.Cause, o.Reason, o.RetryAfter = KafkaAway, producer.ErrUnavailable.Error(), retryKafka\n\t\t}\n",
 				"\t\t}\n",
 			}},
-			Tests: []Tests{{gatewayPkg, acknowledging}},
+			Scenarios: []string{"kafka-refuses-frames"},
+			Tests:     []Tests{{gatewayPkg, acknowledging}},
 		},
 		{
 			Name: "gateway-retry-reorders-a-machine",
@@ -67,7 +69,7 @@ func gateway() []Mutant {
 				"\treturn s.in.submit(ctx, s.who, raw, s)\n",
 				"\treturn s.in.submit(ctx, s.who, raw, nil)\n",
 			}},
-			Tests: []Tests{{intakePkg, "TestStreamKeepsTheOrderOfAMachine|TestRequestHoldsAMachineToItsEnd"}},
+			Tests: []Tests{{gatewayPkg, "TestStreamHoldsBackWhatFollowsALostFrame|TestRequestHoldsBackWhatFollowsARefusedFrame|TestOrderOfAMachineSurvivesRefusals"}},
 		},
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -135,6 +136,7 @@ func TestEveryMutantApplies(t *testing.T) {
 // The catalogue is complete and its tests exist.
 func TestCatalogue(t *testing.T) {
 	root := root(t)
+	scenarios := stringsIn(t, filepath.Join(root, simulationPkg))
 	names := map[string]bool{}
 	counted := 0
 	for _, m := range All() {
@@ -158,6 +160,11 @@ func TestCatalogue(t *testing.T) {
 		if len(m.Scenarios)+len(m.Tests) == 0 {
 			t.Errorf("%s: nothing is asked to catch it", m.Name)
 		}
+		for _, s := range m.Scenarios {
+			if !scenarios[s] {
+				t.Errorf("%s: there is no scenario %q", m.Name, s)
+			}
+		}
 		for _, ts := range m.Tests {
 			if !defines(t, filepath.Join(root, ts.Package), ts.Run) {
 				t.Errorf("%s: %s has no test %s", m.Name, ts.Package, ts.Run)
@@ -167,6 +174,31 @@ func TestCatalogue(t *testing.T) {
 	if counted < 25 {
 		t.Errorf("%d mutants that count, at least 25 are promised", counted)
 	}
+}
+
+// stringsIn are the string literals in a folder's Go files.
+func stringsIn(t *testing.T, dir string) map[string]bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]bool{}
+	for _, name := range files {
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+				if s, err := strconv.Unquote(lit.Value); err == nil {
+					out[s] = true
+				}
+			}
+			return true
+		})
+	}
+	return out
 }
 
 // defines tells whether the package has every test that the alternatives of run name.

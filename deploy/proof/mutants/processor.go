@@ -18,7 +18,8 @@ func processor() []Mutant {
 				"\t\tt.rollback(sess.Client())\n",
 				"",
 			}},
-			Tests: []Tests{{processorPkg, "TestAbortedTransactionsLeaveNoTrace"}},
+			Scenarios: []string{"processor-cannot-commit-its-offsets", "processor-cannot-write"},
+			Tests:     []Tests{{processorPkg, "TestAbortedTransactionsLeaveNoTrace"}},
 		},
 		{
 			Name: "processor-no-rollback-after-abort-unguarded",
@@ -27,7 +28,8 @@ func processor() []Mutant {
 				{topologyDir + "transaction.go", "\t\tt.rollback(sess.Client())\n", ""},
 				{topologyDir + "topology.go", "\t\t\t\t\tif r.Offset < p.next {\n\t\t\t\t\t\treturn fmt.Errorf(\"%s: offset %d came after %d was applied\", p, r.Offset, p.next-1)\n\t\t\t\t\t}\n", ""},
 			},
-			Tests: []Tests{{processorPkg, "TestAbortedTransactionsLeaveNoTrace"}},
+			Scenarios: []string{"processor-cannot-commit-its-offsets", "processor-cannot-write"},
+			Tests:     []Tests{{processorPkg, "TestAbortedTransactionsLeaveNoTrace"}},
 		},
 		{
 			Name: "processor-produce-errors-ignored",
@@ -37,16 +39,18 @@ func processor() []Mutant {
 				"kgo.TransactionEndTry(judged == nil && abort.Err() == nil)",
 				"kgo.TransactionEndTry(judged == nil)",
 			}},
-			Tests: []Tests{{processorPkg, "TestAbortedTransactionsLeaveNoTrace"}},
+			Scenarios: []string{"processor-cannot-write"},
+			Tests:     []Tests{{processorPkg, "TestAbortedTransactionsLeaveNoTrace"}},
 		},
 		{
 			Name: "processor-unknown-end-taken-as-committed",
 			Rule: "An error from ending a transaction is not retried: nobody can tell here whether it stands. The process leaves.",
 			Edits: []Edit{{
 				topologyDir + "transaction.go",
-				"\tcase err != nil:\n\t\treturn fmt.Errorf(\"end of transaction: %w\", err)\n\tcase !committed:",
-				"\tcase err != nil:\n\tcase !committed:",
+				"\tcase err != nil:\n\t\treturn fmt.Errorf(\"end of transaction: %w\", err)\n\tcase !committed && permanent(abort.Err()):",
+				"\tcase err != nil:\n\tcase !committed && permanent(abort.Err()):",
 			}},
+			Scenarios: []string{"processor-does-not-learn-how-its-transaction-ended", "end-request-lost", "broker-away"},
 		},
 		{
 			Name: "processor-offsets-before-transaction",
@@ -59,16 +63,18 @@ func processor() []Mutant {
 				},
 				noMetaCheck(),
 			},
+			Scenarios: []string{"processor-killed-in-its-transaction", "killed-before-the-end"},
 		},
 		{
 			Name: "processor-state-outside-transaction",
 			Rule: "The snapshots are part of the transaction.",
 			Edits: []Edit{{
 				topologyDir + "transaction.go",
-				"\t\t\tp.snapshot(t.cfg.Snapshot, t.version, emit)\n",
-				"\t\t\tp.snapshot(t.cfg.Snapshot, t.version, func(r *kgo.Record) { t.plain.ProduceSync(work, r) })\n",
+				"\t\t\tp.snapshot(t.cfg.Snapshot, emit)\n",
+				"\t\t\tp.snapshot(t.cfg.Snapshot, func(r *kgo.Record) { t.plain.ProduceSync(work, r) })\n",
 			}},
-			Tests: []Tests{{processorPkg, "TestAbortedTransactionsLeaveNoTrace"}},
+			Scenarios: []string{"processor-killed-in-its-transaction", "processor-cannot-commit-its-offsets"},
+			Tests:     []Tests{{processorPkg, "TestAbortedTransactionsLeaveNoTrace"}},
 		},
 		{
 			Name: "processor-outputs-outside-transaction",
@@ -80,7 +86,8 @@ func processor() []Mutant {
 					"\temit := func(r *kgo.Record) {\n\t\tif r.Topic != \"processor.state.v1\" {\n\t\t\tt.plain.ProduceSync(work, r)\n\t\t\treturn\n\t\t}\n\t\tsess.Produce(work, r, abort.Promise())\n\t}\n",
 				},
 			},
-			Tests: []Tests{{processorPkg, "TestAbortedTransactionsLeaveNoTrace|TestInstancesJoinAndLeave"}},
+			Scenarios: []string{"processor-killed-in-its-transaction", "processor-cannot-commit-its-offsets"},
+			Tests:     []Tests{{processorPkg, "TestAbortedTransactionsLeaveNoTrace|TestInstancesJoinAndLeave"}},
 		},
 		{
 			Name: "processor-fetch-error-drops-records",
@@ -90,16 +97,18 @@ func processor() []Mutant {
 				"\t\t\tt.metrics.fetchErrors.Inc()\n",
 				"\t\t\tt.metrics.fetchErrors.Inc()\n\t\t\tfetches = nil\n",
 			}},
+			Scenarios: []string{"fetch-errors-beside-records"},
 		},
 		{
 			Name: "processor-missing-offset-jumps-to-latest",
 			Rule: "There is no offset reset: a partition without a committed offset is judged from its beginning.",
 			Edits: []Edit{{
-				topologyDir + "restore.go",
-				"\tstarts, err := adm.ListStartOffsets(ctx, name)\n",
-				"\tstarts, err := adm.ListEndOffsets(ctx, name)\n",
+				topologyDir + "topology.go",
+				"\t\t\tstart, err := startOf(ctx, t.adm, topic.Frames, id)\n",
+				"\t\t\tends, err := t.adm.ListEndOffsets(ctx, topic.Frames)\n\t\t\tend, _ := ends.Lookup(topic.Frames, id)\n\t\t\tstart := end.Offset\n",
 			}},
-			Tests: []Tests{{processorPkg, "TestEachFrameIsJudgedOnceThroughRestarts"}},
+			Scenarios: []string{"processors-begin-late"},
+			Tests:     []Tests{{processorPkg, "TestEachFrameIsJudgedOnceThroughRestarts"}},
 		},
 		{
 			Name: "processor-lost-offset-jumps-to-latest",
@@ -109,6 +118,7 @@ func processor() []Mutant {
 				"\t\tkgo.ConsumeResetOffset(kgo.NoResetOffset()),\n",
 				"\t\tkgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()),\n",
 			}},
+			Scenarios: []string{"retention-passes-the-processor"},
 		},
 		{
 			Name: "processor-judges-by-its-own-clock",
@@ -117,7 +127,8 @@ func processor() []Mutant {
 				{topologyDir + "partition.go", "\tms := r.Timestamp.UnixMilli()\n\tp.next = r.Offset + 1\n", "\tms := time.Now().UnixMilli()\n\tp.next = r.Offset + 1\n"},
 				{topologyDir + "partition.go", "\t\"strconv\"\n", "\t\"strconv\"\n\t\"time\"\n"},
 			},
-			Tests: []Tests{{topologyPkg, "TestARestoreIsTheSamePartition"}, {processorPkg, "TestRestartsChangeNothingThatIsSaid"}},
+			Scenarios: []string{"processor-killed-after-its-commit"},
+			Tests:     []Tests{{topologyPkg, "TestARestoreIsTheSamePartition"}, {processorPkg, "TestRestartsChangeNothingThatIsSaid"}},
 		},
 		{
 			Name: "processor-repeats-are-judged",
@@ -127,7 +138,8 @@ func processor() []Mutant {
 				"\tcase repeated:\n\t\tout.Duplicate = true\n\t\treturn\n",
 				"\tcase repeated:\n",
 			}},
-			Tests: []Tests{{machinePkg, "."}},
+			Scenarios: []string{"repeats-across-restarts"},
+			Tests:     []Tests{{machinePkg, "."}},
 		},
 	}
 }

@@ -4,9 +4,10 @@ package mutants
 func processorRestore() []Mutant {
 	return []Mutant{
 		{
-			Name:  "processor-restore-to-last-stable-offset",
-			Rule:  "The state topic is read up to the end that an uncommitted reader would see. The last stable offset is not enough.",
-			Edits: []Edit{toLastStableOffset()},
+			Name:      "processor-restore-to-last-stable-offset",
+			Rule:      "The state topic is read up to the end that an uncommitted reader would see. The last stable offset is not enough.",
+			Edits:     []Edit{toLastStableOffset()},
+			Scenarios: []string{"processors-take-over-while-markers-are-late", "killed-at-the-end"},
 		},
 		{
 			Name: "processor-restore-to-last-stable-offset-unchecked",
@@ -14,8 +15,9 @@ func processorRestore() []Mutant {
 			Edits: []Edit{
 				toLastStableOffset(),
 				noMetaCheck(),
-				{topologyDir + "restore.go", "\tif err := t.replay(ctx, p, committed); err != nil {\n", "\tif err := t.replay(ctx, p, s.meta.NextOffset); err != nil {\n"},
+				{topologyDir + "restore.go", "\terr = t.replay(ctx, r, p, committed, prog)\n", "\terr = t.replay(ctx, r, p, s.meta.NextOffset, prog)\n"},
 			},
+			Scenarios: []string{"processors-take-over-while-markers-are-late", "killed-at-the-end"},
 		},
 		{
 			Name: "processor-state-reused-across-reassignment",
@@ -27,7 +29,8 @@ func processorRestore() []Mutant {
 				},
 				{topologyDir + "topology.go", "\t\t\ts.cancel()\n\t\t\tdelete(t.slots, id)\n", "\t\t\ts.cancel()\n"},
 			},
-			Tests: []Tests{{processorPkg, "TestInstancesJoinAndLeave"}},
+			Scenarios: []string{"partitions-move-between-processors", "there-and-back"},
+			Tests:     []Tests{{processorPkg, "TestInstancesJoinAndLeave"}},
 		},
 		{
 			Name: "processor-older-restore-adopted",
@@ -35,28 +38,31 @@ func processorRestore() []Mutant {
 			Edits: []Edit{
 				{topologyDir + "topology.go", "\t\t\told.cancel()\n", "\t\t\t_ = old\n"},
 				{topologyDir + "topology.go", "\t\t\tcurrent := t.slots[r.id] == r.slot\n", "\t\t\tcurrent := t.slots[r.id] != nil\n"},
-				{topologyDir + "topology.go", "\t\t\t\tr.slot.part = r.part\n", "\t\t\t\tt.slots[r.id].part = r.part\n"},
+				{topologyDir + "topology.go", "\t\t\t\tr.slot.part, r.slot.inForce, r.slot.machines = r.part, r.part.in, len(r.part.machines)\n", "\t\t\t\tt.slots[r.id].part = r.part\n"},
 			},
+			Scenarios: []string{"aborts-while-partitions-are-restored", "rebalance-storm"},
 		},
 		{
 			Name: "processor-replay-says-it-again",
 			Rule: "Input from replay_from to the committed offset is applied with outputs suppressed.",
 			Edits: []Edit{{
 				topologyDir + "restore.go",
-				"\t\treturn p.apply(ctx, r, nil)\n",
-				"\t\treturn p.apply(ctx, r, func(r *kgo.Record) { t.plain.ProduceSync(ctx, r) })\n",
+				"\t\terr := p.apply(ctx, rec, nil)\n",
+				"\t\terr := p.apply(ctx, rec, func(r *kgo.Record) { t.plain.ProduceSync(ctx, r) })\n",
 			}},
-			Tests: []Tests{{processorPkg, "TestEachFrameIsJudgedOnceThroughRestarts"}},
+			Scenarios: []string{"processor-killed-after-its-commit"},
+			Tests:     []Tests{{processorPkg, "TestEachFrameIsJudgedOnceThroughRestarts"}},
 		},
 		{
 			Name: "processor-no-replay",
 			Rule: "Input from replay_from to the committed offset is applied.",
 			Edits: []Edit{{
 				topologyDir + "restore.go",
-				"\tif err := t.replay(ctx, p, committed); err != nil {\n",
-				"\tp.next = committed\n\tif err := t.replay(ctx, p, committed); err != nil {\n",
+				"\terr = t.replay(ctx, r, p, committed, prog)\n",
+				"\tp.next = committed\n\terr = t.replay(ctx, r, p, committed, prog)\n",
 			}},
-			Tests: []Tests{{processorPkg, "TestEachFrameIsJudgedOnceThroughRestarts|TestRestartsChangeNothingThatIsSaid"}},
+			Scenarios: []string{"processor-killed-after-its-commit"},
+			Tests:     []Tests{{processorPkg, "TestEachFrameIsJudgedOnceThroughRestarts|TestRestartsChangeNothingThatIsSaid"}},
 		},
 		{
 			Name: "processor-replay-applies-twice",
@@ -66,17 +72,20 @@ func processorRestore() []Mutant {
 				"\tif r.Offset <= e.applied {\n",
 				"\tif false {\n",
 			}},
-			Tests: []Tests{{topologyPkg, "TestARestoreIsTheSamePartition"}, {processorPkg, "TestRestartsChangeNothingThatIsSaid"}},
+			Scenarios: []string{"a-machine-of-many-gateways"},
+			Tests:     []Tests{{topologyPkg, "TestARestoreIsTheSamePartition"}, {processorPkg, "TestRestartsChangeNothingThatIsSaid"}},
 		},
 		{
 			Name: "processor-replayed-ticks-apply-twice",
 			Rule: "Ticks obey the same rule.",
+			Equivalent: "A machine does nothing at a tick that is not later than what it knows (Machine.Tick), and its deadline falls only by a frame, which makes it know that " +
+				"frame's time. So a tick that its snapshot holds either is not later than that, or comes before its deadline. Broker time would have to step back by more than detection.idle_flush " +
+				"between the two. The check spares the look at machines that were restored ahead of the replay.",
 			Edits: []Edit{{
 				topologyDir + "partition.go",
 				"\t\tif offset <= e.applied {\n",
 				"\t\tif false {\n",
 			}},
-			Tests: []Tests{{topologyPkg, "TestARestoreIsTheSamePartition"}, {processorPkg, "TestRestartsChangeNothingThatIsSaid"}},
 		},
 		{
 			Name: "processor-applied-offset-off-by-one",
@@ -86,14 +95,15 @@ func processorRestore() []Mutant {
 				"AppliedOffset: p.next - 1,",
 				"AppliedOffset: p.next,",
 			}},
-			Tests: []Tests{{topologyPkg, "TestARestoreIsTheSamePartition"}, {processorPkg, "TestEachFrameIsJudgedOnceThroughRestarts"}},
+			Scenarios: []string{"processor-killed-after-its-commit"},
+			Tests:     []Tests{{topologyPkg, "TestARestoreIsTheSamePartition"}, {processorPkg, "TestEachFrameIsJudgedOnceThroughRestarts"}},
 		},
 		{
 			Name: "processor-meta-check-skipped",
 			Rule: "The meta record's next_offset must be the committed offset.",
 			Edits: []Edit{
 				noMetaCheck(),
-				{topologyDir + "restore.go", "\tif err := t.replay(ctx, p, committed); err != nil {\n", "\tif err := t.replay(ctx, p, s.meta.NextOffset); err != nil {\n"},
+				{topologyDir + "restore.go", "\terr = t.replay(ctx, r, p, committed, prog)\n", "\terr = t.replay(ctx, r, p, s.meta.NextOffset, prog)\n"},
 			},
 			Tests: []Tests{{topologyPkg, "TestStateAndOffsetsMustAgree"}},
 		},
@@ -110,6 +120,13 @@ func processorRestore() []Mutant {
 			Tests: []Tests{{topologyPkg, "TestASnapshotThatIsMissingIsNoticed|TestDamagedStateIsRefused"}},
 		},
 		{
+			Name:      "processor-dead-letters-forgotten",
+			Rule:      "A record that became a dead letter left no trace in the state, and a replay passes it over.",
+			Edits:     []Edit{{topologyDir + "partition.go", "\tif emit == nil && p.dead.has(r.Offset) {\n", "\tif false {\n"}},
+			Scenarios: []string{"poison-across-restarts"},
+			Tests:     []Tests{{topologyPkg, "TestADeadLetterStaysOneWhenItsSchemaIsRegisteredLater|TestADeadLetterStaysOneWhenTheQuotaGrows"}},
+		},
+		{
 			Name: "processor-repeats-forgotten-by-snapshot",
 			Rule: "This memory (of what came) is part of the saved state.",
 			Edits: []Edit{{
@@ -117,23 +134,26 @@ func processorRestore() []Mutant {
 				"\tm.sequences.restoreState(r)\n",
 				"\tm.sequences.restoreState(r)\n\tm.sequences = sequences{}\n",
 			}},
-			Tests: []Tests{{machinePkg, "."}},
+			Scenarios: []string{"repeats-across-restarts", "processor-killed-after-its-commit"},
+			Tests:     []Tests{{machinePkg, "."}},
 		},
 		{
-			Name:  "processor-snapshot-claims-too-much",
-			Rule:  "replay_from is the smallest offset whose effect is in no snapshot.",
-			Edits: []Edit{{topologyDir + "state.go", "ReplayFrom: p.replayFrom(),", "ReplayFrom: p.next,"}},
-			Tests: []Tests{{topologyPkg, "TestARestoreIsTheSamePartition"}, {processorPkg, "TestEachFrameIsJudgedOnceThroughRestarts"}},
+			Name:      "processor-snapshot-claims-too-much",
+			Rule:      "replay_from is the smallest offset whose effect is in no snapshot.",
+			Edits:     []Edit{{topologyDir + "state.go", "ReplayFrom: from,", "ReplayFrom: p.next,"}},
+			Scenarios: []string{"processor-killed-after-its-commit"},
+			Tests:     []Tests{{topologyPkg, "TestARestoreIsTheSamePartition"}, {processorPkg, "TestEachFrameIsJudgedOnceThroughRestarts"}},
 		},
 		{
 			Name: "processor-dirty-queue-loses-a-machine",
 			Rule: "Snapshots of machines, those first that have been unsaved longest: a machine stays in the queue until it is saved.",
 			Edits: []Edit{{
 				topologyDir + "state.go",
-				"\t\tp.dirty.pop()\n\t\temit(rec)\n",
-				"\t\tp.dirty.pop()\n\t\tif lost := p.dirty.head(); lost != nil {\n\t\t\tlost.firstDirty = -1\n\t\t\tp.dirty.pop()\n\t\t}\n\t\temit(rec)\n",
+				"\t\tp.dirty.pop()\n\t}\n\tfrom :=",
+				"\t\tp.dirty.pop()\n\t\tif lost := p.dirty.head(); lost != nil {\n\t\t\tlost.firstDirty = -1\n\t\t\tp.dirty.pop()\n\t\t}\n\t}\n\tfrom :=",
 			}},
-			Tests: []Tests{{topologyPkg, "TestARestoreIsTheSamePartition"}, {processorPkg, "TestEachFrameIsJudgedOnceThroughRestarts"}},
+			Scenarios: []string{"processor-killed-after-its-commit"},
+			Tests:     []Tests{{topologyPkg, "TestARestoreIsTheSamePartition"}, {processorPkg, "TestEachFrameIsJudgedOnceThroughRestarts"}},
 		},
 	}
 }

@@ -18,7 +18,8 @@ func router() []Mutant {
 				"\treturn c.end(ctx, w, kgo.TryCommit)\n",
 				"\tif err := c.announce(ctx, w.changes); err != nil {\n\t\treturn err\n\t}\n\treturn c.end(ctx, w, kgo.TryCommit)\n",
 			}},
-			Tests: []Tests{{routerPkg, "TestBrokenCommit"}},
+			Scenarios: []string{"router-killed-in-its-transaction", "router-cannot-commit-its-offsets"},
+			Tests:     []Tests{{routerPkg, "TestBrokenCommit"}},
 		},
 		{
 			Name: "router-book-kept-after-abort",
@@ -28,7 +29,8 @@ func router() []Mutant {
 				"\t\tc.discard(w.touched)\n\t\treturn nil\n\t}\n\tw.finish(nil)\n",
 				"\t\treturn nil\n\t}\n\tw.finish(nil)\n",
 			}},
-			Tests: []Tests{{routerPkg, "TestBrokenCommit"}},
+			Scenarios: []string{"router-cannot-commit-its-offsets"},
+			Tests:     []Tests{{routerPkg, "TestBrokenCommit"}},
 		},
 		{
 			Name: "router-unknown-end-taken-as-committed",
@@ -38,7 +40,8 @@ func router() []Mutant {
 				"\t\tw.finish(err)\n\t\treturn fmt.Errorf(\"end transaction, outcome unknown: %w\", err)\n",
 				"\t\tcommitted = true\n",
 			}},
-			Tests: []Tests{{routerPkg, "TestBrokenCommit"}},
+			Scenarios: []string{"router-does-not-learn-how-its-transaction-ended"},
+			Tests:     []Tests{{routerPkg, "TestBrokenCommit"}},
 		},
 		{
 			Name: "router-produce-errors-ignored",
@@ -48,7 +51,8 @@ func router() []Mutant {
 				"\t\tc.log.Warn(\"produce failed, aborting\", zap.Error(err))\n\t\treturn c.end(ctx, w, kgo.TryAbort)\n",
 				"\t\tc.log.Warn(\"produce failed\", zap.Error(err))\n",
 			}},
-			Tests: []Tests{{routerPkg, "TestBrokenCommit"}},
+			Scenarios: []string{"router-cannot-write"},
+			Tests:     []Tests{{routerPkg, "TestBrokenCommit"}},
 		},
 		{
 			Name: "router-book-begins-at-the-end",
@@ -58,7 +62,8 @@ func router() []Mutant {
 				"\t\tstart, end := starts[p], ends[p]\n",
 				"\t\tstart, end := ends[p], ends[p]\n\t\t_ = starts\n",
 			}},
-			Tests: []Tests{{routerPkg, "TestRestartWithOpenAlerts"}},
+			Scenarios: []string{"router-killed-with-open-alerts"},
+			Tests:     []Tests{{routerPkg, "TestRestartWithOpenAlerts"}},
 		},
 		{
 			Name: "router-restore-mark-too-late",
@@ -68,7 +73,8 @@ func router() []Mutant {
 				"\t\t\tnext = min(next, e.offset)\n",
 				"\t\t\tnext = max(next, e.offset)\n",
 			}},
-			Tests: []Tests{{incidentPkg, "."}, {routerPkg, "TestRestoreMark|TestRestartWithOpenAlerts"}},
+			Scenarios: []string{"router-killed-with-open-alerts"},
+			Tests:     []Tests{{incidentPkg, "."}, {routerPkg, "TestRestoreMark|TestRestartWithOpenAlerts"}},
 		},
 		{
 			Name: "router-restore-to-last-stable-offset",
@@ -78,7 +84,8 @@ func router() []Mutant {
 				"\thigh, err := c.adm.ListEndOffsets(ctx, topic.Alerts)\n",
 				"\thigh, err := c.adm.ListCommittedOffsets(ctx, topic.Alerts)\n",
 			}},
-			Tests: []Tests{{routerPkg, "TestRestoreWaitsForOpenTransaction"}},
+			Scenarios: []string{"routers-take-over-while-markers-are-late", "router-killed-at-the-end"},
+			Tests:     []Tests{{routerPkg, "TestRestoreWaitsForOpenTransaction"}},
 		},
 		{
 			Name: "router-restore-reads-uncommitted",
@@ -88,7 +95,8 @@ func router() []Mutant {
 				"\t\tkgo.FetchIsolationLevel(kgo.ReadCommitted()),\n",
 				"",
 			}},
-			Tests: []Tests{{routerPkg, "TestRestorePassesAbortedTransaction"}},
+			Scenarios: []string{"router-cannot-commit-its-offsets", "router-killed-in-its-transaction"},
+			Tests:     []Tests{{routerPkg, "TestRestorePassesAbortedTransaction"}},
 		},
 		{
 			Name: "router-offsets-before-transaction",
@@ -98,7 +106,8 @@ func router() []Mutant {
 				"\tif err := c.session.Begin(); err != nil {\n\t\treturn fmt.Errorf(\"begin transaction: %w\", err)\n\t}\n\tif err := c.session.ProduceSync(",
 				"\tc.session.Client().CommitOffsetsSync(ctx, c.session.Client().UncommittedOffsets(), nil)\n\tif err := c.session.Begin(); err != nil {\n\t\treturn fmt.Errorf(\"begin transaction: %w\", err)\n\t}\n\tif err := c.session.ProduceSync(",
 			}},
-			Tests: []Tests{{routerPkg, "TestBrokenCommit"}},
+			Scenarios: []string{"router-killed-in-its-transaction"},
+			Tests:     []Tests{{routerPkg, "TestBrokenCommit"}},
 		},
 		{
 			Name: "router-closed-alerts-lost-at-restart",
@@ -108,7 +117,8 @@ func router() []Mutant {
 				"\t\tif e.closedMS == 0 {\n\t\t\tb.ended(e, ev)\n\t\t}\n",
 				"\t\tif e.closedMS == 0 {\n\t\t\tb.ended(e, ev)\n\t\t\tdelete(b.byID, e.id)\n\t\t}\n",
 			}},
-			Tests: []Tests{{incidentPkg, "."}, {routerPkg, "TestOwedResolutionAfterRestart"}},
+			Scenarios: []string{"router-killed-with-open-alerts"},
+			Tests:     []Tests{{incidentPkg, "."}, {routerPkg, "TestOwedResolutionAfterRestart"}},
 		},
 		{
 			Name: "router-reads-uncommitted",
@@ -118,6 +128,7 @@ func router() []Mutant {
 				"\t\tkgo.FetchIsolationLevel(kgo.ReadCommitted()),\n",
 				"",
 			}},
+			Scenarios: []string{"processor-killed-in-its-transaction", "processor-cannot-commit-its-offsets"},
 		},
 	}
 }

@@ -56,15 +56,15 @@ type build struct {
 }
 
 // asked is one call of a test binary.
-type asked struct{ pkg, run, what string }
+type asked struct{ pkg, tags, run, what string }
 
 func (m *Mutant) asks() []asked {
 	var out []asked
 	for _, s := range m.Scenarios {
-		out = append(out, asked{simulationPkg, "^TestScenario$/^" + s + "$", "simulation/" + s})
+		out = append(out, asked{simulationPkg, "synctests,mutants", "^TestProtocol$/^" + s + "$", "simulation/" + s})
 	}
 	for _, t := range m.Tests {
-		out = append(out, asked{t.Package, "^(" + strings.ReplaceAll(t.Run, ".", ".*") + ")$", t.Package + " " + t.Run})
+		out = append(out, asked{t.Package, "", "^(" + strings.ReplaceAll(t.Run, ".", ".*") + ")$", t.Package + " " + t.Run})
 	}
 	return out
 }
@@ -85,7 +85,7 @@ func (r *Runner) Baseline(ctx context.Context, all []Mutant, parallel int) error
 	errs := make([]error, len(list))
 	r.failed = map[asked]bool{}
 	each(len(list), parallel, func(i int) {
-		bin, err := r.binary(ctx, "", "", list[i].pkg)
+		bin, err := r.binary(ctx, "", "", list[i])
 		if err != nil {
 			errs[i] = err
 			return
@@ -118,7 +118,7 @@ func (r *Runner) Run(ctx context.Context, m *Mutant) (Result, error) {
 			continue
 		}
 		start := time.Now()
-		bin, err := r.binary(ctx, m.Name, overlay, a.pkg)
+		bin, err := r.binary(ctx, m.Name, overlay, a)
 		if err != nil {
 			return res, fmt.Errorf("%s: %w", m.Name, err)
 		}
@@ -159,8 +159,8 @@ func (r *Runner) overlay(dir string, m *Mutant) (string, error) {
 }
 
 // binary builds the tests of a package, once for each mutant.
-func (r *Runner) binary(ctx context.Context, mutant, overlay, pkg string) (string, error) {
-	key := mutant + " " + pkg
+func (r *Runner) binary(ctx context.Context, mutant, overlay string, a asked) (string, error) {
+	key := mutant + " " + a.pkg
 	r.mu.Lock()
 	if r.builds == nil {
 		r.builds = map[string]*build{}
@@ -172,16 +172,16 @@ func (r *Runner) binary(ctx context.Context, mutant, overlay, pkg string) (strin
 	}
 	r.mu.Unlock()
 	b.once.Do(func() {
-		b.path = filepath.Join(r.Work, mutant, strings.ReplaceAll(pkg, "/", "_")+".test")
-		args := []string{"test", "-c", "-o", b.path}
+		b.path = filepath.Join(r.Work, mutant, strings.ReplaceAll(a.pkg, "/", "_")+".test")
+		args := []string{"test", "-c", "-o", b.path, "-tags", a.tags}
 		if overlay != "" {
 			args = append(args, "-overlay", overlay)
 		}
-		cmd := exec.CommandContext(ctx, "go", append(args, "./"+pkg)...) //nolint:gosec // the catalogue's own words
+		cmd := exec.CommandContext(ctx, "go", append(args, "./"+a.pkg)...) //nolint:gosec // the catalogue's own words
 		cmd.Dir = r.Root
 		cmd.Env = append(os.Environ(), "GOWORK="+filepath.Join(r.Root, "go.work"))
 		if out, err := cmd.CombinedOutput(); err != nil {
-			b.err = fmt.Errorf("build the tests of %s: %w\n%s", pkg, err, out)
+			b.err = fmt.Errorf("build the tests of %s: %w\n%s", a.pkg, err, out)
 		}
 	})
 	return b.path, b.err

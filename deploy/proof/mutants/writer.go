@@ -17,7 +17,8 @@ func writer() []Mutant {
 				"\tif span.Rows > 0 {\n\t\tfound, same, err := w.store(span)\n",
 				"\tif span.Rows > 0 {\n\t\tif err := w.commit(span.End); err != nil {\n\t\t\treturn false, err\n\t\t}\n\t\tfound, same, err := w.store(span)\n",
 			}},
-			Tests: []Tests{{writerPkg, "TestStoreOutage|TestRandomRestarts"}},
+			Scenarios: []string{"writer-killed-around-its-commit", "writer-killed-before-put"},
+			Tests:     []Tests{{writerPkg, "TestStoreOutage|TestRandomRestarts"}},
 		},
 		{
 			Name: "writer-chunk-ends-with-the-poll",
@@ -27,17 +28,19 @@ func writer() []Mutant {
 				"\t\t\tif rewinding {\n\t\t\t\tbreak\n\t\t\t}\n\t\t}\n",
 				"\t\t\tif rewinding {\n\t\t\t\tbreak\n\t\t\t}\n\t\t}\n\t\tif _, open := w.cut.Open(); open && w.cut.Fixed() < 0 {\n\t\t\tif _, err := w.finish(w.cut.Next()); err != nil {\n\t\t\t\treturn\n\t\t\t}\n\t\t}\n",
 			}},
-			Tests: []Tests{{writerPkg, "TestDeterminism|TestRandomRestarts"}},
+			Scenarios: []string{"writer-killed-around-its-commit"},
+			Tests:     []Tests{{writerPkg, "TestDeterminism|TestRandomRestarts"}},
 		},
 		{
 			Name: "writer-chunk-ends-by-the-clock",
 			Rule: "Where a file ends depends on rows, bytes and broker time of its records only. Never on a clock.",
 			Edits: []Edit{{
 				consumeDir + "worker.go",
-				"TimeMS: rec.Timestamp.UnixMilli(), Tick: topic.IsTick(rec)}",
-				"TimeMS: time.Now().UnixMilli(), Tick: topic.IsTick(rec)}",
+				"TimeMS: rec.Timestamp.UnixMilli(), Tick: idle}",
+				"TimeMS: time.Now().UnixMilli(), Tick: idle}",
 			}},
-			Tests: []Tests{{writerPkg, "TestDeterminism|TestRandomRestarts"}},
+			Scenarios: []string{"writer-killed-around-its-commit"},
+			Tests:     []Tests{{writerPkg, "TestDeterminism|TestRandomRestarts"}},
 		},
 		{
 			Name: "writer-412-not-compared",
@@ -67,7 +70,8 @@ func writer() []Mutant {
 				"\t\tif !errors.Is(err, objstore.ErrExists) {\n",
 				"\t\tif errors.Is(err, objstore.ErrConflict) {\n\t\t\tout = Stored\n\t\t\treturn nil\n\t\t}\n\t\tif !errors.Is(err, objstore.ErrExists) {\n",
 			}},
-			Tests: []Tests{{writerPkg, "TestStoreOutage"}},
+			Scenarios: []string{"put-409", "the-store-fails"},
+			Tests:     []Tests{{writerPkg, "TestStoreOutage"}},
 		},
 		{
 			Name: "writer-store-errors-ignored",
@@ -77,7 +81,8 @@ func writer() []Mutant {
 				"\t\tif !errors.Is(err, objstore.ErrExists) {\n\t\t\treturn err\n",
 				"\t\tif !errors.Is(err, objstore.ErrExists) {\n\t\t\tout = Stored\n\t\t\treturn nil\n",
 			}},
-			Tests: []Tests{{writerPkg, "TestStoreOutage"}},
+			Scenarios: []string{"the-store-fails", "store-away"},
+			Tests:     []Tests{{writerPkg, "TestStoreOutage"}},
 		},
 		{
 			Name: "writer-diverged-lake-accepted",
@@ -97,7 +102,8 @@ func writer() []Mutant {
 				"\tcase ok && first <= c.At:\n",
 				"\tcase false:\n\t\t_ = first\n",
 			}},
-			Tests: []Tests{{writerPkg, "TestTicksFlushIdlePartitions|TestRandomRestarts|TestCommitOfAFormerTopic"}},
+			Scenarios: []string{"writer-killed-while-rows-wait", "writer-killed-after-put"},
+			Tests:     []Tests{{writerPkg, "TestTicksFlushIdlePartitions|TestRandomRestarts|TestCommitOfAFormerTopic"}},
 		},
 		{
 			Name: "writer-former-topic-not-noticed",
@@ -115,7 +121,8 @@ func writer() []Mutant {
 			Edits: []Edit{
 				{consumeDir + "group.go", "\tfor _, w := range stopped {\n\t\tw.cancel()\n\t}\n\tfor _, w := range stopped {\n\t\tw.abandon()\n\t}\n\tcl.Resume", "\tcl.Resume"},
 			},
-			Tests: []Tests{{writerPkg, "TestRevokedWorkerDoesNotCommit|TestRebalances"}},
+			Scenarios: []string{"partitions-move-between-writers", "writer-there-and-back"},
+			Tests:     []Tests{{writerPkg, "TestRevokedWorkerDoesNotCommit|TestRebalances"}},
 		},
 		{
 			Name: "writer-ticks-committed-past-rows",
@@ -125,7 +132,8 @@ func writer() []Mutant {
 				"\tif _, open := w.cut.Open(); open {\n\t\treturn nil\n\t}\n\tif w.idleMS == 0 {",
 				"\tif w.idleMS == 0 {",
 			}},
-			Tests: []Tests{{writerPkg, "TestTicksFlushIdlePartitions|TestRandomRestarts|TestStopInTheMiddle"}},
+			Scenarios: []string{"writer-killed-while-rows-wait"},
+			Tests:     []Tests{{writerPkg, "TestTicksFlushIdlePartitions|TestRandomRestarts|TestStopInTheMiddle"}},
 		},
 		{
 			Name: "writer-reads-uncommitted",
@@ -135,6 +143,7 @@ func writer() []Mutant {
 				"\t\tkgo.FetchIsolationLevel(kgo.ReadCommitted()),\n",
 				"",
 			}},
+			Scenarios: []string{"processor-cannot-commit-its-offsets", "processor-killed-in-its-transaction"},
 		},
 		{
 			Name: "writer-restart-skips-the-open-chunk",
