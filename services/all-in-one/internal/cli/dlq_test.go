@@ -267,3 +267,52 @@ func TestDeadLettersFromEndToEnd(t *testing.T) {
 		t.Errorf("%v %s", err, out)
 	}
 }
+
+// The process is killed again and again, wherever it is; in the end each letter was given back once.
+func TestRetryIsKilled(t *testing.T) {
+	const n = 6000
+	k := kafkatest.Start(t, 2)
+	w := &world{t: t, binary: binary(t), k: k, cl: kafkatest.Client(t, k)}
+	for i := range n {
+		name, who := topic.Frames, dlq.Processor
+		if i%2 == 0 {
+			name, who = topic.Anomalies, dlq.Router
+		}
+		rec := &kgo.Record{Topic: name, Partition: int32(i % 2), Offset: int64(i), Value: fmt.Appendf(nil, "%s %d", name, i), Timestamp: time.Now()}
+		w.cl.Produce(t.Context(), dlq.Refuse(rec, who, errors.New("poison")), nil)
+	}
+	if err := w.cl.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	killed := 0
+	for wait := 20 * time.Millisecond; ; wait += 15 * time.Millisecond {
+		ctx, cancel := context.WithTimeout(t.Context(), wait) // its end is SIGKILL
+		err := exec.CommandContext(ctx, w.binary, "dlq", "retry", "--all", "--brokers", k.Brokers[0]).Run()
+		cancel()
+		if err == nil {
+			break
+		}
+		killed++
+		if wait > patience {
+			t.Fatal("it never comes to its end")
+		}
+	}
+	seen := map[string]int{}
+	for _, name := range []string{topic.Frames, topic.Anomalies} {
+		for _, r := range kafkatest.ReadAll(t, k, name) {
+			seen[string(r.Value)]++
+		}
+	}
+	for what, times := range seen {
+		if times != 1 {
+			t.Errorf("%q came back %d times", what, times)
+		}
+	}
+	if len(seen) != n {
+		t.Errorf("%d of %d came back", len(seen), n)
+	}
+	if killed == 0 {
+		t.Error("it was never killed: this shows nothing")
+	}
+	t.Logf("killed %d times", killed)
+}
