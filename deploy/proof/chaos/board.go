@@ -69,7 +69,9 @@ type SectionNote struct {
 	Logs     string   `json:"logs,omitempty"`
 }
 
-func newBoard() *Board { return &Board{Begun: time.Now().UTC(), Cores: runtime.NumCPU(), NotShown: notShown()} }
+func newBoard() *Board {
+	return &Board{Begun: time.Now().UTC(), Cores: runtime.NumCPU(), NotShown: notShown()}
+}
 
 func (b *Board) finish() { b.Seconds = round(time.Since(b.Begun)) }
 
@@ -213,11 +215,11 @@ func (b *Board) WriteFile(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // a folder of results
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
 	tmp := path + ".new"
-	if err := os.WriteFile(tmp, append(text, '\n'), 0o644); err != nil { //nolint:gosec // results are for all
+	if err := os.WriteFile(tmp, append(text, '\n'), 0o644); err != nil {
 		return err
 	}
 	return os.Rename(tmp, path)

@@ -126,7 +126,7 @@ func (w *world) refuses() condition {
 
 // smallDisk mounts a file system of its own on dir; needs root.
 func smallDisk(dir string, bytes int) (unmount func() error, err error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // the stack's processes pass through
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
 	if err := mountMemory(dir, bytes); err != nil {

@@ -60,7 +60,7 @@ func (f fault) run(ctx context.Context) outcome {
 		rest(ctx, f.hold)
 		var missing error
 		if f.during != nil {
-			_, missing = await(ctx, since, patience/3, f.during()...)
+			_, missing = await(ctx, since, patience, f.during()...)
 		}
 		since = time.Now()
 		if err := f.heal(context.WithoutCancel(ctx)); err != nil {

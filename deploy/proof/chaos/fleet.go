@@ -174,7 +174,11 @@ func (f *fleet) onAck(ed *edge, r ingestclient.Ref) {
 			continue
 		}
 		at := m.sentAt[r.Sequence%uint64(len(m.sentAt))].Load()
-		for old := ed.ackedSentAt.Load(); at > old && !ed.ackedSentAt.CompareAndSwap(old, at); old = ed.ackedSentAt.Load() {
+		// Callbacks of one client's lanes meet here.
+		for old := ed.ackedSentAt.Load(); at > old; old = ed.ackedSentAt.Load() {
+			if ed.ackedSentAt.CompareAndSwap(old, at) {
+				return
+			}
 		}
 		return
 	}

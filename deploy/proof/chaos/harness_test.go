@@ -80,8 +80,10 @@ func TestBoardCountsWhatTheCheckerFound(t *testing.T) {
 	if r := b.Rows[1]; r.Amount != 4 {
 		t.Errorf("storm: %+v", r)
 	}
-	b.add(&sectionResult{name: "bad", report: &history.Report{Found: map[string]int{history.Lost: 2, history.Duplicated: 1, history.Wrong: 3, history.Unnotified: 4}},
-		outcomes: []outcome{{row: "cut", times: 1}}})
+	b.add(&sectionResult{
+		name: "bad", report: &history.Report{Found: map[string]int{history.Lost: 2, history.Duplicated: 1, history.Wrong: 3, history.Unnotified: 4}},
+		outcomes: []outcome{{row: "cut", times: 1}},
+	})
 	if r := b.Rows[2]; b.Pass() || r.Lost != 2 || r.Duplicated != 1 || r.Differing != 3 || r.Unnotified != 4 {
 		t.Errorf("cut: %+v", r)
 	}

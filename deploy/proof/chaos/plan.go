@@ -157,7 +157,7 @@ func Full() []Section {
 	return []Section{
 		{
 			Name: "kills", World: WorldConfig{Fleet: fleetOf(90*time.Second, 40*time.Second)},
-			Phases: func(w *world) phases { return phases{append(kills(w, 100), clocks(w, 15))} },
+			Phases: func(w *world) phases { return phases{append(kills(w, 80), clocks(w, 12))} },
 		},
 		{
 			Name: "brokers", World: WorldConfig{Fleet: fleetOf(120*time.Second, 60*time.Second)},

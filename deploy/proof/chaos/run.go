@@ -57,7 +57,7 @@ func (o Options) keepBinaries() (dir string, err error) {
 		case err != nil: // another disk
 			var b []byte
 			if b, err = os.ReadFile(filepath.Join(from, name)); err == nil {
-				err = os.WriteFile(filepath.Join(dir, name), b, 0o755) //nolint:gosec // a program
+				err = os.WriteFile(filepath.Join(dir, name), b, 0o755)
 			}
 		}
 		if err != nil {
@@ -86,7 +86,7 @@ func Run(ctx context.Context, o Options) (*Board, error) {
 	}
 	o.Progress = &lines{w: o.Progress, begin: time.Now()}
 	if o.Dir != "" {
-		if err := os.MkdirAll(o.Dir, 0o755); err != nil { //nolint:gosec // the stack's processes pass through
+		if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 			return nil, err
 		}
 	}

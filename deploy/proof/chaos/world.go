@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -90,7 +88,7 @@ func startWorld(ctx context.Context, dir string, cfg WorldConfig, o Options) (_ 
 	}
 	w.onClose(func(context.Context) error { return w.people.close() })
 	routing := filepath.Join(dir, "routing.yml")
-	if err := os.WriteFile(routing, []byte(routingFile(w.people.url())), 0o644); err != nil { //nolint:gosec // no secrets
+	if err := os.WriteFile(routing, []byte(routingFile(w.people.url())), 0o644); err != nil {
 		return nil, err
 	}
 	opts := stack.Options{
@@ -312,14 +310,6 @@ func environment(s *stack.Stack) map[string]string {
 		env[k] = v
 	}
 	return env
-}
-
-// logs are the service logs' ends, for a report of what failed.
-func (w *world) logs(ctx context.Context, out io.Writer, lines int) {
-	for _, name := range slices.Concat(instances(), []string{"kafka-1", "s3"}) {
-		fmt.Fprintf(out, "--- the end of %s\n", w.stack.LogFile(name))
-		_ = w.stack.Logs(ctx, out, name, lines, false)
-	}
 }
 
 func (w *world) close(ctx context.Context) error {
