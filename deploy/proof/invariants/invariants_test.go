@@ -90,6 +90,45 @@ func TestFiguresComeFromTheResults(t *testing.T) {
 	}
 }
 
+const table = `
+  - title: Runs
+    tables:
+      - title: Faults of chaos
+        file: chaos.json
+        command: make chaos
+        date: nowhere
+        about: "{rows.+count} faults of {rows.#} kinds."
+        rows: rows
+        columns: [{head: fault, text: "{fault}"}, {head: amount, text: "{count}"}]
+        holds: ["count>=2"]
+      - title: Exits
+        file: chaos.json
+        command: make chaos
+        date: began
+        rows: exits
+        columns: [{head: reason, text: "{key}"}, {head: times, text: "{value}"}]
+`
+
+func TestTables(t *testing.T) {
+	root, path := repo(t, registry+table)
+	if _, text := page(t, root, path); !strings.Contains(text, "### Faults of chaos\n\n`make chaos`: not yet recorded.") {
+		t.Error(text)
+	}
+	write(t, root, "docs/results/chaos.json", strings.Replace(recorded, "{", `{"exits":{"b":2,"a":1},`, 1))
+	p, text := page(t, root, path)
+	for _, want := range []string{
+		"1,201 faults of 2 kinds. Recorded: not noted. Repeat with `make chaos`.\n\n| fault | amount |\n|---|---|\n| **BROKEN** other | 1 |\n| kill -9 | 1,200 |\n",
+		"| reason | times |\n|---|---|\n| a | 1 |\n| b | 2 |\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if len(p.Broken) != 1 || p.Broken[0] != "chaos.json: other" {
+		t.Error(p.Broken)
+	}
+}
+
 func TestNoPageThatWouldNotBeTrue(t *testing.T) {
 	for want, change := range map[string][2]string{
 		"no such test":         {"pkg: TestA", "pkg: TestGone"},

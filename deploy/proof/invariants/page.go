@@ -46,11 +46,15 @@ func Make(r *Registry, root string) (*Page, error) {
 	var errs []error
 	fmt.Fprint(w, head)
 	for _, g := range r.Groups {
-		fmt.Fprintf(w, "\n## %s\n\n", g.Title)
+		fmt.Fprintf(w, "\n## %s\n", g.Title)
 		if g.About != "" {
-			fmt.Fprintf(w, "%s\n\n", strings.TrimSpace(g.About))
+			fmt.Fprintf(w, "\n%s\n", strings.TrimSpace(g.About))
 		}
-		fmt.Fprint(w, "| | promise | faults | recorded runs | result | recovered / target | date |\n|---|---|---|---|---|---|---|\n")
+		if len(g.Promises) == 0 {
+			errs = append(errs, page.tables(g.Tables, root, files))
+			continue
+		}
+		fmt.Fprint(w, "\n| | promise | faults | recorded runs | result | recovered / target | date |\n|---|---|---|---|---|---|---|\n")
 		for i := range g.Promises {
 			p := &g.Promises[i]
 			row, err := page.row(p, root, files)
@@ -69,6 +73,7 @@ func Make(r *Registry, root string) (*Page, error) {
 			}
 			fmt.Fprintf(w, "- **%s** in %s\n", p.ID, shown)
 		}
+		errs = append(errs, page.tables(g.Tables, root, files))
 	}
 	return page, errors.Join(errs...)
 }
@@ -113,10 +118,15 @@ func (page *Page) row(p *Promise, root string, files map[string]*results) ([]str
 		recovered += " / " + p.Target
 	}
 	cells := []string{"**" + p.ID + "**", p.Promise, faults, strings.Join(runs, "<br>"), strings.Join(nonEmpty(result), "<br>"), recovered, strings.Join(unique(date), "<br>")}
+	return escape(cells), nil
+}
+
+// escape makes texts the cells of a Markdown table.
+func escape(cells []string) []string {
 	for i := range cells {
 		cells[i] = strings.ReplaceAll(strings.ReplaceAll(strings.TrimSpace(cells[i]), "\n", " "), "|", "\\|")
 	}
-	return cells, nil
+	return cells
 }
 
 type cells struct{ runs, result, recovery, date string }

@@ -21,6 +21,29 @@ type Group struct {
 	Title    string    `yaml:"title"`
 	About    string    `yaml:"about"`
 	Promises []Promise `yaml:"promises"`
+	// Tables of recorded runs, below the promises.
+	Tables []Table `yaml:"tables"`
+}
+
+// Table shows a list in a results file, a row for each element.
+type Table struct {
+	Title   string `yaml:"title"`
+	File    string `yaml:"file"`
+	Command string `yaml:"command"`
+	Date    string `yaml:"date"`
+	// About is a text of the whole file.
+	About string `yaml:"about"`
+	// Rows is the path of the list, or of an object: then an element has the fields key and value.
+	Rows    string   `yaml:"rows"`
+	Columns []Column `yaml:"columns"`
+	// Holds are conditions on each element.
+	Holds []string `yaml:"holds"`
+}
+
+// Column of a table: its text is made from the row's element.
+type Column struct {
+	Head string `yaml:"head"`
+	Text string `yaml:"text"`
 }
 
 // Promise is one row.
@@ -38,7 +61,8 @@ type Promise struct {
 }
 
 // Recorded points into a file of docs/results. Texts may hold {path}: it is replaced by what stands there. A path is field names with dots
-// between; name[key=value] is the element of a list whose key is that.
+// between; name[key=value] is the element of a list whose key is that; a last step "#" counts the elements of a list or object, "+" adds them
+// up, "+field" adds up that field of each.
 type Recorded struct {
 	File    string `yaml:"file"`
 	Command string `yaml:"command"` // repeats it
@@ -79,8 +103,8 @@ func (r *Registry) promises() []*Promise {
 	return out
 }
 
-// literal finds figures that stand in a text outside of {path}.
-var literal = regexp.MustCompile(`[0-9]`)
+// literal finds figures that stand in a text outside of {path}; "p99" and "S3" are words.
+var literal = regexp.MustCompile(`(^|[^A-Za-z0-9])[0-9]`)
 
 func (r *Registry) validate() error {
 	var errs []error
@@ -111,6 +135,22 @@ func (r *Registry) validate() error {
 			for _, text := range []string{rec.Runs, rec.Result, rec.Recovery} {
 				if literal.MatchString(placeholder.ReplaceAllString(text, "")) {
 					wrong("recorded: %q has a figure in it that no results file gave", text)
+				}
+			}
+		}
+	}
+	for _, g := range r.Groups {
+		for _, t := range g.Tables {
+			if t.Title == "" || t.File == "" || strings.ContainsAny(t.File, `/\`) || t.Command == "" || t.Rows == "" || len(t.Columns) == 0 {
+				errs = append(errs, fmt.Errorf("table %q: title, file, command, rows and columns are needed", t.Title))
+			}
+			texts := []string{t.About}
+			for _, c := range t.Columns {
+				texts = append(texts, c.Text)
+			}
+			for _, text := range texts {
+				if literal.MatchString(placeholder.ReplaceAllString(text, "")) {
+					errs = append(errs, fmt.Errorf("table %q: %q has a figure in it that no results file gave", t.Title, text))
 				}
 			}
 		}

@@ -31,7 +31,10 @@ type Report struct {
 }
 
 // Equivalent is a mutant that cannot be told from the original.
-type Equivalent struct{ Name, Why string }
+type Equivalent struct {
+	Name string `json:"name"`
+	Why  string `json:"why"`
+}
 
 // TestMutants runs every mutant; see `make mutants`. Environment: MUTANT chooses those whose name holds it, MUTANTS_PARALLEL how many at once
 // (the number of cores), MUTANTS_ALL=1 asks everything that a mutant names, MUTANTS_OUT is the file to write.
