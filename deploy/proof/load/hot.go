@@ -104,6 +104,7 @@ func Hot(ctx context.Context, w *World, cfg HotConfig) (*Report, error) {
 	if h.pids, err = w.pids(ctx, "stream-processor", "cold-path-writer", "ingest-gateway", "alert-router", "realtime-api"); err != nil {
 		return nil, err
 	}
+	w.watch(h.pids)
 	h.mem = w.watchMemory(h.pids)
 	defer h.mem.stop()
 	if err := h.phases(ctx); err != nil {
@@ -125,6 +126,8 @@ func (h *hotRun) env() map[string]string {
 		"TOCSIN_COLD_PATH_WRITER_CHUNK_MAX_BYTES": mb(h.cfg.WriterMB / 8),
 		"TOCSIN_COLD_PATH_WRITER_CHUNK_MAX_ROWS":  "200000",
 		"TOCSIN_COLD_PATH_WRITER_MEMORY_LIMIT":    mb(h.cfg.WriterMB / 4),
+		// Of every process, 80 % of the smaller cap as its documentation says.
+		"TOCSIN_PROCESS_MEMORY_LIMIT": fmt.Sprintf("%dMB", min(h.cfg.ProcessorMB, h.cfg.WriterMB)*8/10),
 	}
 	if h.cfg.Overload {
 		env["TOCSIN_INGEST_GATEWAY_RATE_LIMIT_FRAMES_PER_SECOND"] = fmt.Sprint(h.cfg.LimitPerS)
@@ -229,7 +232,7 @@ func (h *hotRun) caughtUp(ctx context.Context, cl *kgo.Client) error {
 	if err != nil {
 		return err
 	}
-	return until(ctx, h.cfg.Patience, "the processor has judged all", func() (bool, error) { return consumed(ctx, cl, "stream-processor", topic.Frames, to) })
+	return h.until(ctx, h.cfg.Patience, "the processor has judged all", func() (bool, error) { return consumed(ctx, cl, "stream-processor", topic.Frames, to) })
 }
 
 // freezeWriter stops the writer for a while: it stands for any slow consumer.
@@ -294,7 +297,7 @@ func (h *hotRun) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = until(ctx, h.cfg.Patience, "the writer has stored all", func() (bool, error) {
+	err = h.until(ctx, h.cfg.Patience, "the writer has stored all", func() (bool, error) {
 		return consumed(ctx, cl, "cold-path-writer", topic.Readings, to)
 	})
 	if err != nil {

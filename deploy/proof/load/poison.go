@@ -120,6 +120,7 @@ func Poison(ctx context.Context, w *World, cfg PoisonConfig) (*Report, error) {
 	if p.pids, err = w.pids(ctx, "stream-processor", "cold-path-writer", "ingest-gateway", "alert-router", "realtime-api"); err != nil {
 		return nil, err
 	}
+	w.watch(p.pids)
 	p.make()
 	mem, cpu := w.watchMemory(p.pids), startShare(p.pids)
 	defer mem.stop()
@@ -208,7 +209,7 @@ func (p *poisonRun) settle(ctx context.Context) error {
 			return err
 		}
 		p.say("waiting for %s to read %s", hop.group, hop.topic)
-		err = until(ctx, p.cfg.Patience, hop.group+" has read "+hop.topic, func() (bool, error) { return consumed(ctx, cl, hop.group, hop.topic, to) })
+		err = p.until(ctx, p.cfg.Patience, hop.group+" has read "+hop.topic, func() (bool, error) { return consumed(ctx, cl, hop.group, hop.topic, to) })
 		if err != nil {
 			return errors.Join(err, p.alive(ctx))
 		}

@@ -93,6 +93,12 @@ func startShare(pids map[string]int) *share {
 	return s
 }
 
+// ticksPerSecond is the kernel's USER_HZ, 100 on every Linux that Go runs on.
+const ticksPerSecond = 100
+
+// add counts a process that began after the start as the run's.
+func (s *share) add(name string, pid int) { s.pids[name], s.mine[name] = pid, 0 }
+
 // end is the percentage of all cores since the start, by component, "others" included.
 func (s *share) end() map[string]float64 {
 	busy, all := machineTicks()

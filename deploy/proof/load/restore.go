@@ -7,20 +7,24 @@ import (
 
 // RestoreConfig sizes the scenario of the cold restore.
 type RestoreConfig struct {
-	StateMB  int64         `json:"state_mb"`   // newest values of processor.state.v1, at least
-	Sensors  int           `json:"sensors"`    // of each machine
-	Windows  int           `json:"windows"`    // that each machine has been judged for
-	PerS     int           `json:"live_per_s"` // frames a second while it is killed
-	Repeats  int           `json:"repeats"`    // how often it is killed
-	LiveFor  time.Duration `json:"live_ns"`    // between two kills, so that there is something to replay
-	Quiet    time.Duration `json:"quiet_ns"`   // without a snapshot: then all are saved
-	Target   time.Duration `json:"target_ns"`
-	Patience time.Duration `json:"-"`
+	StateMB int64         `json:"state_mb"`   // newest values of processor.state.v1, at least
+	Sensors int           `json:"sensors"`    // of each machine
+	Windows int           `json:"windows"`    // that each machine has been judged for
+	PerS    int           `json:"live_per_s"` // frames a second while it is killed
+	Repeats int           `json:"repeats"`    // how often it is killed
+	LiveFor time.Duration `json:"live_ns"`    // between two kills, so that there is something to replay
+	Quiet   time.Duration `json:"quiet_ns"`   // without a snapshot: then all are saved
+	Target  time.Duration `json:"target_ns"`
+	Profile string        `json:"-"` // file for a CPU profile of the restore; empty: none
+	// MemoryLimit is process.memory_limit, such as 1600MB; CapMB what may be resident at most. Empty and 0: none.
+	MemoryLimit string        `json:"memory_limit"`
+	CapMB       int64         `json:"cap_mb"`
+	Patience    time.Duration `json:"-"`
 }
 
 // DefaultRestore is the size that is promised.
 func DefaultRestore() RestoreConfig {
-	return RestoreConfig{StateMB: 500, Sensors: 10, Windows: 72, PerS: 1000, Repeats: 3, LiveFor: 40 * time.Second, Quiet: 15 * time.Second, Target: 15 * time.Second, Patience: 10 * time.Minute}
+	return RestoreConfig{StateMB: 500, Sensors: 10, Windows: 72, PerS: 1000, Repeats: 3, LiveFor: 40 * time.Second, Quiet: 15 * time.Second, Target: 15 * time.Second, MemoryLimit: "1600MB", CapMB: 2000, Patience: 10 * time.Minute}
 }
 
 // RestoreNeeds are the components that the scenario runs on.
@@ -64,6 +68,7 @@ type RestoreKill struct {
 	Logged     []json.RawMessage    `json:"log_lines"`
 	Metrics    map[string]float64   `json:"metrics"`
 	PeakMB     int64                `json:"peak_rss_mb"`
+	CPUSeconds float64              `json:"processor_cpu_seconds"` // until it was ready
 	CPU        map[string]float64   `json:"cpu_percent_of_machine"`
 }
 

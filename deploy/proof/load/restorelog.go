@@ -187,14 +187,15 @@ func stepsOf(lines []json.RawMessage, began time.Time) []RestoreStepSeconds {
 func (r *restoreRun) judge() {
 	o, rep := &r.out, r.report
 	rep.row("state", fmt.Sprintf("%d machines of %d sensors, %d bytes each", o.Machines, r.cfg.Sensors, o.PerMachine))
-	rep.row("kill", "live MB", "raw MB", "on disk MB", "ready s", "fresh frame judged s", "in all partitions s", "peak MB", "other programs")
+	rep.row("kill", "live MB", "raw MB", "on disk MB", "ready s", "fresh frame judged s", "in all partitions s", "its CPU s", "peak MB", "other programs")
 	for i := range o.Kills {
 		k := &o.Kills[i]
 		o.WorstReadyS, o.WorstJudgedS = max(o.WorstReadyS, k.Ready), max(o.WorstJudgedS, k.JudgedAll)
-		rep.row(i+1, fmt.Sprintf("%.0f", k.State.LiveMB), fmt.Sprintf("%.0f", k.State.RawMB), fmt.Sprintf("%.0f", k.State.OnDiskMB), k.Ready, k.Judged, k.JudgedAll, k.PeakMB, fmt.Sprintf("%.0f %%", k.CPU["others"]))
+		rep.row(i+1, fmt.Sprintf("%.0f", k.State.LiveMB), fmt.Sprintf("%.0f", k.State.RawMB), fmt.Sprintf("%.0f", k.State.OnDiskMB), k.Ready, k.Judged, k.JudgedAll, k.CPUSeconds, k.PeakMB, fmt.Sprintf("%.0f %%", k.CPU["others"]))
 		rep.Machine.OthersCPU = max(rep.Machine.OthersCPU, k.CPU["others"])
 		rep.brokenIf(k.Ready > r.cfg.Target.Seconds(), "kill %d: ready after %.1f s", i+1, k.Ready)
 		rep.brokenIf(k.JudgedAll > r.cfg.Target.Seconds(), "kill %d: every partition judges after %.1f s", i+1, k.JudgedAll)
+		rep.brokenIf(r.cfg.CapMB > 0 && k.PeakMB > r.cfg.CapMB, "kill %d: %d MB resident, %d are allowed", i+1, k.PeakMB, r.cfg.CapMB)
 		rep.brokenIf(k.State.LiveMB < float64(r.cfg.StateMB), "kill %d: the state had %.0f MB only", i+1, k.State.LiveMB)
 	}
 	if len(o.Kills) > 0 {

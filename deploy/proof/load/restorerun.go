@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -63,6 +64,9 @@ func (r *restoreRun) makeState(ctx context.Context) error {
 	if err := r.Stack.Up(ctx); err != nil {
 		return err
 	}
+	if err := r.watchProcessor(ctx); err != nil {
+		return err
+	}
 	began := time.Now()
 	size := StateSize{}
 	for want := float64(r.cfg.StateMB); size.LiveMB < want; {
@@ -80,7 +84,14 @@ func (r *restoreRun) makeState(ctx context.Context) error {
 	}
 	r.out.Machines, r.out.MakingS = len(r.seq), time.Since(began).Seconds()
 	r.out.PerMachine = int64(size.LiveMB*1e6) / int64(len(r.seq))
+	r.watch(nil)
 	return r.Stack.Stop(ctx, "stream-processor")
+}
+
+func (r *restoreRun) watchProcessor(ctx context.Context) error {
+	pids, err := r.pids(ctx, "stream-processor")
+	r.watch(pids)
+	return err
 }
 
 // Each machine has sent samples of so many windows, in frames of so many samples, 5 s of event time with perWindow samples.
@@ -137,7 +148,7 @@ func (r *restoreRun) saved(ctx context.Context) (StateSize, error) {
 	if err != nil {
 		return StateSize{}, err
 	}
-	err = until(ctx, r.cfg.Patience, "the processor has judged all", func() (bool, error) { return consumed(ctx, cl, "stream-processor", topic.Frames, to) })
+	err = r.until(ctx, r.cfg.Patience, "the processor has judged all", func() (bool, error) { return consumed(ctx, cl, "stream-processor", topic.Frames, to) })
 	if err != nil {
 		return StateSize{}, err
 	}
@@ -145,7 +156,7 @@ func (r *restoreRun) saved(ctx context.Context) (StateSize, error) {
 	quiet := time.Now()
 	size := StateSize{}
 	from := map[int32]int64{}
-	err = until(ctx, r.cfg.Patience, "everything is saved", func() (bool, error) {
+	err = r.until(ctx, r.cfg.Patience, "everything is saved", func() (bool, error) {
 		if err := sleep(ctx, r.cfg.Quiet/10); err != nil {
 			return false, err
 		}
@@ -166,7 +177,14 @@ func (r *restoreRun) saved(ctx context.Context) (StateSize, error) {
 
 // kills starts the processor as it is configured to run, keeps frames coming, kills it, and measures what follows, again and again.
 func (r *restoreRun) kills(ctx context.Context) error {
-	undo, err := withEnv(map[string]string{"TOCSIN_STREAM_PROCESSOR_VICTORIA_METRICS_PER_SENSOR": "false"})
+	env := map[string]string{"TOCSIN_STREAM_PROCESSOR_VICTORIA_METRICS_PER_SENSOR": "false"}
+	if r.cfg.MemoryLimit != "" {
+		env["TOCSIN_PROCESS_MEMORY_LIMIT"] = r.cfg.MemoryLimit
+	}
+	if r.cfg.Profile != "" {
+		env["TOCSIN_STREAM_PROCESSOR_HTTP_PPROF"] = "true"
+	}
+	undo, err := withEnv(env)
 	if err != nil {
 		return err
 	}
@@ -213,6 +231,7 @@ func (r *restoreRun) kill(ctx context.Context) (*RestoreKill, error) {
 		return nil, err
 	}
 	killed := time.Now()
+	r.watch(nil)
 	pids, err := r.pids(ctx)
 	if err != nil {
 		return nil, err
@@ -222,11 +241,11 @@ func (r *restoreRun) kill(ctx context.Context) (*RestoreKill, error) {
 	began := time.Now()
 	started := make(chan error, 1)
 	go func() { started <- r.Stack.Start(ctx, "stream-processor") }()
+	profiled := r.profile(ctx)
 	if err := r.watchReady(ctx, began, k); err != nil {
 		return nil, err
 	}
 	k.Ready = time.Since(began).Seconds()
-	k.CPU = cpu.end()
 	if err := <-started; err != nil {
 		return nil, err
 	}
@@ -234,11 +253,18 @@ func (r *restoreRun) kill(ctx context.Context) (*RestoreKill, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.watch(pids)
+	cpu.add("stream-processor", pids["stream-processor"])
+	k.CPU = cpu.end()
+	k.CPUSeconds = float64(cpuTicks(pids["stream-processor"])) / ticksPerSecond
 	k.PeakMB = peakMB(pids["stream-processor"])
 	if k.Metrics, err = r.metrics(ctx, "stream-processor", "tocsin_processor_restore_"); err != nil {
 		return nil, err
 	}
 	if err := sleep(ctx, 2*time.Second); err != nil {
+		return nil, err
+	}
+	if err := <-profiled; err != nil {
 		return nil, err
 	}
 	stop()
@@ -249,7 +275,7 @@ func (r *restoreRun) kill(ctx context.Context) (*RestoreKill, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = until(ctx, r.cfg.Patience, "the processor has judged all", func() (bool, error) { return consumed(ctx, cl, "stream-processor", topic.Frames, to) })
+	err = r.until(ctx, r.cfg.Patience, "the processor has judged all", func() (bool, error) { return consumed(ctx, cl, "stream-processor", topic.Frames, to) })
 	if err != nil {
 		return nil, err
 	}
@@ -258,6 +284,27 @@ func (r *restoreRun) kill(ctx context.Context) (*RestoreKill, error) {
 	}
 	k.Steps = stepsOf(k.Logged, began)
 	return k, r.firstJudged(ctx, from, killed, began, k)
+}
+
+// profile takes a profile of the processor's first seconds, if that is asked for.
+func (r *restoreRun) profile(ctx context.Context) <-chan error {
+	done := make(chan error, 1)
+	if r.cfg.Profile == "" {
+		done <- nil
+		return done
+	}
+	go func() {
+		for ctx.Err() == nil {
+			status, body, err := get(ctx, r.url("stream-processor", "/debug/pprof/profile?seconds=8"))
+			if err == nil && status == http.StatusOK {
+				done <- os.WriteFile(r.cfg.Profile, body, 0o600)
+				return
+			}
+			_ = sleep(ctx, 10*time.Millisecond) // it is not listening yet
+		}
+		done <- ctx.Err()
+	}()
+	return done
 }
 
 // live makes frames of all machines in turn, for so long. Sequences are given when they are made: those that are not sent before the caller

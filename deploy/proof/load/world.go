@@ -23,7 +23,9 @@ import (
 type World struct {
 	Stack *stack.Stack
 	// Bin is the folder of the built binaries; the stack's.
-	Bin string
+	Bin     string
+	watched map[string]int // processes that must stay the ones they are
+
 	// Progress gets a line for each step. nil: silent.
 	Progress func(string)
 }
@@ -107,7 +109,7 @@ func get(ctx context.Context, url string) (int, []byte, error) {
 		return 0, nil, err
 	}
 	// No idle connection keeps a stopping server waiting.
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
 	res, err := client.Do(req)
 	if err != nil {
 		return 0, nil, err
@@ -137,8 +139,25 @@ func (w *World) metrics(ctx context.Context, service, prefix string) (map[string
 	return out, nil
 }
 
+// watch notes the services' processes: a wait ends at once when one of them is no longer there.
+func (w *World) watch(pids map[string]int) { w.watched = pids }
+
+// gone names a watched process that has ended.
+func (w *World) gone() error {
+	for name, pid := range w.watched {
+		if !exists(fmt.Sprintf("/proc/%d/stat", pid)) {
+			var b strings.Builder
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			_ = w.Stack.Logs(ctx, &b, name, 2, false) // only to say why
+			return fmt.Errorf("%s has ended: %s", name, strings.TrimSpace(b.String()))
+		}
+	}
+	return nil
+}
+
 // until polls done until it says true; the error says what was waited for.
-func until(ctx context.Context, patience time.Duration, what string, done func() (bool, error)) error {
+func (w *World) until(ctx context.Context, patience time.Duration, what string, done func() (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	tick := time.NewTicker(200 * time.Millisecond)
@@ -150,6 +169,9 @@ func until(ctx context.Context, patience time.Duration, what string, done func()
 		}
 		if ok {
 			return nil
+		}
+		if err := w.gone(); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
 		}
 		select {
 		case <-ctx.Done():
