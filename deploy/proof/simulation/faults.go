@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -86,6 +87,9 @@ func (w *World) healLinks() {
 
 // link puts a fault on a link, both ways, for a while.
 func (w *World) link(a, b string, f memnet.Fault, d time.Duration) {
+	if strings.HasPrefix(a, "router") {
+		w.mute(d)
+	}
 	w.net.Both(a, b, f)
 	w.later(d, func() { w.net.Both(a, b, memnet.Fault{}) })
 }
@@ -158,6 +162,9 @@ func (w *World) remove(p *process) {
 	defer cancel()
 	if _, err := kadm.NewClient(cl).LeaveGroup(ctx, kadm.LeaveGroup(group).InstanceIDs(p.name)); err == nil {
 		w.injected("member_removed")
+		if p.kind == "router" {
+			w.mute(0)
+		}
 	}
 }
 
@@ -170,10 +177,17 @@ func (w *World) poison() {
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
 	defer cancel()
-	good := frame.New("pump-00", "edge-9", 1, time.Now(), sensors, []float32{1, 2, 3})
-	unknown := frame.New("pump-01", "edge-9", 1, time.Now(), nil, []float32{1, 2, 3})
+	w.mu.Lock()
+	w.poisons++
+	n := w.poisons
+	w.mu.Unlock()
+	for _, machine := range []string{"pump-00", "pump-01", "pump-02"} {
+		w.ledger.Sent(history.FrameRef{Gateway: "edge-9", Equipment: machine, Sequence: n})
+	}
+	good := frame.New("pump-00", "edge-9", n, time.Now(), sensors, []float32{1, 2, 3})
+	unknown := frame.New("pump-01", "edge-9", n, time.Now(), nil, []float32{1, 2, 3})
 	unknown.SchemaID = []byte("sha256-00000000000000000000000000000000")
-	short := frame.New("pump-02", "edge-9", 1, time.Now(), sensors, []float32{1, 2})
+	short := frame.New("pump-02", "edge-9", n, time.Now(), sensors, []float32{1, 2})
 	bad := []*kgo.Record{
 		{Key: []byte("pump-00"), Value: []byte("not a frame")},
 		{Key: []byte("pump-03"), Value: good.AppendTo(nil)},
@@ -221,6 +235,9 @@ func (w *World) inject() {
 			from, to = to, from
 		}
 		w.net.Set(from, to, memnet.Fault{Hole: true})
+		if p.kind == "router" {
+			w.mute(30 * time.Second)
+		}
 		w.later(w.between(2*time.Second, 30*time.Second), func() { w.net.Set(from, to, memnet.Fault{}) })
 	case 6:
 		w.injected("link_cut")
@@ -258,8 +275,7 @@ func (w *World) inject() {
 		switch w.intn(3) {
 		case 0:
 			w.injected("pager_500")
-			w.pager.answer(500)
-			w.later(w.between(5*time.Second, time.Minute), func() { w.pager.answer(0) })
+			w.pager.refuse(w.between(5*time.Second, time.Minute))
 		case 1:
 			w.injected("pager_answer_lost")
 			w.pager.loseAnswers(1 + w.intn(2))

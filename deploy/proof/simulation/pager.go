@@ -59,6 +59,13 @@ func (p *pager) answer(status int) {
 	p.status = status
 }
 
+// refuse answers 500 for a while.
+func (p *pager) refuse(d time.Duration) {
+	p.w.mute(d)
+	p.answer(http.StatusInternalServerError)
+	p.w.later(d, func() { p.answer(0) })
+}
+
 // loseAnswers takes the next n notifications and breaks the connection instead of answering.
 func (p *pager) loseAnswers(n int) {
 	p.mu.Lock()

@@ -111,6 +111,9 @@ func (w *World) acked() {
 }
 
 func (w *World) killed(p *process, node *memnet.Node) {
+	if p.kind == "router" {
+		w.mute(w.opts.Restart[1])
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.dead = append(w.dead, node)
@@ -128,6 +131,9 @@ func (w *World) found(kind, where, detail string) {
 // that say that what it finds in Kafka and in the lake does not agree are broken promises here, where nobody has tampered with either.
 func (w *World) exited(p *process, after time.Duration, err error) {
 	why, never := reasonOf(err)
+	if p.kind == "router" {
+		w.mute(w.opts.Restart[1])
+	}
 	w.mu.Lock()
 	w.result.Exits[p.kind+": "+why]++
 	w.mu.Unlock()

@@ -130,13 +130,24 @@ func (w *World) awaitSenders() bool {
 }
 
 func (w *World) history() history.World {
-	d := detection()
+	d, rules := detection(), writerConfig().Chunk
 	return history.World{
 		Kafka: w.kafkaAs(w.net.Node("judge")), Lake: w.lake, Detection: &d, Ledger: w.ledger, Notifications: w.pager.notifications(),
 		Schemas: func(_ context.Context, id string) ([]string, error) {
 			return nil, fmt.Errorf("no schema %q was registered", id)
 		},
-		Groups: history.DefaultGroups(), NotifyWithin: 30 * time.Second, SendResolved: true,
+		Groups: history.DefaultGroups(), Chunk: &rules, NotifyWithin: 30 * time.Second, SendResolved: true, Outages: w.outages,
+		Notes: func(context.Context) []string {
+			var notes []string
+			for _, p := range w.processes {
+				say := "ready"
+				if err := p.ready(); err != nil {
+					say = err.Error()
+				}
+				notes = append(notes, p.name+": "+say)
+			}
+			return notes
+		},
 	}
 }
 

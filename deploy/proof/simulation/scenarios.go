@@ -331,8 +331,7 @@ func routerScenarios() []Scenario {
 					switch i % 3 {
 					case 0:
 						w.injected("pager_500")
-						w.pager.answer(500)
-						w.later(25*time.Second, func() { w.pager.answer(0) })
+						w.pager.refuse(25 * time.Second)
 					case 1:
 						w.injected("pager_answer_lost")
 						w.pager.loseAnswers(2)

@@ -61,12 +61,9 @@ func (w *World) services() error {
 	}
 	for i := range w.opts.Writers {
 		w.writers = append(w.writers, w.spawn("writer", fmt.Sprintf("writer-%d", i), func(inc *incarnation) (service.Runner, error) {
-			cfg := coldpathwriter.DefaultConfig()
+			cfg := writerConfig()
 			cfg.HTTP.Listen = fmt.Sprintf("127.0.0.1:%d", 8481+i)
 			cfg.InstanceID = inc.p.name
-			cfg.SessionTimeout = sessionTimeout
-			cfg.Chunk.Interval, cfg.Chunk.MaxRows = lakeInterval, 400
-			cfg.Retry.Max = 10 * time.Second
 			var bucket objstore.Bucket = w.storage.of(inc)
 			return coldpathwriter.NewOver(cfg, w.deps(inc), bucket)
 		}))
@@ -92,6 +89,14 @@ func (w *World) services() error {
 		}))
 	}
 	return nil
+}
+
+func writerConfig() coldpathwriter.Config {
+	cfg := coldpathwriter.DefaultConfig()
+	cfg.SessionTimeout = sessionTimeout
+	cfg.Chunk.Interval, cfg.Chunk.MaxRows = lakeInterval, 400
+	cfg.Retry.Max = 10 * time.Second
+	return cfg
 }
 
 func gatewayAddr(i int) string { return fmt.Sprintf("127.0.0.1:%d", 8181+i) }

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"encoding/binary"
+	"fmt"
 	"sync"
 	"time"
 
@@ -16,6 +17,45 @@ type tap struct {
 	mu    sync.Mutex
 	rules []*rule
 	lag   *markerLag
+	spins map[spin]*spinCount
+}
+
+// spin is a client that asks the same again and again.
+type spin struct {
+	client string
+	key    int16
+}
+
+type spinCount struct {
+	at time.Time
+	n  int
+}
+
+// tooOften is how many requests of a kind a client may make at one instant of virtual time: beyond it the clock would never go on.
+const tooOften = 2000
+
+// turning makes a client that does not wait between its requests wait a little: on a real network each would take its time.
+func (t *tap) turning(client string, key int16, message []byte) {
+	t.mu.Lock()
+	now := time.Now()
+	c := t.spins[spin{client, key}]
+	if c == nil {
+		c = &spinCount{}
+		t.spins[spin{client, key}] = c
+	}
+	if !c.at.Equal(now) {
+		c.at, c.n = now, 0
+	}
+	c.n++
+	hot := c.n > tooOften
+	if hot {
+		c.n = 0
+	}
+	t.mu.Unlock()
+	if hot {
+		t.w.counted(fmt.Sprintf("spinning: %s %s answered %x", client, kmsg.Key(key).Name(), message[8:min(len(message), 24)]))
+		t.w.pause(50 * time.Millisecond)
+	}
 }
 
 // rule acts on Kafka requests or responses of some clients.
@@ -27,7 +67,7 @@ type rule struct {
 	onRequest, onResponse func(client string) bool
 }
 
-func newTap(w *World) *tap { return &tap{w: w} }
+func newTap(w *World) *tap { return &tap{w: w, spins: map[spin]*spinCount{}} }
 
 func (t *tap) add(r *rule) {
 	t.mu.Lock()
@@ -104,6 +144,7 @@ func (t *tap) Response(client, _ string, key, version int16, note int, message [
 	if f := t.pick(client, key, true); f != nil && !f(client) {
 		return nil
 	}
+	t.turning(client, key, message)
 	if kmsg.Key(key) != kmsg.Fetch && note != 1 {
 		return message
 	}

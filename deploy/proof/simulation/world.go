@@ -80,6 +80,8 @@ type World struct {
 	result  *Result
 	handles []*kfake.FaultHandle
 	dead    []*memnet.Node // of killed incarnations
+	outages []history.Outage
+	poisons uint64
 }
 
 // NewWorld starts everything. Call it in a bubble; Close must end it in the same.
@@ -178,6 +180,16 @@ func (w *World) Close() {
 	if w.lake != nil {
 		_ = w.lake.Close()
 	}
+}
+
+// recovery is how long after a fault of a router or of the pager nobody may have been told: a session's time-out, a restore, a retry.
+const recovery = time.Minute
+
+// mute notes that people may not be told of alerts, from now until so long from now and some time to recover.
+func (w *World) mute(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.outages = append(w.outages, history.Outage{From: time.Now(), To: time.Now().Add(d + recovery)})
 }
 
 // since is virtual time since the world began.
