@@ -66,6 +66,16 @@ func IsFor(rec *kgo.Record, consumer string) bool {
 	return true
 }
 
+// IsReturned tells whether the record is a dead letter that was given back. Costs as IsFor.
+func IsReturned(rec *kgo.Record) bool {
+	for i := range rec.Headers {
+		if rec.Headers[i].Key == HeaderLetter {
+			return true
+		}
+	}
+	return false
+}
+
 // soleConsumer is who reads the topic where only one does, else "".
 func soleConsumer(name string) string {
 	switch name {

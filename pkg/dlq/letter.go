@@ -37,6 +37,8 @@ type Letter struct {
 	Bytes   int    // of the value
 	At      time.Time
 	Repeats int // how often the same letter stands there besides
+	// Twin is the id of an earlier letter that holds the same frame, which its sender had sent twice; empty: none. Only the first is given back.
+	Twin string
 
 	// Where the letter stands.
 	Box          string

@@ -119,6 +119,8 @@ func (s *Shelf) choose(ctx context.Context, cl *kgo.Client, letters []Letter, op
 			}
 		case l.Cut != "":
 			skip("it is not whole (" + l.Cut + ")")
+		case l.Twin != "":
+			skip("it holds the same frame as " + l.Twin)
 		case l.Consumer == "":
 			skip("it does not say who refused it")
 		case opt.MaxAttempts > 0 && l.Attempt >= opt.MaxAttempts:

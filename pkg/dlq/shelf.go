@@ -2,6 +2,8 @@ package dlq
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -90,6 +92,7 @@ func (s *Shelf) index(ctx context.Context, cl *kgo.Client, f Filter, end kgo.Iso
 	byKey, words := map[Key]int{}, map[string]string{}
 	done := map[Key]mark{}
 	strangers := 0
+	frames := map[frameSum]Key{} // by content: the first letter of each
 	err = s.read(ctx, spans, func(r *kgo.Record) error {
 		if r.Attrs.IsControl() {
 			return nil
@@ -106,6 +109,13 @@ func (s *Shelf) index(ctx context.Context, cl *kgo.Client, f Filter, end kgo.Iso
 			return nil
 		}
 		l.Key = l.Key.intern(words)
+		if sum, ok := sumOf(r, l.Attempt); ok {
+			if first, there := frames[sum]; !there {
+				frames[sum] = l.Key
+			} else if first != l.Key {
+				l.Twin = (&Letter{Key: first}).ID()
+			}
+		}
 		if !f.match(&l) {
 			return nil
 		}
@@ -136,6 +146,24 @@ func (s *Shelf) index(ctx context.Context, cl *kgo.Client, f Filter, end kgo.Iso
 }
 
 // mark is what a note says.
+// frameSum tells frames apart by what they hold. A frame that is refused again has another attempt, and so another sum.
+type frameSum [16]byte
+
+// sumOf a frame that names itself; what is no frame has no twin.
+func sumOf(r *kgo.Record, attempt int) (sum frameSum, ok bool) {
+	id := topic.Header(r, topic.HeaderID)
+	if r.Topic != topic.DLQ(topic.Frames) || id == "" {
+		return sum, false
+	}
+	h := sha256.New()
+	for _, part := range [][]byte{[]byte(id), r.Key, r.Value, {byte(attempt), byte(attempt >> 8)}} {
+		h.Write(binary.AppendUvarint(nil, uint64(len(part))))
+		h.Write(part)
+	}
+	copy(sum[:], h.Sum(nil))
+	return sum, true
+}
+
 type mark struct {
 	at  time.Time
 	run string

@@ -261,6 +261,30 @@ func TestRetryGivesBackOnce(t *testing.T) {
 	}
 }
 
+// A sender repeats a frame whose answer got lost; so both come to be refused. One is given back: the processor may no longer be able to
+// tell that they are one.
+func TestOneFrameInTwoLetters(t *testing.T) {
+	b := newBench(t)
+	first := b.refuse(topic.Frames, 2, dlq.Processor, "f", "schema_id: not registered")
+	second := b.refuse(topic.Frames, 2, dlq.Processor, "f", "schema_id: not registered")
+	for range 2 {
+		ls := b.list(dlq.Filter{IDs: []dlq.ID{{Topic: topic.Frames, Partition: 2, Offset: second.Offset}}})
+		if len(ls) != 1 || ls[0].Twin != fmt.Sprintf("%s/2/%d", topic.Frames, first.Offset) {
+			t.Fatalf("%+v", ls)
+		}
+		sum := b.retry(dlq.Filter{}, dlq.RetryOptions{})
+		if len(sum.Skipped) != 1 || len(b.back(topic.Frames)) != 1 {
+			t.Fatalf("%+v, %d came back", sum, len(b.back(topic.Frames)))
+		}
+	}
+	back := kafkatest.ReadAll(t, b.cfg, topic.Frames)
+	r := back[slices.IndexFunc(back, dlq.IsReturned)]
+	b.letter(r, dlq.Processor, "schema_id: still not") // the same frame, but another try: no twin
+	if sum := b.retry(dlq.Filter{}, dlq.RetryOptions{}); sum.Retried != 1 {
+		t.Fatalf("%+v", sum)
+	}
+}
+
 // Each fault strikes once in the middle of a retry of three batches; whatever it is, the next try, of the same call or of
 // the next, must neither lose nor double anything.
 func TestACrashInTheMiddle(t *testing.T) {

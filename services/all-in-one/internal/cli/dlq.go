@@ -251,8 +251,8 @@ topic pass them over. Do it once the cause is mended: the schema registered, the
 
 Each letter is given back exactly once: what was given back is noted in the same transaction, so a retry may be stopped, may crash, and may be run
 again at any time; what is done is done, what is left goes on. A record that is refused again becomes a new letter, with its
-attempts counted; after --max-attempts it is left alone. Frames are judged as of now: those more than 1,024
-of their gateway's frames behind are dropped as repeats.
+attempts counted; after --max-attempts it is left alone. Old frames correct history and call
+nobody. Of several letters that hold the same frame, because its sender had repeated it, the first is given back.
 
   tocsin dlq retry telemetry.frames.v1/3/1042
   tocsin dlq retry --all --reason schema_id --dry-run

@@ -112,7 +112,7 @@ func (m *Machine) Apply(f *frame.Frame, sensors [][]byte, at Meta, out *Output) 
 		return
 	}
 	limitUS := m.limitUS()
-	switch m.sequences.accept(f.GatewayID, f.Sequence, f.BaseTimeUS, limitUS, m.cfg.MaxGateways) {
+	switch m.sequences.accept(f.GatewayID, f.Sequence, f.BaseTimeUS, limitUS, m.cfg.MaxGateways, at.Returned) {
 	case repeated:
 		out.Duplicate = true
 		return

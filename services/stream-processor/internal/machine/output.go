@@ -13,6 +13,8 @@ type Meta struct {
 	Partition int32
 	Offset    int64
 	LogTimeMS int64 // the broker's timestamp of the record, ms since 1970 UTC
+	// Returned: the record is a dead letter given back. It was refused, so it was never counted, however old its sequence is.
+	Returned bool
 }
 
 // Output receives what one call of Apply or Tick produced. It is reset by the caller, appended to by calls, and its memory is

@@ -52,16 +52,22 @@ const (
 	counterReset
 )
 
-// accept judges one frame and, unless it is a repeat, remembers it. limitUS is the latest believable time now.
-func (s *sequences) accept(gateway []byte, seq uint64, baseUS, limitUS int64, maxGateways int) sequenceVerdict {
+// accept judges one frame and, unless it is a repeat, remembers it. limitUS is the latest believable time now. returned says that the frame comes
+// back from the dead letters: below the bitmap it is believed to be new, and not remembered, because who gives dead letters back does so once.
+func (s *sequences) accept(gateway []byte, seq uint64, baseUS, limitUS int64, maxGateways int, returned bool) sequenceVerdict {
 	g := s.find(gateway, maxGateways)
 	verdict := fresh
 	if e := &g.now; g.used > 0 {
 		switch {
 		case g.before != nil && baseUS <= g.before.newestUS && g.before.has(seq):
+			if returned && g.before.below(seq) {
+				return fresh
+			}
 			return repeated
 		case seq > e.highest, e.highest-seq < sequenceWindow && !e.has(seq):
 			// new, in order or not
+		case returned && e.below(seq):
+			return fresh
 		case baseUS > e.newestUS && baseUS <= limitUS && e.beganAnew(seq):
 			verdict = counterReset
 			old := g.now
@@ -107,11 +113,14 @@ func (e *epoch) has(seq uint64) bool {
 	switch {
 	case seq > e.highest:
 		return false
-	case e.highest-seq >= sequenceWindow:
+	case e.below(seq):
 		return true
 	}
 	return e.bits[seq%sequenceWindow/64]&(1<<(seq%64)) != 0
 }
+
+// below tells whether seq is too old to know.
+func (e *epoch) below(seq uint64) bool { return seq <= e.highest && e.highest-seq >= sequenceWindow }
 
 func (e *epoch) beganAnew(seq uint64) bool {
 	return e.highest-seq >= sequenceWindow || seq <= firstNumbers && e.highest-seq >= firstNumbers

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"bytes"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -48,7 +49,7 @@ func TestSequences(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var s sequences
 			for i, f := range frames {
-				if got := s.accept([]byte("g"), f.seq, f.base*second, now*second, 8); got != f.want {
+				if got := s.accept([]byte("g"), f.seq, f.base*second, now*second, 8, false); got != f.want {
 					t.Fatalf("frame %d (%d at %d s): verdict %d, want %d", i, f.seq, f.base, got, f.want)
 				}
 			}
@@ -59,14 +60,14 @@ func TestSequences(t *testing.T) {
 func TestGatewaysDoNotMeet(t *testing.T) {
 	var s sequences
 	for _, g := range []string{"a", "b", "c"} {
-		if s.accept([]byte(g), 1, 0, second, 2) != fresh {
+		if s.accept([]byte(g), 1, 0, second, 2, false) != fresh {
 			t.Fatalf("first frame of %s", g)
 		}
 	}
 	if len(s.gateways) != 2 {
 		t.Fatalf("%d gateways are remembered, want 2", len(s.gateways))
 	}
-	if s.accept([]byte("c"), 1, 0, second, 2) != repeated || s.accept([]byte("b"), 1, 0, second, 2) != repeated {
+	if s.accept([]byte("c"), 1, 0, second, 2, false) != repeated || s.accept([]byte("b"), 1, 0, second, 2, false) != repeated {
 		t.Fatal("the two newest gateways must be remembered")
 	}
 }
@@ -83,7 +84,7 @@ func TestSequencesAgainstModel(t *testing.T) {
 				seq = highest + rapid.Uint64Range(1, 60).Draw(t, "step")
 				seq -= min(seq-1, 30)
 			}
-			got := s.accept([]byte("g"), seq, int64(seq)*second, 1e6*second, 8) // time grows with the number: an honest gateway
+			got := s.accept([]byte("g"), seq, int64(seq)*second, 1e6*second, 8, false) // time grows with the number: an honest gateway
 			switch {
 			case seen[seq] && got != repeated:
 				t.Fatalf("%d accepted twice", seq)
@@ -96,4 +97,29 @@ func TestSequencesAgainstModel(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What comes back from the dead letters was never counted. Below the bitmap that is believed, and changes nothing of what is known.
+func TestReturnedFrames(t *testing.T) {
+	var s sequences
+	accept := func(seq uint64, returned bool) sequenceVerdict {
+		return s.accept([]byte("g"), seq, int64(seq)*second, 1e6*second, 8, returned)
+	}
+	for seq := uint64(5000); seq < 5100; seq++ {
+		accept(seq, false)
+	}
+	before := s.appendState(nil)
+	if accept(40, false) != repeated {
+		t.Error("an old frame from its sender is not taken for a repeat")
+	}
+	if accept(40, true) != fresh {
+		t.Error("an old frame from the dead letters is taken for a repeat")
+	}
+	if accept(5050, true) != repeated {
+		t.Error("a frame that was counted is counted again")
+	}
+	after := s.appendState(nil)
+	if !bytes.Equal(before[8:], after[8:]) { // but for the order of use
+		t.Error("an old frame that came back changed what is known of the newer ones")
+	}
 }

@@ -187,7 +187,7 @@ func (p *partition) judge(ctx context.Context, r *kgo.Record, ms int64, tracepar
 		return nil, nil // replaying, and the snapshot holds this already
 	}
 	p.out.Reset()
-	e.machine.Apply(f, sensors, machine.Meta{Partition: r.Partition, Offset: r.Offset, LogTimeMS: ms}, &p.out)
+	e.machine.Apply(f, sensors, machine.Meta{Partition: r.Partition, Offset: r.Offset, LogTimeMS: ms, Returned: dlq.IsReturned(r)}, &p.out)
 	p.touch(e, r.Offset, ms)
 	if p.out.Duplicate {
 		p.count.duplicates++
