@@ -29,7 +29,7 @@ func (w *World) readDelays(ctx context.Context, from map[int32]int64, machineOf 
 	err := w.scan(ctx, topic.Readings, from, func(r *kgo.Record) error {
 		if r.Attrs.IsControl() {
 			for _, i := range open[r.Partition] {
-				out[i].visible = int32(r.Timestamp.UnixMilli() - out[i].frameAt) //nolint:gosec // minutes
+				out[i].visible = int32(r.Timestamp.UnixMilli() - out[i].frameAt)
 			}
 			open[r.Partition] = open[r.Partition][:0]
 			return nil
@@ -43,7 +43,7 @@ func (w *World) readDelays(ctx context.Context, from map[int32]int64, machineOf 
 		at := rd.frameAt.UnixMilli()
 		open[r.Partition] = append(open[r.Partition], len(out))
 		out = append(out, delay{
-			machine: machineOf(rd.frame.EquipmentID), partition: r.Partition, frameAt: at, judged: int32(r.Timestamp.UnixMilli() - at), visible: -1, //nolint:gosec // minutes
+			machine: machineOf(rd.frame.EquipmentID), partition: r.Partition, frameAt: at, judged: int32(r.Timestamp.UnixMilli() - at), visible: -1,
 		})
 		return nil
 	})

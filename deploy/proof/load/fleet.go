@@ -60,7 +60,7 @@ type maker struct {
 }
 
 func (f *fleet) maker(seed uint64) *maker {
-	m := &maker{f: f, rng: rand.New(rand.NewPCG(seed, 0x7063))} //nolint:gosec // noise, repeatable
+	m := &maker{f: f, rng: rand.New(rand.NewPCG(seed, 0x7063))}
 	m.fr.GatewayID = []byte(f.gateway)
 	m.fr.Sensors = f.names
 	return m

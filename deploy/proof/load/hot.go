@@ -335,7 +335,7 @@ func (h *hotRun) judge() {
 		if i == 0 {
 			continue
 		}
-		floor := int32(h.cfg.Floor.Milliseconds()) //nolint:gosec // minutes at most
+		floor := int32(h.cfg.Floor.Milliseconds())
 		r.brokenIf(p.Others.VisibleP99 > max(floor, 2*base.Others.VisibleP99), "%s: the others' p99 is %d ms, it was %d ms", p.Name, p.Others.VisibleP99, base.Others.VisibleP99)
 		r.brokenIf(p.Beside.VisibleP99 > max(floor, 2*base.Beside.VisibleP99), "%s: in its partition the others' p99 is %d ms, it was %d ms", p.Name, p.Beside.VisibleP99, base.Beside.VisibleP99)
 	}

@@ -49,7 +49,7 @@ func (p *poisonRun) throughGateway(ctx context.Context) error {
 	m := p.fleet.maker(2)
 	for _, k := range refusals(p.spoil) {
 		for i := range p.cfg.Gateway {
-			base := m.frame(i%p.cfg.Machines, uint64(i+1), time.Now(), 1, 0) //nolint:gosec // small
+			base := m.frame(i%p.cfg.Machines, uint64(i+1), time.Now(), 1, 0)
 			fr := &frame.Frame{
 				EquipmentID: base.EquipmentID, GatewayID: []byte("refused-gw"), Sequence: base.Sequence, BaseTimeUS: base.BaseTimeUS,
 				Sensors: base.Sensors, Values: append([]float32(nil), base.Values...),

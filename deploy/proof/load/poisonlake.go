@@ -19,7 +19,7 @@ func (p *poisonRun) checkLake(context.Context) error {
 	wanted := int64(p.goods * p.cfg.Sensors)
 	for i := range p.pills {
 		if p.pills[i].judged > 0 {
-			mended[[2]int{p.pills[i].machine, int(p.pills[i].sequence)}] = 0 //nolint:gosec // small
+			mended[[2]int{p.pills[i].machine, int(p.pills[i].sequence)}] = 0
 			wanted += int64(p.cfg.Sensors)
 		}
 	}
@@ -54,7 +54,7 @@ func (p *poisonRun) checkLake(context.Context) error {
 	}
 	p.say("the lake holds %d rows in %d files", rows, files)
 	p.out.LakeRows, p.out.LakeWanted = rows, wanted
-	sensors := uint8(p.cfg.Sensors) //nolint:gosec // small
+	sensors := uint8(p.cfg.Sensors)
 	incomplete := 0
 	for _, n := range perFrame {
 		switch {

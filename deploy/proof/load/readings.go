@@ -44,7 +44,7 @@ func (rd *reading) decode(r *kgo.Record) error {
 			if n < 0 {
 				return protowire.ParseError(n)
 			}
-			rd.frameAt = time.UnixMilli(int64(v)) //nolint:gosec // a time
+			rd.frameAt = time.UnixMilli(int64(v))
 			b = b[n:]
 		default:
 			n := protowire.ConsumeFieldValue(num, typ, b)

@@ -120,7 +120,7 @@ func (r *restoreRun) judgeMachines(ctx context.Context, more int) error {
 	// written once would be read quicker than any real one.
 	for n := range workers {
 		wg.Go(func() {
-			m := r.fleet.maker(uint64(first + n)) //nolint:gosec // a seed
+			m := r.fleet.maker(uint64(first + n))
 			for from := 0; from < frames; from += (frames + 1) / 2 {
 				for machine := first + n; machine < first+more && ctx.Err() == nil && p.err() == nil; machine += workers {
 					for f := from; f < min(frames, from+(frames+1)/2); f++ {
@@ -313,7 +313,7 @@ func (r *restoreRun) live(length time.Duration) [][]*kgo.Record {
 	ticks := int(length / pace)
 	perTick := max(1, r.cfg.PerS*int(pace)/int(time.Second))
 	out := make([][]*kgo.Record, ticks)
-	m := r.fleet.maker(uint64(r.out.Frames)) //nolint:gosec // a seed
+	m := r.fleet.maker(uint64(r.out.Frames))
 	began := time.Now()
 	for i := range out {
 		for range perTick {

@@ -147,9 +147,7 @@ func (w *World) gone() error {
 	for name, pid := range w.watched {
 		if !exists(fmt.Sprintf("/proc/%d/stat", pid)) {
 			var b strings.Builder
-			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-			defer cancel()
-			_ = w.Stack.Logs(ctx, &b, name, 2, false) // only to say why
+			_ = w.Stack.Logs(context.Background(), &b, name, 2, false) // only to say why
 			return fmt.Errorf("%s has ended: %s", name, strings.TrimSpace(b.String()))
 		}
 	}

@@ -80,7 +80,7 @@ func one(ctx context.Context, sc scenario, bin, dir, out string) (err error) {
 		if dir, err = os.MkdirTemp("", "tocsin-load-"); err != nil {
 			return err
 		}
-		if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // PostgreSQL's user passes through it
+		if err := os.Chmod(dir, 0o755); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()

@@ -386,3 +386,21 @@ func TestARestoreWaitsForASchema(t *testing.T) {
 		t.Errorf("%d dead letters", len(dead))
 	}
 }
+
+// The client counts partitions as ours only when all of them have been assigned. One that is restored by then must stay, or its records would
+// come before its state.
+func TestAPartitionRestoredBeforeTheGroupCountsItStays(t *testing.T) {
+	top := newTopology(t, kafkatest.Start(t, 1))
+	defer top.Close()
+	s := &slot{cancel: func() {}, progress: newProgress(live), part: newPartition(0, top.detections.Current(), 1, resolve, exporter{}, nil)}
+	top.slots[0] = s
+	top.reconcile(top.plain) // a client that counts nothing
+	if top.slots[0] != s {
+		t.Fatal("it was dropped")
+	}
+	s.counted = true
+	top.reconcile(top.plain)
+	if top.slots[0] != nil {
+		t.Fatal("what the group no longer counts stays")
+	}
+}

@@ -99,6 +99,9 @@ type Topology struct {
 
 // slot is one partition the group has given us.
 type slot struct {
+	// counted: the group's client has counted it as ours. It begins to when assigned has returned for all partitions, and a small one may be restored
+	// by then.
+	counted  bool
 	cancel   context.CancelFunc
 	fresh    bool              // nothing was ever committed of it
 	part     *partition        // nil while restoring
@@ -426,7 +429,9 @@ func (t *Topology) reconcile(cl *kgo.Client) {
 	ours := cl.CommittedOffsets()[topic.Frames] // after the slots: what is assigned meanwhile has another slot
 	t.set(func() {
 		for id, s := range judged {
-			if _, ok := ours[id]; !ok && t.slots[id] == s {
+			if _, ok := ours[id]; ok {
+				s.counted = true
+			} else if s.counted && t.slots[id] == s {
 				t.log.Warn("partition is no longer ours, and nobody said so", zap.Int32("partition", id))
 				delete(t.slots, id)
 			}
