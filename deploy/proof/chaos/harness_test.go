@@ -205,8 +205,8 @@ func TestReceiver(t *testing.T) {
 		}
 	}
 	told, failed := r.notifications()
-	if len(told) != 2 || told[0].AlertID != "a0" || !told[0].Resolved || told[1].AlertID != fmt.Sprint("a", forgets) || failed != 3 {
-		t.Errorf("told %+v, failed %d", told, failed)
+	if len(told) != 1 || told[0].AlertID != "a0" || !told[0].Resolved || failed != 3 || r.unconfirmed != 1 || len(r.away()) != 1 {
+		t.Errorf("told %+v, failed %d, unconfirmed %d, away %v", told, failed, r.unconfirmed, r.away())
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,10 +22,12 @@ type receiver struct {
 	ln     net.Listener
 	done   chan struct{}
 
-	mu     sync.Mutex
-	told   []history.Notification
-	broken brokenness
-	failed int
+	mu          sync.Mutex
+	told        []history.Notification // and answered 200
+	unconfirmed int                    // taken, and answered 503
+	broken      brokenness
+	outages     []history.Outage
+	failed      int
 }
 
 type brokenness int
@@ -68,10 +71,13 @@ func (r *receiver) serve(w http.ResponseWriter, req *http.Request) {
 	if state != works {
 		r.failed++
 	}
-	if state == works || state == forgets {
-		now := time.Now()
-		for _, a := range payload.Alerts {
+	now := time.Now()
+	for _, a := range payload.Alerts {
+		switch state {
+		case works:
 			r.told = append(r.told, history.Notification{AlertID: a.Labels["alert_id"], Resolved: a.Status == "resolved", At: now})
+		case forgets:
+			r.unconfirmed++
 		}
 	}
 	r.mu.Unlock()
@@ -88,7 +94,21 @@ func (r *receiver) serve(w http.ResponseWriter, req *http.Request) {
 func (r *receiver) set(b brokenness) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	now := time.Now()
+	if r.broken == works && b != works {
+		r.outages = append(r.outages, history.Outage{From: now, To: now.Add(time.Hour)})
+	}
+	if b == works && r.broken != works {
+		r.outages[len(r.outages)-1].To = now
+	}
 	r.broken = b
+}
+
+// away are the times when nobody could be told.
+func (r *receiver) away() []history.Outage {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.outages)
 }
 
 // notifications are those that came so far, and how many were turned away.

@@ -295,6 +295,7 @@ func (w *world) check(ctx context.Context, patience time.Duration) (*history.Rep
 	case <-time.After(3 * time.Second):
 	}
 	past.Notifications, _ = w.people.notifications()
+	past.Outages = w.people.away()
 	report, err := history.Check(ctx, past)
 	if err != nil {
 		return nil, err
