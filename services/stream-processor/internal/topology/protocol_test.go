@@ -336,7 +336,7 @@ func TestAPartitionTakenInSilenceIsDropped(t *testing.T) {
 	runs(t, top)
 	await(t, "it is ready", func() bool { return top.Ready() == nil })
 	top.set(func() {
-		top.slots[99] = &slot{cancel: func() {}, progress: newProgress(live), part: newPartition(99, top.mine, 1, resolve, exporter{}, nil), inForce: top.mine}
+		top.slots[99] = &slot{cancel: func() {}, progress: newProgress(live), part: newPartition(99, top.mine, 1, resolve, exporter{}, nil), inForce: top.mine, counted: true}
 	})
 	await(t, "the partition is dropped", func() bool { return len(top.owned()) == 2 })
 }

@@ -83,6 +83,8 @@ type Topology struct {
 	detections *detection.Log
 	told       map[int32]announced // by the tick loop alone
 
+	pace pace // the loop's
+
 	mu       sync.Mutex
 	slots    map[int32]*slot
 	joined   bool
@@ -137,7 +139,7 @@ func New(cfg Config, judge *machine.Config, schemas func(context.Context, string
 		return nil, err
 	}
 	return &Topology{
-		cfg: cfg, mine: detection.New(judge, cfg.Revision), detections: detections, schemas: schemas, export: export, log: deps.Log,
+		cfg: cfg, pace: newPace(cfg.CommitRecords), mine: detection.New(judge, cfg.Revision), detections: detections, schemas: schemas, export: export, log: deps.Log,
 		metrics: newInstruments(deps.Metrics), tracer: newTracer(deps.Tracer), kafka: deps.Kafka, base: base, plain: plain, adm: kadm.NewClient(plain),
 		slots: map[int32]*slot{}, told: map[int32]announced{}, running: errors.New("starting"),
 		restore1: make(chan struct{}, max(1, cfg.RestoreParallel)), done: make(chan restored), ready: make(chan struct{}),
@@ -466,7 +468,7 @@ func (t *Topology) adopt(cl *kgo.Client) error {
 func (t *Topology) poll(ctx context.Context, sess *kgo.GroupTransactSession, wait time.Duration) (kgo.Fetches, error) {
 	pctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	fetches := sess.PollRecords(pctx, t.cfg.CommitRecords)
+	fetches := sess.PollRecords(pctx, t.pace.now)
 	for _, e := range fetches.Errors() {
 		switch {
 		case errors.Is(e.Err, context.DeadlineExceeded), errors.Is(e.Err, context.Canceled):

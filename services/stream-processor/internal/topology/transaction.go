@@ -55,6 +55,7 @@ func (t *Topology) transact(ctx context.Context, sess *kgo.GroupTransactSession,
 	defer cancelEnd()
 	committed, err := sess.End(end, kgo.TransactionEndTry(judged == nil && abort.Err() == nil))
 	t.metrics.commitSeconds.UpdateDuration(began)
+	t.pace.took(time.Since(began))
 	for _, p := range touched {
 		p.arena.reset()
 		p.committing = p.committing[:0]
