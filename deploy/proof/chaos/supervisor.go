@@ -41,6 +41,8 @@ func supervise(s *stack.Stack, log *zap.Logger, names []string) *supervisor {
 	v := &supervisor{stack: s, log: log, stop: stop, instances: map[string]*instance{}}
 	for _, name := range names {
 		v.instances[name] = &instance{}
+	}
+	for _, name := range names { // the map changes no more
 		v.wg.Go(func() { v.keep(ctx, name) })
 	}
 	return v
