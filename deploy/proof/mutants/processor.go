@@ -131,6 +131,16 @@ func processor() []Mutant {
 			Tests:     []Tests{{topologyPkg, "TestARestoreIsTheSamePartition"}, {processorPkg, "TestRestartsChangeNothingThatIsSaid"}},
 		},
 		{
+			Name: "processor-silent-revocation-unnoticed",
+			Rule: "Whoever takes over a partition reads what is true: a partition that was taken while no transaction ended is not judged any more.",
+			Edits: []Edit{
+				{topologyDir + "topology.go", "\t\tcase t.revoked.Load():\n", "\t\tcase false:\n"},
+				{topologyDir + "topology.go", "\t\tt.reconcile(cl)\n", ""},
+			},
+			Scenarios: []string{"partitions-move-between-processors", "rebalance-storm", "double-handover"},
+			Tests:     []Tests{{topologyPkg, "TestAPartitionTakenInSilenceIsDropped"}},
+		},
+		{
 			Name: "processor-repeats-are-judged",
 			Rule: "A repeat gives no reading and is counted.",
 			Edits: []Edit{{

@@ -28,6 +28,7 @@ func processorRestore() []Mutant {
 					"\t\tt.mu.Lock()\n\t\told := t.slots[id]\n\t\tt.mu.Unlock()\n\t\tif old != nil && old.part != nil {\n\t\t\tcontinue\n\t\t}\n\t\tt.begin(id, committed, fresh)\n\t}\n\treturn at, nil\n",
 				},
 				{topologyDir + "topology.go", "\t\t\ts.cancel()\n\t\t\tdelete(t.slots, id)\n", "\t\t\ts.cancel()\n"},
+				{topologyDir + "topology.go", "zap.Int32(\"partition\", id))\n\t\t\t\tdelete(t.slots, id)\n", "zap.Int32(\"partition\", id))\n"},
 			},
 			Scenarios: []string{"partitions-move-between-processors", "there-and-back"},
 			Tests:     []Tests{{processorPkg, "TestInstancesJoinAndLeave"}},
@@ -38,7 +39,7 @@ func processorRestore() []Mutant {
 			Edits: []Edit{
 				{topologyDir + "topology.go", "\t\t\told.cancel()\n", "\t\t\t_ = old\n"},
 				{topologyDir + "topology.go", "\t\t\tcurrent := t.slots[r.id] == r.slot\n", "\t\t\tcurrent := t.slots[r.id] != nil\n"},
-				{topologyDir + "topology.go", "\t\t\t\tr.slot.part, r.slot.inForce, r.slot.machines = r.part, r.part.in, len(r.part.machines)\n", "\t\t\t\tt.slots[r.id].part = r.part\n"},
+				{topologyDir + "topology.go", "\t\t\t\tr.slot.part, r.slot.inForce, r.slot.machines = r.part, r.part.in, len(r.part.machines)\n", "\t\t\t\ts := t.slots[r.id]\n\t\t\t\ts.part, s.inForce, s.machines = r.part, r.part.in, len(r.part.machines)\n"},
 			},
 			Scenarios: []string{"aborts-while-partitions-are-restored", "rebalance-storm"},
 		},

@@ -46,7 +46,13 @@ type Runner struct {
 
 	mu     sync.Mutex
 	builds map[string]*build
-	failed map[asked]bool // without any mutant: they can say nothing
+	checks map[asked]*check
+}
+
+// check of what is asked, without any mutant.
+type check struct {
+	once sync.Once
+	err  error
 }
 
 type build struct {
@@ -69,35 +75,29 @@ func (m *Mutant) asks() []asked {
 	return out
 }
 
-// Baseline runs, unmutated, what the mutants ask. All of it must pass: what does not, says nothing about a mutant, and is not asked later. Call it
-// before Run.
-func (r *Runner) Baseline(ctx context.Context, all []Mutant, parallel int) error {
-	seen := map[asked]bool{}
-	var list []asked
-	for i := range all {
-		for _, a := range all[i].asks() {
-			if !seen[a] {
-				seen[a] = true
-				list = append(list, a)
-			}
-		}
+// sound tells whether a passes without any mutant: if it does not, it says nothing about one. It is looked at once, and only for what failed.
+func (r *Runner) sound(ctx context.Context, a asked) error {
+	r.mu.Lock()
+	if r.checks == nil {
+		r.checks = map[asked]*check{}
 	}
-	errs := make([]error, len(list))
-	r.failed = map[asked]bool{}
-	each(len(list), parallel, func(i int) {
-		bin, err := r.binary(ctx, "", "", list[i])
+	c := r.checks[a]
+	if c == nil {
+		c = &check{}
+		r.checks[a] = c
+	}
+	r.mu.Unlock()
+	c.once.Do(func() {
+		bin, err := r.binary(ctx, "", "", a)
 		if err != nil {
-			errs[i] = err
+			c.err = err
 			return
 		}
-		if kind, finding, out := r.ask(ctx, bin, list[i]); kind != Survived {
-			errs[i] = fmt.Errorf("without any mutant: %s: %s\n%s", list[i].what, finding, out)
-			r.mu.Lock()
-			r.failed[list[i]] = true
-			r.mu.Unlock()
+		if kind, finding, out := r.ask(ctx, bin, a); kind != Survived {
+			c.err = fmt.Errorf("%s fails without any mutant: %s\n%s", a.what, finding, out)
 		}
 	})
-	return errors.Join(errs...)
+	return c.err
 }
 
 // Run applies m and asks, in order, what may catch it.
@@ -110,12 +110,10 @@ func (r *Runner) Run(ctx context.Context, m *Mutant) (Result, error) {
 	if err != nil {
 		return res, err
 	}
+	var unsound []error
 	for _, a := range m.asks() {
 		if res.Caught && !r.All {
 			break
-		}
-		if r.failed[a] {
-			continue
 		}
 		start := time.Now()
 		bin, err := r.binary(ctx, m.Name, overlay, a)
@@ -123,13 +121,19 @@ func (r *Runner) Run(ctx context.Context, m *Mutant) (Result, error) {
 			return res, fmt.Errorf("%s: %w", m.Name, err)
 		}
 		kind, finding, _ := r.ask(ctx, bin, a)
+		if kind != Survived {
+			if err := r.sound(ctx, a); err != nil {
+				unsound = append(unsound, err)
+				kind, finding = Unclear, "fails without the mutant, too"
+			}
+		}
 		res.Tried = append(res.Tried, Try{What: a.what, Kind: kind, Finding: finding, Seconds: time.Since(start).Seconds()})
 		if !res.Caught && kind != Survived {
 			res.Caught, res.Kind, res.By, res.Finding = Caught(kind), kind, a.what, finding
 		}
 	}
 	res.Seconds = time.Since(began).Seconds()
-	return res, ctx.Err()
+	return res, errors.Join(append(unsound, ctx.Err())...)
 }
 
 // overlay writes the changed files and the list that `go -overlay` reads.
@@ -173,7 +177,7 @@ func (r *Runner) binary(ctx context.Context, mutant, overlay string, a asked) (s
 	r.mu.Unlock()
 	b.once.Do(func() {
 		b.path = filepath.Join(r.Work, mutant, strings.ReplaceAll(a.pkg, "/", "_")+".test")
-		args := []string{"test", "-c", "-o", b.path, "-tags", a.tags}
+		args := []string{"test", "-c", "-ldflags=-s -w", "-o", b.path, "-tags", a.tags}
 		if overlay != "" {
 			args = append(args, "-overlay", overlay)
 		}

@@ -59,10 +59,6 @@ func TestMutants(t *testing.T) {
 		t.Fatalf("no mutant has %q in its name", os.Getenv("MUTANT"))
 	}
 	r := &Runner{Root: root(t), Work: t.TempDir(), Timeout: 3 * time.Minute, All: os.Getenv("MUTANTS_ALL") == "1"}
-	if err := r.Baseline(t.Context(), todo, parallel); err != nil {
-		t.Error(err)
-	}
-	fmt.Printf("\nwhat is asked was run without mutants (%s)\n", time.Since(began).Round(time.Second))
 	rep.Results = make([]Result, len(todo))
 	var mu sync.Mutex
 	each(len(todo), parallel, func(i int) {

@@ -50,6 +50,7 @@ func writer() []Mutant {
 				"\t\tout, found, err = c.compare(ctx, o)\n\t\treturn err\n",
 				"\t\tout = AlreadyStored\n\t\treturn nil\n",
 			}},
+			Scenarios: []string{"writers-cut-otherwise-after-a-kill"},
 			Tests: []Tests{{writerPkg, "TestAdoptsAnotherEnd|TestStopsWhenTheLakeDiffers"}},
 		},
 		{
@@ -60,6 +61,7 @@ func writer() []Mutant {
 				"\t\treturn OtherEnd, found, nil\n",
 				"\t\treturn AlreadyStored, found, nil\n",
 			}},
+			Scenarios: []string{"writers-cut-otherwise-after-a-kill"},
 			Tests: []Tests{{writerPkg, "TestAdoptsAnotherEnd"}},
 		},
 		{
