@@ -135,7 +135,7 @@ func (d *driver) play(ctx context.Context, task simulation.Task) *simulation.Res
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, d.binary, "-test.run=^TestChild$", "-test.timeout=0", "-test.count=1")
-	cmd.Env = append(os.Environ(), envTask+"="+string(spec), envResult+"="+result, "GOMAXPROCS=1", "GOTRACEBACK=all")
+	cmd.Env = append(os.Environ(), envTask+"="+string(spec), envResult+"="+result, "GOMAXPROCS=1", "GOGC=400", "GOTRACEBACK=all")
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) } // its stacks tell where it hangs
 	cmd.WaitDelay = 10 * time.Second
 	var out bytes.Buffer

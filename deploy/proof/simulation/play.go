@@ -55,6 +55,7 @@ func (o *Options) vary() {
 	o.Partitions = 2 + r.Int32N(3)
 	o.Gateways = 1 + r.IntN(2)
 	o.Machines = 4 + r.IntN(4)
+	o.LakeInterval = 2 * time.Minute
 	if r.IntN(4) == 0 {
 		o.Processors = 3
 	}

@@ -130,7 +130,7 @@ func (w *World) awaitSenders() bool {
 }
 
 func (w *World) history() history.World {
-	d, rules := detection(), writerConfig().Chunk
+	d, rules := detection(), w.writerConfig().Chunk
 	return history.World{
 		Kafka: w.kafkaAs(w.net.Node("judge")), Lake: w.lake, Detection: &d, Ledger: w.ledger, Notifications: w.pager.notifications(),
 		Schemas: func(_ context.Context, id string) ([]string, error) {

@@ -17,10 +17,7 @@ import (
 )
 
 // The services' settings: what production has where it matters to a protocol, and coarser where it only costs turns of a loop.
-const (
-	sessionTimeout = 12 * time.Second
-	lakeInterval   = time.Minute
-)
+const sessionTimeout = 12 * time.Second
 
 // detection is the shipped one with a shorter warm-up: a run lasts minutes.
 func detection() streamprocessor.DetectionConfig {
@@ -61,7 +58,7 @@ func (w *World) services() error {
 	}
 	for i := range w.opts.Writers {
 		w.writers = append(w.writers, w.spawn("writer", fmt.Sprintf("writer-%d", i), func(inc *incarnation) (service.Runner, error) {
-			cfg := writerConfig()
+			cfg := w.writerConfig()
 			cfg.HTTP.Listen = fmt.Sprintf("127.0.0.1:%d", 8481+i)
 			cfg.InstanceID = inc.p.name
 			var bucket objstore.Bucket = w.storage.of(inc)
@@ -91,10 +88,10 @@ func (w *World) services() error {
 	return nil
 }
 
-func writerConfig() coldpathwriter.Config {
+func (w *World) writerConfig() coldpathwriter.Config {
 	cfg := coldpathwriter.DefaultConfig()
 	cfg.SessionTimeout = sessionTimeout
-	cfg.Chunk.Interval, cfg.Chunk.MaxRows = lakeInterval, 400
+	cfg.Chunk.Interval, cfg.Chunk.MaxRows = w.opts.LakeInterval, 600
 	cfg.Retry.Max = 10 * time.Second
 	return cfg
 }

@@ -37,12 +37,16 @@ func number(t *testing.T, name string, otherwise float64) float64 {
 }
 
 // restAfter is about how long, in virtual time, a world takes to come to rest.
-const restAfter = 4 * time.Minute
+const restAfter = 90 * time.Second
 
 // TestSimulation plays seeds until they make up the virtual hours asked for.
 func TestSimulation(t *testing.T) {
 	d := newDriver(t)
-	load := time.Duration(number(t, envMinutes, 10) * float64(time.Minute))
+	minutes := 10.0
+	if raceDetector {
+		minutes = 4
+	}
+	load := time.Duration(number(t, envMinutes, minutes) * float64(time.Minute))
 	n := 2
 	if hours := number(t, envHours, 0.1); os.Getenv(envHours) != "" {
 		n = int(time.Duration(hours*float64(time.Hour))/(load+restAfter)) + 1

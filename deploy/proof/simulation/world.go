@@ -37,6 +37,8 @@ type Options struct {
 	Writers    int
 	Routers    int
 	Machines   int
+	// LakeInterval is the writer's chunk interval. Files are the costliest thing of a run.
+	LakeInterval time.Duration
 	// Restart is how long an orchestrator waits before it starts a process again: at least, at most.
 	Restart [2]time.Duration
 }
@@ -45,7 +47,8 @@ type Options struct {
 func DefaultOptions(seed uint64, dir string) Options {
 	return Options{
 		Seed: seed, Dir: dir, Partitions: 3, Gateways: 2, Processors: 2, Writers: 2, Routers: 2, Machines: 6,
-		Restart: [2]time.Duration{500 * time.Millisecond, 20 * time.Second},
+		LakeInterval: time.Minute,
+		Restart:      [2]time.Duration{500 * time.Millisecond, 20 * time.Second},
 	}
 }
 
