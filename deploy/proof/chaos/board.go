@@ -117,7 +117,7 @@ func (b *Board) add(s *sectionResult) {
 	for _, r := range byName {
 		slices.Sort(r.took)
 		if n := len(r.took); n > 0 {
-			r.RecoveryP50, r.RecoveryMax = round(r.took[n/2]), round(r.took[n-1])
+			r.RecoveryP50, r.RecoveryMax = round(r.took[(n-1)/2]), round(r.took[n-1])
 		}
 	}
 	if s.report != nil {
