@@ -69,8 +69,9 @@ func (r *restoreRun) makeState(ctx context.Context) error {
 	}
 	began := time.Now()
 	size := StateSize{}
-	for want := float64(r.cfg.StateMB); size.LiveMB < want; {
-		more := int(r.cfg.StateMB * 1e6 / guessedBytes)
+	// Somewhat more: states shrink and grow by a little while frames come.
+	for want := 1.02 * float64(r.cfg.StateMB); size.LiveMB < want; {
+		more := int(want * 1e6 / guessedBytes)
 		if size.Keys > 0 {
 			more = int((want-size.LiveMB)/size.LiveMB*float64(len(r.seq))*1.01) + 1
 		}
