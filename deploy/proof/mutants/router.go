@@ -18,7 +18,7 @@ func router() []Mutant {
 				"\treturn c.end(ctx, w, kgo.TryCommit)\n",
 				"\tif err := c.announce(ctx, w.changes); err != nil {\n\t\treturn err\n\t}\n\treturn c.end(ctx, w, kgo.TryCommit)\n",
 			}},
-			Scenarios: []string{"router-killed-in-its-transaction", "router-cannot-commit-its-offsets"},
+			Scenarios: []string{"router-killed-in-a-slow-transaction"},
 			Tests:     []Tests{{routerPkg, "TestBrokenCommit"}},
 		},
 		{

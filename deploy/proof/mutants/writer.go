@@ -51,7 +51,7 @@ func writer() []Mutant {
 				"\t\tout = AlreadyStored\n\t\treturn nil\n",
 			}},
 			Scenarios: []string{"writers-cut-otherwise-after-a-kill"},
-			Tests: []Tests{{writerPkg, "TestAdoptsAnotherEnd|TestStopsWhenTheLakeDiffers"}},
+			Tests:     []Tests{{writerPkg, "TestAdoptsAnotherEnd|TestStopsWhenTheLakeDiffers"}},
 		},
 		{
 			Name: "writer-other-end-not-adopted",
@@ -62,7 +62,7 @@ func writer() []Mutant {
 				"\t\treturn AlreadyStored, found, nil\n",
 			}},
 			Scenarios: []string{"writers-cut-otherwise-after-a-kill"},
-			Tests: []Tests{{writerPkg, "TestAdoptsAnotherEnd"}},
+			Tests:     []Tests{{writerPkg, "TestAdoptsAnotherEnd"}},
 		},
 		{
 			Name: "writer-409-taken-as-stored",

@@ -19,11 +19,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tocsin-io/tocsin/deploy/proof/history"
 	"github.com/tocsin-io/tocsin/deploy/proof/simulation/memnet"
 	"github.com/tocsin-io/tocsin/pkg/frame"
 	"github.com/tocsin-io/tocsin/pkg/topic"
+	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 )
 
 // TestProtocol plays one scenario or seed in this process: choose it with -run '^TestProtocol$/^name$', never two at once. See package mutants, which
@@ -264,6 +266,16 @@ func aimedScenarios() []Scenario {
 				w.killAt(w.routers[i%2], []kmsg.Key{kmsg.EndTxn, kmsg.TxnOffsetCommit}[i/2%2], false, nil)
 			})
 		}),
+		aimed("router-killed-in-a-slow-transaction", func(ctx context.Context, w *World) {
+			for _, p := range w.routers {
+				w.link(p.name, brokerNode, memnet.Fault{Delay: 300 * time.Millisecond}, 6*time.Minute)
+			}
+			w.each(ctx, 12*time.Second, 20*time.Second, func(i int) {
+				w.sicken(i)
+				w.killAt(w.routers[i%2], kmsg.EndTxn, false, nil)
+			})
+			w.toldTooEarly()
+		}),
 		aimed("router-killed-with-open-alerts", func(ctx context.Context, w *World) {
 			w.each(ctx, 10*time.Second, 20*time.Second, func(i int) {
 				w.sicken(i)
@@ -353,6 +365,39 @@ func (w *World) roam(ctx context.Context) {
 		}}).FirstErr()
 		if err == nil {
 			w.ledger.Acked(ref)
+		}
+	}
+}
+
+// toldTooEarly finds alerts that somebody was told of before they stood in the log.
+func (w *World) toldTooEarly() {
+	w.pause(30 * time.Second) // the last transaction is over
+	cl, err := w.client("judge", kgo.ConsumeTopics(topic.Alerts), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	if err != nil {
+		panic(err)
+	}
+	defer cl.Close()
+	opened := map[string]time.Time{}
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		fs := cl.PollFetches(ctx)
+		cancel()
+		if fs.NumRecords() == 0 {
+			break
+		}
+		fs.EachRecord(func(r *kgo.Record) {
+			var ev eventv1.AlertEvent
+			if topic.Type(r) != topic.TypeAlert || proto.Unmarshal(r.Value, &ev) != nil {
+				return
+			}
+			if at, known := opened[ev.GetAlertId()]; !known || r.Timestamp.Before(at) {
+				opened[ev.GetAlertId()] = r.Timestamp
+			}
+		})
+	}
+	for _, n := range w.pager.notifications() {
+		if at, stands := opened[n.AlertID]; stands && n.At.Before(at.Truncate(time.Millisecond)) {
+			w.found(history.Invented, "notifications", fmt.Sprintf("somebody was told of %s %s before it stood in the log", n.AlertID, at.Sub(n.At)))
 		}
 	}
 }
