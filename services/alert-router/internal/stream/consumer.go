@@ -151,7 +151,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 		}
 		return err
 	}
-	defer c.session.CloseAllowingRebalance()
+	defer c.close()
 	c.setPhase("joining the consumer group")
 	for ctx.Err() == nil {
 		if err := c.step(ctx); err != nil {
@@ -162,6 +162,20 @@ func (c *Consumer) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// close leaves the group. With Kafka gone the client would wait for answers that nobody needs any more.
+func (c *Consumer) close() {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		c.session.CloseAllowingRebalance()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(drainTimeout):
+		c.log.Warn("the Kafka client does not close")
+	}
 }
 
 func (c *Consumer) connect(ctx context.Context) error {

@@ -29,6 +29,8 @@ const (
 	maxRecord = 8 << 20
 	// endTimeout bounds producing and ending one transaction. A broker that is away longer aborts it anyway.
 	endTimeout = 30 * time.Second
+	// drainTimeout is how long a process that is asked to stop waits for Kafka's answer.
+	drainTimeout = 4 * time.Second
 )
 
 // work is one transaction under way.
@@ -66,14 +68,19 @@ func (c *Consumer) handle(ctx context.Context, fetches kgo.Fetches) error {
 		// Records of a partition whose book is not here (see clear): nothing of this poll may count.
 		return c.abandon(ctx, w, missing, errors.New("partition without its book"))
 	}
-	// A cancelled ctx must not break a transaction off half-way: finish it, then leave.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
-	defer cancel()
 	if err := c.session.Begin(); err != nil {
 		return fmt.Errorf("begin transaction: %w", err)
 	}
-	if err := c.session.ProduceSync(ctx, w.out...).FirstErr(); err != nil {
-		c.log.Warn("produce failed, aborting", zap.Error(err))
+	produced := c.produce(ctx, w.out)
+	// A cancelled ctx must not break a transaction off half-way: finish it, then leave.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	if errors.Is(produced, errUnanswered) {
+		w.finish(produced)
+		return produced
+	}
+	if produced != nil {
+		c.log.Warn("produce failed, aborting", zap.Error(produced))
 		return c.end(ctx, w, kgo.TryAbort)
 	}
 	for _, r := range w.out {
@@ -85,6 +92,38 @@ func (c *Consumer) handle(ctx context.Context, fetches kgo.Fetches) error {
 		c.parts[ch.Partition].book.Recorded(ch.Event.GetAlertId(), ch.record.Offset)
 	}
 	return c.end(ctx, w, kgo.TryCommit)
+}
+
+// errUnanswered: the process is asked to stop while Kafka does not answer. Whether the records stand is for the broker to say; whoever claims
+// the transactional id next ends their transaction.
+var errUnanswered = errors.New("stopping while Kafka does not answer")
+
+// produce writes the records and waits until Kafka has them, as long as it takes: meanwhile people are told of what is known. Once ctx ends it waits
+// for drainTimeout only.
+func (c *Consumer) produce(ctx context.Context, out []*kgo.Record) error {
+	wait, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stopped := make(chan struct{})
+	unhook := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		select {
+		case <-time.After(drainTimeout):
+			cancel()
+		case <-wait.Done():
+		}
+	})
+	var first kgo.FirstErrPromise
+	for _, r := range out {
+		c.session.Produce(wait, r, first.Promise())
+	}
+	err := c.session.Client().Flush(wait)
+	if cancel(); !unhook() {
+		<-stopped
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnanswered, err)
+	}
+	return first.Err()
 }
 
 func (c *Consumer) end(ctx context.Context, w *work, try kgo.TransactionEndTry) error {

@@ -9,9 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"go.uber.org/zap"
+
+	"github.com/tocsin-io/tocsin/pkg/topic"
 )
 
 // Config of the embedded broker.
@@ -44,7 +48,12 @@ func (c Config) Validate() error {
 }
 
 // Broker is a running broker.
-type Broker struct{ cluster *kfake.Cluster }
+type Broker struct {
+	cluster *kfake.Cluster
+	stop    chan struct{}
+	done    chan struct{}
+	once    sync.Once
+}
 
 // Start opens the broker over dir, which it creates when missing.
 func Start(cfg Config, dir string, log *zap.Logger) (*Broker, error) {
@@ -62,6 +71,7 @@ func Start(cfg Config, dir string, log *zap.Logger) (*Broker, error) {
 	opts := []kfake.Opt{
 		kfake.NumBrokers(1), kfake.ClusterID("tocsin-embedded"), kfake.AllowAutoTopicCreation(), kfake.DataDir(filepath.Clean(dir)),
 		kfake.WithLogger(brokerLog{log.Named("broker").Sugar()}),
+		kfake.BrokerConfigs(map[string]string{"log.cleaner.backoff.ms": strconv.FormatInt(never.Milliseconds(), 10)}),
 	}
 	if n != 0 {
 		opts = append(opts, kfake.Ports(n))
@@ -70,14 +80,61 @@ func Start(cfg Config, dir string, log *zap.Logger) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("embedded broker on %s over %s: %w", cfg.Listen, dir, err)
 	}
-	return &Broker{c}, nil
+	b := &Broker{cluster: c, stop: make(chan struct{}), done: make(chan struct{})}
+	go b.clean()
+	return b, nil
+}
+
+const (
+	cleanEvery = time.Hour
+	never      = 10 * 365 * 24 * time.Hour
+)
+
+// clean compacts and applies retention in the broker's stead. Its own cleaner takes what an open transaction has written for the newest of its
+// key, and removes what was committed before: an abort would then lose both. So cleaning waits for a moment without an open
+// transaction on the compacted topics. A processor writes to them in the last milliseconds of its transactions only.
+func (b *Broker) clean() {
+	defer close(b.done)
+	wait := time.NewTimer(cleanEvery)
+	defer wait.Stop()
+	for {
+		select {
+		case <-b.stop:
+			return
+		case <-wait.C:
+		}
+		if b.stable() {
+			b.cluster.Compact()
+			wait.Reset(cleanEvery)
+		} else {
+			wait.Reset(time.Millisecond)
+		}
+	}
+}
+
+func (b *Broker) stable() bool {
+	for _, s := range topic.All() {
+		if s.Configs["cleanup.policy"] != "compact" {
+			continue
+		}
+		for _, p := range b.cluster.PartitionInfos(s.Name) {
+			if p.LastStableOffset != p.HighWatermark {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // Addrs are what clients connect to.
 func (b *Broker) Addrs() []string { return b.cluster.ListenAddrs() }
 
 // Close ends the broker and writes what it holds to its directory.
-func (b *Broker) Close() { b.cluster.Close() }
+func (b *Broker) Close() {
+	b.once.Do(func() { close(b.stop) })
+	<-b.done
+	b.cluster.Close()
+}
 
 type brokerLog struct{ s *zap.SugaredLogger }
 

@@ -22,6 +22,9 @@ import (
 // forwardTickMS is how often, in log time, a tick is passed on to the output topics.
 const forwardTickMS = 5_000
 
+// maxFrameBytes leaves room for what a reading adds to its frame (a byte for each value at most) within the topics' max.message.bytes.
+const maxFrameBytes = 6 << 20
+
 // maxSchemas bounds a partition's cache of sensor names.
 const maxSchemas = 1024
 
@@ -151,6 +154,9 @@ func (p *partition) frameOf(ctx context.Context, r *kgo.Record, ms int64, emit e
 
 // judge applies a frame; its outputs carry the traceparent. dead says why the record can never be judged: then nothing was changed.
 func (p *partition) judge(ctx context.Context, r *kgo.Record, ms int64, traceparent []byte, emit emitter) (dead, err error) {
+	if len(r.Value) > maxFrameBytes {
+		return fmt.Errorf("a frame of %d bytes, at most %d can be judged", len(r.Value), maxFrameBytes), nil
+	}
 	f := &p.frame
 	if err := f.Unmarshal(r.Value); err != nil {
 		return fmt.Errorf("not a SensorFrame: %w", err), nil

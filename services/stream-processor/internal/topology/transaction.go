@@ -51,6 +51,13 @@ func (t *Topology) transact(ctx context.Context, sess *kgo.GroupTransactSession,
 			windows = append(windows, p.committing...)
 		}
 	}
+	// What was sent and not answered can be neither given up nor counted. A process that is asked to stop does not wait for it: the next one
+	// claims the transactional id, and with that it is aborted.
+	sent, cancelSent := drain(ctx, forEver)
+	defer cancelSent()
+	if err := sess.Client().Flush(sent); err != nil {
+		return errors.Join(judged, fmt.Errorf("waiting for what was written: %w", err))
+	}
 	end, cancelEnd := drain(ctx, endTimeout)
 	defer cancelEnd()
 	committed, err := sess.End(end, kgo.TransactionEndTry(judged == nil && abort.Err() == nil))
@@ -121,6 +128,9 @@ func (t *Topology) pass(ctx context.Context, sess *kgo.GroupTransactSession) err
 
 // endTimeout is how long the end of a transaction may take. Then the process leaves.
 const endTimeout = 30 * time.Second
+
+// forEver is longer than any outage. While Kafka is away there is nothing better to do than to wait for it.
+const forEver = 365 * 24 * time.Hour
 
 // drainTimeout is how long a transaction may still take once the process is asked to stop. What is not committed by then is
 // done again by the next owner.
