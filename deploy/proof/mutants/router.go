@@ -48,8 +48,8 @@ func router() []Mutant {
 			Rule: "One poll is one transaction: when an event could not be written, it is aborted.",
 			Edits: []Edit{{
 				streamDir + "transact.go",
-				"\t\tc.log.Warn(\"produce failed, aborting\", zap.Error(err))\n\t\treturn c.end(ctx, w, kgo.TryAbort)\n",
-				"\t\tc.log.Warn(\"produce failed\", zap.Error(err))\n",
+				"\t\tc.log.Warn(\"produce failed, aborting\", zap.Error(produced))\n\t\treturn c.end(ctx, w, kgo.TryAbort)\n",
+				"\t\tc.log.Warn(\"produce failed\", zap.Error(produced))\n",
 			}},
 			Scenarios: []string{"router-cannot-write"},
 			Tests:     []Tests{{routerPkg, "TestBrokenCommit"}},
@@ -103,8 +103,8 @@ func router() []Mutant {
 			Rule: "Alert events and offsets are one transaction.",
 			Edits: []Edit{{
 				streamDir + "transact.go",
-				"\tif err := c.session.Begin(); err != nil {\n\t\treturn fmt.Errorf(\"begin transaction: %w\", err)\n\t}\n\tif err := c.session.ProduceSync(",
-				"\tc.session.Client().CommitOffsetsSync(ctx, c.session.Client().UncommittedOffsets(), nil)\n\tif err := c.session.Begin(); err != nil {\n\t\treturn fmt.Errorf(\"begin transaction: %w\", err)\n\t}\n\tif err := c.session.ProduceSync(",
+				"\tproduced := c.produce(ctx, w.out)\n",
+				"\tc.session.Client().CommitOffsetsSync(ctx, c.session.Client().UncommittedOffsets(), nil)\n\tproduced := c.produce(ctx, w.out)\n",
 			}},
 			Scenarios: []string{"router-killed-in-its-transaction"},
 			Tests:     []Tests{{routerPkg, "TestBrokenCommit"}},

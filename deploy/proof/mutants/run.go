@@ -211,17 +211,3 @@ func (r *Runner) ask(ctx context.Context, bin string, a asked) (kind, finding, o
 	kind, finding = verdict(out.String(), err == nil)
 	return kind, finding, out.String()
 }
-
-// each calls do for 0..n-1, so many at a time.
-func each(n, parallel int, do func(int)) {
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, max(1, parallel))
-	for i := range n {
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			do(i)
-		})
-	}
-	wg.Wait()
-}

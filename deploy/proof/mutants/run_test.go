@@ -106,3 +106,17 @@ func commit(t *testing.T) string {
 	}
 	return strings.TrimSpace(string(out))
 }
+
+// each calls do for 0..n-1, so many at a time.
+func each(n, parallel int, do func(int)) {
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, max(1, parallel))
+	for i := range n {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			do(i)
+		})
+	}
+	wg.Wait()
+}
