@@ -200,20 +200,7 @@ func aimedScenarios() []Scenario {
 		aimed("the-store-fails", func(ctx context.Context, w *World) {
 			w.each(ctx, 5*time.Second, 15*time.Second, func(i int) { w.storage.plan(storageFaults[i%len(storageFaults)]) })
 		}),
-		aimed("writer-killed-while-rows-wait", func(ctx context.Context, w *World) {
-			for ctx.Err() == nil {
-				w.hush(true)
-				w.pause(w.between(70*time.Second, 100*time.Second))
-				w.hush(false)
-				w.pause(12 * time.Second)
-				w.hush(true)
-				w.pause(w.between(5*time.Second, 40*time.Second))
-				for _, p := range w.writers {
-					p.kill()
-				}
-			}
-			w.hush(false)
-		}),
+		{Name: "writer-killed-while-rows-wait", Load: 4 * time.Minute, Shape: quick, Run: rowsWait},
 		aimed("writers-cut-otherwise-after-a-kill", func(ctx context.Context, w *World) {
 			var armed atomic.Bool
 			w.storage.mu.Lock()
@@ -366,6 +353,43 @@ func (w *World) roam(ctx context.Context) {
 		if err == nil {
 			w.ledger.Acked(ref)
 		}
+	}
+}
+
+// rowsWait has writers see ticks from the middle of a minute on, so that in the middle of the next, where a file is open, they could move their
+// offsets past its rows; then it kills them. Files end with the minute.
+func rowsWait(ctx context.Context, w *World) error {
+	w.hush(true)
+	for _, p := range w.processors { // who write the ticks
+		p.killAndHold()
+	}
+	for _, step := range []struct {
+		second int
+		do     func()
+	}{
+		{33, func() {
+			for _, p := range w.processors {
+				p.start()
+			}
+		}},
+		{15, func() { w.hush(false) }},
+		{24, func() { w.hush(true) }},
+		{52, w.killWriters},
+		{10, func() { w.hush(false) }},
+	} {
+		for time.Now().Second() != step.second {
+			if err := wait(ctx, time.Second); err != nil {
+				return err
+			}
+		}
+		step.do()
+	}
+	return w.came("kill_writer")
+}
+
+func (w *World) killWriters() {
+	for _, p := range w.writers {
+		p.kill()
 	}
 }
 
