@@ -95,6 +95,15 @@ stack-down: ## stop what stack-up started
 e2e: build ## end to end on the real stack, with a table at the end and out/e2e.json
 	TOCSIN_E2E_OUT="$(CURDIR)/out/e2e.json" $(GO) test -count=1 -timeout 20m -v -run 'TestReal' ./deploy/e2e
 
+# Virtual hours, and the first seed: the nightly run takes 200 hours.
+SIM_HOURS ?= 20
+SIM_SEED ?= 1
+.PHONY: simulation
+simulation: ## the fleet on virtual time under random faults for SIM_HOURS virtual hours (default 20, some 4 minutes), then every directed scenario (out/simulation.json)
+	@mkdir -p out
+	cd deploy/proof && TOCSIN_SIM_HOURS=$(SIM_HOURS) TOCSIN_SIM_SEED=$(SIM_SEED) TOCSIN_SIM_OUT="$(CURDIR)/out/simulation.json" \
+		$(GO) test -tags synctests -count=1 -timeout 180m -v -run '^(TestSimulation|TestScenario)$$' ./simulation
+
 .PHONY: mutants
 mutants: ## deliberate protocol bugs: each must be caught, and it is said by what; MUTANT=name for some (out/mutants.json)
 	MUTANTS_OUT="$(CURDIR)/out/mutants.json" $(GO) test -count=1 -timeout 60m -v -tags mutants -run 'TestMutants$$' ./deploy/proof/mutants

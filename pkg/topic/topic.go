@@ -23,6 +23,8 @@ const (
 	Registry  = "equipment.registry.v1"
 	// Config holds detection configurations by revision.
 	Config = "detect.config.v1"
+	// Told holds which receiver was told of which alerts, by each alert-router.
+	Told = "alert.told.v1"
 )
 
 // DLQ is the dead-letter topic of t.
@@ -138,6 +140,9 @@ func All() []Spec {
 		}},
 		{Name: Registry, Partitioning: Single, Configs: map[string]string{"cleanup.policy": "compact", "max.message.bytes": "8388608"}},
 		{Name: Config, Partitioning: Single, Configs: map[string]string{"cleanup.policy": "compact", "max.message.bytes": "8388608"}},
+		{Name: Told, Partitioning: Single, Configs: map[string]string{
+			"cleanup.policy": "compact,delete", "retention.ms": ms(Retention), "segment.bytes": "33554432", "max.message.bytes": "8388608",
+		}},
 	}
 	for _, t := range []string{Frames, Readings, Windows, Anomalies, Alerts} {
 		s := event(DLQ(t))

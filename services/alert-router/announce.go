@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,18 +21,22 @@ import (
 // announcer carries what the log says to the routing engine. It is the consumer's sink.
 type announcer struct {
 	engine     *routing.Engine
+	told       *stream.Told
 	machineURL string
 	log        *zap.Logger
 	metrics    *metrics.Set
 }
 
-func newAnnouncer(engine *routing.Engine, machineURL string, deps service.Deps) *announcer {
-	return &announcer{engine: engine, machineURL: machineURL, log: deps.Log, metrics: deps.Metrics}
+func newAnnouncer(engine *routing.Engine, told *stream.Told, machineURL string, deps service.Deps) *announcer {
+	return &announcer{engine: engine, told: told, machineURL: machineURL, log: deps.Log, metrics: deps.Metrics}
 }
 
 // Restored puts what stands, and of what has ended only what some receiver still takes for firing: so a restart neither
-// pages twice nor forgets a resolution.
+// pages twice nor forgets a resolution. Nor does a partition that another instance has had: what that one told is known here.
 func (a *announcer) Restored(ctx context.Context, views []incident.View) error {
+	if err := a.told.CatchUp(ctx); err != nil {
+		return err
+	}
 	var put, ended []routing.Alert
 	for _, v := range views {
 		if v.EndsMS == 0 {
@@ -39,6 +44,9 @@ func (a *announcer) Restored(ctx context.Context, views []incident.View) error {
 		} else {
 			ended = append(ended, a.alert(v))
 		}
+	}
+	if err := a.engine.Adopt(slices.Concat(put, ended)); err != nil {
+		return err
 	}
 	owed, err := a.engine.Owed(ended)
 	if err != nil {

@@ -21,6 +21,7 @@ type Service struct {
 	http     *httpserver.Server
 	engine   *routing.Engine
 	consumer *stream.Consumer
+	told     *stream.Told
 }
 
 // New opens the listener and reads the routing file, the notification log and the silences. A routing file that cannot be used is an
@@ -39,9 +40,10 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	if cfg.ExternalURL != "" {
 		external, _ = url.Parse(cfg.ExternalURL) // Validate has parsed it
 	}
+	s.told = stream.NewTold(cfg.InstanceID, deps, func(source string, entry []byte) error { return s.engine.Hear(source, entry) })
 	s.engine, err = routing.New(routing.Options{
 		File: cfg.RoutingFile, DataDir: cfg.DataDir, ExternalURL: external, Retention: cfg.Retention,
-		LogNotifications: cfg.LogNotifications, Dial: deps.Net().DialContext, Log: deps.Log, Metrics: deps.Metrics,
+		LogNotifications: cfg.LogNotifications, Dial: deps.Net().DialContext, Told: s.told.Publish, Log: deps.Log, Metrics: deps.Metrics,
 	})
 	if err != nil {
 		_ = srv.Close()
@@ -50,7 +52,7 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	s.consumer = stream.New(stream.Config{
 		GroupID: cfg.GroupID, InstanceID: cfg.InstanceID, SessionTimeout: cfg.SessionTimeout,
 		TransactionTimeout: cfg.TransactionTimeout, MaxPollRecords: cfg.MaxPollRecords,
-	}, deps, newAnnouncer(s.engine, cfg.MachineURL, deps))
+	}, deps, newAnnouncer(s.engine, s.told, cfg.MachineURL, deps))
 	s.handle()
 	return s, nil
 }
@@ -101,4 +103,8 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 // Close releases what New took. Idempotent.
-func (s *Service) Close() error { return errors.Join(s.http.Close(), s.engine.Close()) }
+func (s *Service) Close() error {
+	err := errors.Join(s.http.Close(), s.engine.Close())
+	s.told.Close() // after the engine, which may have told somebody until now
+	return err
+}

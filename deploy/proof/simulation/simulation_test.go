@@ -68,6 +68,7 @@ func TestSimulation(t *testing.T) {
 		}
 		t.Log(r)
 	})
+	sum.Date = began.UTC().Truncate(time.Second)
 	sum.HostSeconds = time.Since(began).Seconds()
 	t.Log(sum)
 	if name := os.Getenv(envOut); name != "" {

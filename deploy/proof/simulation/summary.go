@@ -3,10 +3,12 @@ package simulation
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // Summary is what many runs gave.
 type Summary struct {
+	Date         time.Time              `json:"date"` // when the runs began
 	VirtualHours float64                `json:"virtual_hours"`
 	HostSeconds  float64                `json:"host_seconds"`
 	Runs         int                    `json:"runs"`

@@ -66,6 +66,9 @@ type Options struct {
 	Retention time.Duration
 	// LogNotifications adds a log line to every receiver.
 	LogNotifications bool
+	// Told is given each new entry of the notification log, under a key that names what the entry is about: the newest of a key says all. It is called
+	// under the log's lock: it must not block, nor call the Engine. May be nil.
+	Told func(key string, entry []byte)
 	// Dial reaches receivers that are spoken to by HTTP; nil: the operating system's network.
 	Dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	Log     *zap.Logger
@@ -100,6 +103,7 @@ type Engine struct {
 	mux        http.Handler
 	watch      *latency
 	ends       *ends
+	others     *others
 	reloads    *metrics.Counter
 	refused    *metrics.Counter
 
@@ -133,6 +137,7 @@ func New(opts Options) (*Engine, error) {
 		marker:   marker.NewGroupMarker(),
 		watch:    newLatency(opts.Metrics),
 		ends:     newEnds(),
+		others:   newOthers(),
 		reloads:  opts.Metrics.GetOrCreateCounter(`tocsin_alert_routing_reloads_total{outcome="applied"}`),
 		refused:  opts.Metrics.GetOrCreateCounter(`tocsin_alert_routing_reloads_total{outcome="refused"}`),
 		stop:     make(chan struct{}),
@@ -197,6 +202,12 @@ func (e *Engine) openStates() error {
 			return err
 		}
 		e.journals = append(e.journals, j)
+		if s.path == nf && e.opts.Told != nil {
+			e.nflog.SetBroadcast(func(entry []byte) {
+				j.append(entry)
+				e.tell(entry)
+			})
+		}
 		e.running.Go(func() { j.run(e.stop, snapshotEvery) })
 	}
 	return nil

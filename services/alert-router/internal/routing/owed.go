@@ -1,15 +1,9 @@
 package routing
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
-	"io"
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/prometheus/alertmanager/nflog/nflogpb"
-	"google.golang.org/protobuf/encoding/protodelim"
 )
 
 // Owed picks, from alerts that have ended, those that some receiver still believes to be firing: it was told of them and not
@@ -33,25 +27,17 @@ func (e *Engine) Owed(ended []Alert) ([]Alert, error) {
 }
 
 func (e *Engine) believedFiring() (map[uint64]bool, error) {
-	data, err := e.nflog.MarshalBinary()
+	entries, err := e.entries()
 	if err != nil {
-		return nil, fmt.Errorf("read notification log: %w", err)
+		return nil, err
 	}
 	out := make(map[uint64]bool)
-	r := bytes.NewReader(data)
-	for {
-		var m nflogpb.MeshEntry
-		err := protodelim.UnmarshalFrom(r, &m)
-		if errors.Is(err, io.EOF) {
-			return out, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read notification log: %w", err)
-		}
-		for _, h := range m.GetEntry().GetFiringAlerts() {
+	for _, entry := range entries {
+		for _, h := range entry.GetFiringAlerts() {
 			out[h] = true
 		}
 	}
+	return out, nil
 }
 
 // alertHash is how the notification log names an alert (the engine's hashAlert, which it does not export; a test

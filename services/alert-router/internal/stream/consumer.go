@@ -234,7 +234,7 @@ func (c *Consumer) awaitTopics(ctx context.Context, base []kgo.Opt) error {
 	return kafka.AwaitTopics(ctx, cl, c.kafka, func(err error) {
 		c.log.Warn("waiting for Kafka", zap.Error(err))
 		c.setPhase("waiting for Kafka: " + err.Error())
-	}, topic.Specs(topic.Anomalies, topic.Alerts, topic.DLQ(topic.Anomalies))...)
+	}, topic.Specs(topic.Anomalies, topic.Alerts, topic.Told, topic.DLQ(topic.Anomalies))...)
 }
 
 // step takes notice of a rebalance, or handles one poll.

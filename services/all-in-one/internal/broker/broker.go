@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -114,7 +115,7 @@ func (b *Broker) clean() {
 
 func (b *Broker) stable() bool {
 	for _, s := range topic.All() {
-		if s.Configs["cleanup.policy"] != "compact" {
+		if !strings.Contains(s.Configs["cleanup.policy"], "compact") {
 			continue
 		}
 		for _, p := range b.cluster.PartitionInfos(s.Name) {
