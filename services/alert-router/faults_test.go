@@ -210,8 +210,35 @@ func TestPartitionsMoveBetweenInstances(t *testing.T) {
 	})
 	p.anomalies(anomaly("m-5", "limit", 1, ended, crit), anomaly("m-6", "limit", 1, ended, crit), anomaly("m-7", "limit", 1, ended, crit))
 	eventually(t, "ends told", func() error { return count(h.told(), "resolved", 4) })
+	if err := count(h.told(), "firing", machines+1); err != nil {
+		t.Errorf("who takes over pages again: %v", err)
+	}
 	if n := len(events(t, k, machines+5)); n != machines+5 {
 		t.Errorf("%d events", n)
+	}
+}
+
+// A router that has lost its disk knows from Kafka what it had told.
+func TestALostDiskPagesNobodyTwice(t *testing.T) {
+	k := broker(t, 2)
+	h := newHook(t)
+	cfg := configFor(t, t.TempDir())
+	cfg.RoutingFile = routingTo(t, h.URL)
+	r := run(t, k, cfg)
+	p := newProducer(t, k)
+	p.anomalies(anomaly("m-1", "limit", 1, started, crit), anomaly("m-2", "limit", 1, started, crit))
+	eventually(t, "two pages", func() error { return count(h.told(), "firing", 2) })
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	p.anomalies(anomaly("m-3", "limit", 1, started, crit))
+	cfg.DataDir = t.TempDir()
+	run(t, k, cfg)
+	eventually(t, "the new page", func() error { return count(h.told(), "firing m-3", 1) })
+	p.anomalies(anomaly("m-1", "limit", 1, ended, crit))
+	eventually(t, "the end", func() error { return count(h.told(), "resolved m-1", 1) })
+	if err := count(h.told(), "firing", 3); err != nil {
+		t.Error(err)
 	}
 }
 
