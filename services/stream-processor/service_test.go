@@ -16,6 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tocsin-io/tocsin/pkg/dlq"
@@ -53,7 +55,7 @@ func start(t *testing.T, k kafka.Config, c streamprocessor.Config) (stop func() 
 
 func startWith(t *testing.T, c streamprocessor.Config, deps service.Deps) (stop func() error) {
 	t.Helper()
-	if testing.Verbose() {
+	if testing.Verbose() && !deps.Log.Core().Enabled(zap.InfoLevel) {
 		// Not the test's own log: the Kafka client may still speak a moment after it is closed.
 		log, err := telemetry.NewLogger(telemetry.LogConfig{Level: "warn", Format: "console"}, os.Stderr)
 		if err != nil {
@@ -188,15 +190,38 @@ func outputs(t *testing.T, k kafka.Config, windows int) map[string]string {
 	return out
 }
 
+// replays is what the processor's log says of restores: how many records each partition replayed.
+func replays(log *observer.ObservedLogs) (n int64) {
+	for _, e := range log.FilterMessage("partition restored").All() {
+		n += e.ContextMap()["replayed"].(int64)
+	}
+	return n
+}
+
+// Each restart replays what no snapshot holds: no frame is judged again for it, and a frame that comes once more afterwards is known for a repeat.
 func TestEachFrameIsJudgedOnceThroughRestarts(t *testing.T) {
 	k := kafkatest.Start(t, 3)
-	const machines, perRun, runs = 7, 40, 4
+	const machines, perRun, late, runs = 7, 40, 5, 4
+	c := config("a")
+	c.Snapshot.MaxRecords = 1000 // more than there are, so that nothing is saved before
 	for run := range runs {
-		stop := start(t, k, config("a"))
-		produce(t, k, machines, run*perRun, (run+1)*perRun)
-		readings(t, k, machines*perRun*(run+1))
+		if run == 2 {
+			c.Snapshot.MaxRecords = 50 // the first batch is saved, the second hardly
+		}
+		core, log := observer.New(zap.InfoLevel)
+		deps := service.Nop()
+		deps.Kafka, deps.Log = k, zap.New(core)
+		stop := startWith(t, c, deps)
+		produce(t, k, machines, max(0, (run-1)*perRun), run*perRun) // repeats
+		for from, to := run*perRun, (run+1)*perRun-late; from < to; from, to = to, (run+1)*perRun {
+			produce(t, k, machines, from, to)
+			readings(t, k, machines*to)
+		}
 		if err := stop(); err != nil {
 			t.Fatal(err)
+		}
+		if n, want := replays(log), int64(machines*perRun*run); (run == 1 || run == 2) && n < want {
+			t.Errorf("run %d replayed %d records, want %d at least: this test would show nothing", run, n, want)
 		}
 	}
 }
