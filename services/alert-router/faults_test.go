@@ -56,9 +56,13 @@ func TestBrokenCommit(t *testing.T) {
 				return nil
 			})
 			if c.exits {
-				<-r.done
-				if r.err == nil {
-					t.Fatal("Run ended without an error")
+				select {
+				case <-r.done:
+				case <-time.After(patience):
+					t.Fatal("nobody can tell how the transaction ended, and Run goes on")
+				}
+				if r.err == nil || !strings.Contains(r.err.Error(), "end transaction") {
+					t.Fatalf("Run ended with %v", r.err)
 				}
 				r = run(t, k, cfg)
 			}
@@ -73,6 +77,38 @@ func TestBrokenCommit(t *testing.T) {
 			if err != nil || len(as) != 1 {
 				t.Errorf("%v: %+v", err, as)
 			}
+		})
+	}
+}
+
+// While no commit succeeds, nothing stands, and nobody is told.
+func TestNobodyIsToldBeforeTheCommit(t *testing.T) {
+	for _, key := range []kmsg.Key{kmsg.TxnOffsetCommit, kmsg.Produce} {
+		t.Run(key.Name(), func(t *testing.T) {
+			cluster, k := kafkatest.StartCluster(t, 1)
+			h := newHook(t)
+			cfg := configFor(t, t.TempDir())
+			cfg.RoutingFile = routingTo(t, h.URL)
+			run(t, k, cfg)
+			fault := kfake.Fault{Keys: []kmsg.Key{key}, Err: kerr.TransactionAbortable, Count: -1}
+			if key == kmsg.Produce {
+				fault.Topic = topic.Alerts
+			}
+			refused := cluster.Fault(fault)
+			p := newProducer(t, k)
+			p.anomalies(anomaly("m-1", "limit", 1, started, crit))
+			eventually(t, "aborted again and again", func() error {
+				if n := refused.Hits(); n < 5 {
+					return fmt.Errorf("%d times", n)
+				}
+				return nil
+			})
+			if told := h.told(); len(told) > 0 {
+				t.Errorf("told of what does not stand: %q", told)
+			}
+			refused.Remove()
+			eventually(t, "told", func() error { return count(h.told(), "firing m-1/limit/1", 1) })
+			once(t, k, "m-1/limit/1/opened")
 		})
 	}
 }
@@ -99,14 +135,9 @@ func TestRestoreWaitsForOpenTransaction(t *testing.T) {
 	if err := owner.BeginTransaction(); err != nil {
 		t.Fatal(err)
 	}
-	ev := incident.NewBook().Apply(withTime(anomaly("m-1", "limit", 1, started, crit)))[0].Event
-	value, err := proto.Marshal(ev)
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := owner.ProduceSync(ctx, &kgo.Record{Topic: topic.Alerts, Key: []byte("m-1"), Value: value, Headers: []kgo.RecordHeader{{Key: topic.HeaderType, Value: []byte(topic.TypeAlert)}}}).FirstErr(); err != nil {
+	if err := owner.ProduceSync(ctx, opened(t, "m-1")).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
 	r := start(t, k, configFor(t, t.TempDir()))
@@ -134,12 +165,24 @@ func TestRestoreWaitsForOpenTransaction(t *testing.T) {
 	once(t, k, "m-1/limit/1/opened", "m-2/limit/1/opened")
 }
 
+// opened is the event of a machine's alert that begins, as a router writes it.
+func opened(t testing.TB, machine string) *kgo.Record {
+	t.Helper()
+	ev := incident.NewBook().Apply(withTime(anomaly(machine, "limit", 1, started, crit)))[0].Event
+	value, err := proto.Marshal(ev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &kgo.Record{Topic: topic.Alerts, Key: []byte(machine), Value: value, Headers: []kgo.RecordHeader{{Key: topic.HeaderType, Value: []byte(topic.TypeAlert)}}}
+}
+
 func withTime(a *eventv1.Anomaly) *eventv1.Anomaly {
 	a.JudgedAtMs = time.Now().UnixMilli()
 	return a
 }
 
-// An aborted transaction at the end of the log is not an alert, and does not stop the restore.
+// The event of an aborted transaction at the end of the log is not an alert, does not keep the machine's next one from being told, and does not
+// stop the restore.
 func TestRestorePassesAbortedTransaction(t *testing.T) {
 	k := broker(t, 1)
 	owner := kafkatest.Client(t, k, kgo.TransactionalID("previous-owner"))
@@ -148,7 +191,7 @@ func TestRestorePassesAbortedTransaction(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := owner.ProduceSync(ctx, &kgo.Record{Topic: topic.Alerts, Value: []byte("x")}).FirstErr(); err != nil {
+	if err := owner.ProduceSync(ctx, opened(t, "m-1")).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
 	if err := owner.EndTransaction(ctx, kgo.TryAbort); err != nil {
@@ -158,6 +201,9 @@ func TestRestorePassesAbortedTransaction(t *testing.T) {
 	if as, err := r.alerts(t); err != nil || len(as) != 0 {
 		t.Errorf("%v: %+v", err, as)
 	}
+	p := newProducer(t, k)
+	p.anomalies(anomaly("m-1", "limit", 1, started, crit))
+	once(t, k, "m-1/limit/1/opened")
 }
 
 // Two instances share the machines; each alert is with one of them, and moving it resolves nothing.
