@@ -169,32 +169,60 @@ func TestAnswerOfPutIsLost(t *testing.T) {
 	clean(t, dir)
 }
 
+// Whatever the store answers, be it that somebody else is writing the object just now (409): the write is tried until it is known to stand.
 func TestStoreOutage(t *testing.T) {
-	k := kafkatest.Start(t, 2)
+	for name, answer := range map[string]error{"down": errDown, "conflict": fmt.Errorf("injected: %w", objstore.ErrConflict)} {
+		t.Run(name, func(t *testing.T) {
+			k := kafkatest.Start(t, 2)
+			src, dir := newSource(t, k), t.TempDir()
+			b := newFaulty(t, dir)
+			var down atomic.Bool
+			down.Store(true)
+			b.before = func(string) error {
+				if down.Load() {
+					return answer
+				}
+				return nil
+			}
+			src.readings(0, 40)
+			src.readings(1, 40)
+			w := start(t, testConfig(dir), k, b)
+			eventually(t, "each partition's write is tried again", func() bool { return b.puts.Load() >= 6 })
+			if err := w.Ready(); err == nil || !strings.Contains(err.Error(), "store does not answer") {
+				t.Errorf("ready: %v", err)
+			}
+			if n := len(files(t, dir, "readings")); n != 0 {
+				t.Fatalf("%d files during the outage", n)
+			}
+			down.Store(false)
+			awaitExact(t, dir, 80)
+			eventually(t, "ready again", func() bool { return w.Ready() == nil })
+			clean(t, dir)
+		})
+	}
+}
+
+// The store answers 409 to one write now and then: no file is missing, none is there twice.
+func TestConflictsBetweenWrites(t *testing.T) {
+	k := kafkatest.Start(t, 1)
 	src, dir := newSource(t, k), t.TempDir()
 	b := newFaulty(t, dir)
-	var down atomic.Bool
-	down.Store(true)
+	var n atomic.Int64
 	b.before = func(string) error {
-		if down.Load() {
-			return errDown
+		if n.Add(1)%2 == 1 {
+			return fmt.Errorf("injected: %w", objstore.ErrConflict)
 		}
 		return nil
 	}
 	src.readings(0, 40)
-	src.readings(1, 40)
-	w := start(t, testConfig(dir), k, b)
-	eventually(t, "readiness names the reason", func() bool {
-		err := w.Ready()
-		return err != nil && strings.Contains(err.Error(), "store does not answer")
-	})
-	if n := len(files(t, dir, "readings")); n != 0 {
-		t.Fatalf("%d files during the outage", n)
+	start(t, testConfig(dir), k, b)
+	awaitExact(t, dir, 40)
+	if got := b.puts.Load(); got != 20 {
+		t.Errorf("%d writes for 10 files of which each was refused once", got)
 	}
-	down.Store(false)
-	awaitExact(t, dir, 80)
-	eventually(t, "ready again", func() bool { return w.Ready() == nil })
-	clean(t, dir)
+	if r := clean(t, dir); r.Tables[2].Files != 10 {
+		t.Errorf("%+v", r.Tables)
+	}
 }
 
 // The rules change between the PUT and the commit: the chunk that is there stands, whichever of the two is longer.

@@ -148,6 +148,37 @@ func TestTicksFlushIdlePartitions(t *testing.T) {
 	clean(t, dir)
 }
 
+// Ticks say that it is time to commit while a row waits for its file to fill: the offsets stay in front of it.
+func TestTicksCommitNothingPastOpenRows(t *testing.T) {
+	k := kafkatest.Start(t, 1)
+	src, dir := newSource(t, k), t.TempDir()
+	cfg := testConfig(dir) // files end with the hour
+	w := start(t, cfg, k, nil)
+	at := func(r *kgo.Record, d time.Duration) *kgo.Record {
+		r.Timestamp = time.Date(2026, 3, 1, 6, 0, 0, 0, time.UTC).Add(d)
+		return r
+	}
+	src.transaction(kgo.TryCommit, at(tick(t, topic.Readings, 0), -time.Minute)) // from here on it is an hour
+	row := at(src.reading(0), time.Minute)
+	src.transaction(kgo.TryCommit, row)
+	src.transaction(kgo.TryCommit, at(tick(t, topic.Readings, 0), 59*time.Minute+30*time.Second))
+	eventually(t, "the last tick", func() bool { return w.group.Lag("readings") > 58*time.Minute })
+	w.stop(t)
+	offsets, err := kadm.NewClient(kafkatest.Client(t, k)).FetchOffsetsForTopics(t.Context(), cfg.Group, topic.Readings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, ok := offsets.Lookup(topic.Readings, 0); ok && o.At > row.Offset {
+		t.Errorf("committed %d while the row at %d is in no file", o.At, row.Offset)
+	}
+	start(t, cfg, k, nil)
+	for range 3 {
+		src.transaction(kgo.TryCommit, at(src.reading(0), 59*time.Minute+40*time.Second))
+	}
+	awaitExact(t, dir, 4)
+	clean(t, dir)
+}
+
 func TestWideFramesWithSchema(t *testing.T) {
 	k := kafkatest.Start(t, 1)
 	src, dir := newSource(t, k), t.TempDir()
