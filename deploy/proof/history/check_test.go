@@ -257,6 +257,30 @@ func TestEveryCorruptionIsNamed(t *testing.T) {
 		{"a notification is of no alert", func(p *past) {
 			p.notifications(func(n []Notification) []Notification { return append(n, Notification{AlertID: "made up"}) })
 		}, []string{Invented}, "notifications", nil},
+		{"somebody was told before the event stood", func(p *past) {
+			p.notifications(func(n []Notification) []Notification {
+				early := n[0]
+				early.At = early.At.Add(-time.Millisecond)
+				return append(n, early)
+			})
+		}, []string{Invented}, "notifications", nil},
+		{"somebody was told of the end before it stood", func(p *past) {
+			p.notifications(func(n []Notification) []Notification {
+				i := slices.IndexFunc(n, func(x Notification) bool { return x.Resolved })
+				early := n[i]
+				early.At = early.At.Add(-time.Millisecond)
+				return append(n, early)
+			})
+		}, []string{Invented}, "notifications", nil},
+		{"the pager's clock is behind as far as it may be", func(p *past) {
+			p.notifications(func(n []Notification) []Notification {
+				for i := range n {
+					n[i].At = n[i].At.Add(-time.Second)
+				}
+				return n
+			})
+			p.w.ClockTolerance = time.Second
+		}, nil, "", nil},
 		{"a notification came twice", func(p *past) {
 			p.notifications(func(n []Notification) []Notification { return append(n, n[0]) })
 		}, nil, "", nil},

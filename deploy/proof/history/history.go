@@ -77,6 +77,9 @@ type World struct {
 	// before the newest record, need not be among the notifications. Outages (of a router, of the receivers) do not count.
 	NotifyWithin time.Duration
 	Outages      []Outage
+	// ClockTolerance is by how much the clock of who took the notifications may be behind the brokers'; 0: they are one clock. Nobody is told of
+	// an event before it stands in alert.events.v1.
+	ClockTolerance time.Duration
 	// SendResolved says that the receivers ask for resolutions.
 	SendResolved bool
 	// Notes are added to the diagnosis of a stall, e.g. what each service's Ready says.

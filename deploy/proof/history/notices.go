@@ -21,8 +21,7 @@ type alertLog struct {
 
 // alertLife in the broker's time of the alert's events (ms since 1970 UTC): nobody can be told before an event stands.
 type alertLife struct {
-	openedMS, closedMS int64 // 0: not
-	escalated          bool
+	openedMS, escalatedMS, closedMS int64 // first event of its kind; 0: none
 }
 
 func newAlertLog() *alertLog { return &alertLog{alerts: map[string]*alertLife{}} }
@@ -42,14 +41,36 @@ func (l *alertLog) add(r *kgo.Record) {
 		a = &alertLife{}
 		l.alerts[ev.GetAlertId()] = a
 	}
-	switch ev.GetTransition() {
+	switch at := max(r.Timestamp.UnixMilli(), 1); ev.GetTransition() {
 	case eventv1.AlertTransition_ALERT_TRANSITION_OPENED:
-		a.openedMS = max(r.Timestamp.UnixMilli(), 1)
+		a.openedMS = cmp.Or(a.openedMS, at)
 	case eventv1.AlertTransition_ALERT_TRANSITION_ESCALATED:
-		a.escalated = true
+		a.escalatedMS = cmp.Or(a.escalatedMS, at)
 	case eventv1.AlertTransition_ALERT_TRANSITION_CLOSED:
-		a.closedMS = max(r.Timestamp.UnixMilli(), 1)
+		a.closedMS = cmp.Or(a.closedMS, at)
 	}
+}
+
+// stands is from when on people can be told that the alert fires, or that it is resolved (at its end, or when a higher severity takes its place).
+// 0: never.
+func (a *alertLife) stands(resolved bool) int64 {
+	switch {
+	case !resolved:
+		return a.openedMS
+	case a.escalatedMS == 0:
+		return a.closedMS
+	case a.closedMS == 0:
+		return a.escalatedMS
+	}
+	return min(a.escalatedMS, a.closedMS)
+}
+
+// early is how long before its event a notification came; not positive: it did not. Both times are whole milliseconds of the log's clock.
+func (a *alertLife) early(n Notification, tolerance time.Duration) time.Duration {
+	if n.At.IsZero() {
+		return 0
+	}
+	return time.Duration(a.stands(n.Resolved)-n.At.UnixMilli())*time.Millisecond - tolerance
 }
 
 // notices compares the alerts with what people were told.
@@ -86,11 +107,13 @@ func (l *alertLog) compare(rep *Report, w *World) {
 		switch {
 		case a == nil:
 			rep.add(Invented, where, "alert %q was notified and does not exist", n.AlertID)
+		case a.early(n, w.ClockTolerance) > 0:
+			rep.add(Invented, where, "alert %q (resolved: %t) was notified %s before its event stood", n.AlertID, n.Resolved, a.early(n, 0))
 		case !n.Resolved:
 			if firing[n.AlertID]++; firing[n.AlertID] > 1 {
 				rep.Counts["notifications_repeated"]++
 			}
-		case a.closedMS == 0 && !a.escalated:
+		case a.stands(true) == 0:
 			rep.add(Wrong, where, "alert %q was notified as resolved and stands", n.AlertID)
 		default:
 			resolved[n.AlertID] = true

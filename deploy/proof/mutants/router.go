@@ -19,7 +19,7 @@ func router() []Mutant {
 				"\tif err := c.announce(ctx, w.changes); err != nil {\n\t\treturn err\n\t}\n\treturn c.end(ctx, w, kgo.TryCommit)\n",
 			}},
 			Scenarios: []string{"router-killed-in-a-slow-transaction"},
-			Tests:     []Tests{{routerPkg, "TestBrokenCommit"}},
+			Tests:     []Tests{{routerPkg, "TestNobodyIsToldBeforeTheCommit"}},
 		},
 		{
 			Name: "router-book-kept-after-abort",

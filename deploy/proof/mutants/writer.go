@@ -73,7 +73,7 @@ func writer() []Mutant {
 				"\t\tif errors.Is(err, objstore.ErrConflict) {\n\t\t\tout = Stored\n\t\t\treturn nil\n\t\t}\n\t\tif !errors.Is(err, objstore.ErrExists) {\n",
 			}},
 			Scenarios: []string{"put-409", "the-store-fails"},
-			Tests:     []Tests{{writerPkg, "TestStoreOutage"}},
+			Tests:     []Tests{{writerPkg, "TestConflictsBetweenWrites|TestStoreOutage"}},
 		},
 		{
 			Name: "writer-store-errors-ignored",
@@ -135,7 +135,7 @@ func writer() []Mutant {
 				"\tif w.idleMS == 0 {",
 			}},
 			Scenarios: []string{"writer-killed-while-rows-wait"},
-			Tests:     []Tests{{writerPkg, "TestTicksFlushIdlePartitions|TestRandomRestarts|TestStopInTheMiddle"}},
+			Tests:     []Tests{{writerPkg, "TestTicksCommitNothingPastOpenRows"}},
 		},
 		{
 			Name: "writer-reads-uncommitted",

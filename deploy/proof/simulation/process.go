@@ -32,7 +32,6 @@ type process struct {
 	count   int
 	paused  bool // not to be started again until start
 	wake    chan struct{}
-	readyAt time.Time
 }
 
 // incarnation is one life of a process.
@@ -194,14 +193,6 @@ func (p *process) stop(stay bool) {
 	if inc != nil {
 		inc.cancel()
 	}
-}
-
-// killAndHold kills and keeps it away until start.
-func (p *process) killAndHold() {
-	p.mu.Lock()
-	p.paused = true
-	p.mu.Unlock()
-	p.kill()
 }
 
 // start lets it begin again, at once.
