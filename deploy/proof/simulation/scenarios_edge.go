@@ -45,7 +45,7 @@ func edgeScenarios() []Scenario {
 		{
 			Name: "writer-killed-after-put", What: "a writer dies when a file is in the lake and its offset is not committed", Load: 5 * time.Minute, Shape: quick,
 			Run: func(ctx context.Context, w *World) error {
-				kills := w.atFile(func(writer *process, n int64) { writer.kill() }, nil)
+				kills := w.atFile(func(writer *process) { writer.kill() }, nil)
 				<-ctx.Done()
 				return hits(kills.Load(), "a stored file")
 			},
@@ -53,7 +53,7 @@ func edgeScenarios() []Scenario {
 		{
 			Name: "writer-killed-before-put", What: "a writer dies when a file is about to be stored", Load: 5 * time.Minute, Shape: quick,
 			Run: func(ctx context.Context, w *World) error {
-				kills := w.atFile(nil, func(writer *process, n int64) storageFault {
+				kills := w.atFile(nil, func(writer *process) storageFault {
 					writer.kill()
 					return faultUnavailable
 				})
@@ -71,7 +71,7 @@ func edgeScenarios() []Scenario {
 		{
 			Name: "put-answer-lost", What: "files are stored and the writer is told that they are not", Load: 4 * time.Minute,
 			Run: func(ctx context.Context, w *World) error {
-				n := w.atFile(nil, func(_ *process, n int64) storageFault { return faultLost })
+				n := w.atFile(nil, func(*process) storageFault { return faultLost })
 				<-ctx.Done()
 				return hits(n.Load(), "a lost answer")
 			},
@@ -79,7 +79,7 @@ func edgeScenarios() []Scenario {
 		{
 			Name: "put-412-on-own-retry", What: "the store's client tries again by itself and is told that the file exists", Load: 4 * time.Minute,
 			Run: func(ctx context.Context, w *World) error {
-				n := w.atFile(nil, func(_ *process, n int64) storageFault { return faultOwnRetry })
+				n := w.atFile(nil, func(*process) storageFault { return faultOwnRetry })
 				<-ctx.Done()
 				return hits(n.Load(), "a 412")
 			},
@@ -87,7 +87,7 @@ func edgeScenarios() []Scenario {
 		{
 			Name: "put-409", What: "the store answers that another write is under way", Load: 4 * time.Minute,
 			Run: func(ctx context.Context, w *World) error {
-				n := w.atFile(nil, func(_ *process, n int64) storageFault { return faultConflict })
+				n := w.atFile(nil, func(*process) storageFault { return faultConflict })
 				<-ctx.Done()
 				return hits(n.Load(), "a 409")
 			},
@@ -96,7 +96,7 @@ func edgeScenarios() []Scenario {
 			Name: "zombie-writer", What: "a writer is cut off while a file is on its way; the file arrives after another writer has stored the same", Load: 6 * time.Minute,
 			Run: func(ctx context.Context, w *World) error {
 				var once sync.Map
-				n := w.atFile(nil, func(writer *process, n int64) storageFault {
+				n := w.atFile(nil, func(writer *process) storageFault {
 					if _, again := once.LoadOrStore(writer.name, true); again {
 						return ""
 					}
@@ -134,7 +134,7 @@ func edgeScenarios() []Scenario {
 }
 
 // atFile calls after for every third file that was stored, or asks before what is to become of it; the count is of those calls.
-func (w *World) atFile(after func(*process, int64), before func(*process, int64) storageFault) *atomic.Int64 {
+func (w *World) atFile(after func(*process), before func(*process) storageFault) *atomic.Int64 {
 	var files, calls atomic.Int64
 	by := map[string]*process{}
 	for _, p := range w.writers {
@@ -145,7 +145,8 @@ func (w *World) atFile(after func(*process, int64), before func(*process, int64)
 	if after != nil {
 		w.storage.after = func(writer, key string) {
 			if isFile(key) && files.Add(1)%3 == 1 {
-				after(by[writer], calls.Add(1))
+				calls.Add(1)
+				after(by[writer])
 			}
 		}
 	}
@@ -154,7 +155,8 @@ func (w *World) atFile(after func(*process, int64), before func(*process, int64)
 			if !isFile(key) || files.Add(1)%3 != 1 {
 				return ""
 			}
-			return before(by[writer], calls.Add(1))
+			calls.Add(1)
+			return before(by[writer])
 		}
 	}
 	return &calls

@@ -51,7 +51,7 @@ type storage struct {
 	after func(writer, key string)
 }
 
-func newStorage(w *World, real objstore.Bucket) *storage { return &storage{w: w, real: real} }
+func newStorage(w *World, over objstore.Bucket) *storage { return &storage{w: w, real: over} }
 
 func (s *storage) setDown(down bool) {
 	s.mu.Lock()

@@ -226,6 +226,3 @@ func (w *World) pause(d time.Duration) bool {
 		return false
 	}
 }
-
-// by is pause until a time since the world's beginning.
-func (w *World) by(at time.Duration) bool { return w.pause(at - w.since()) }
