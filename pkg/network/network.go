@@ -21,7 +21,7 @@ type OS struct{}
 
 // Listen is net.Listen.
 func (OS) Listen(network, address string) (net.Listener, error) {
-	return net.Listen(network, address) //nolint:noctx // opened at start, closed by its owner
+	return net.Listen(network, address)
 }
 
 // DialContext is (*net.Dialer).DialContext, given up after 30 s.

@@ -272,7 +272,7 @@ func TestDeadLettersFromEndToEnd(t *testing.T) {
 func TestRetryIsKilled(t *testing.T) {
 	const n = 6000
 	k := kafkatest.Start(t, 2)
-	w := &world{t: t, binary: binary(t), k: k, cl: kafkatest.Client(t, k)}
+	w := &world{binary: binary(t), cl: kafkatest.Client(t, k)}
 	for i := range n {
 		name, who := topic.Frames, dlq.Processor
 		if i%2 == 0 {
