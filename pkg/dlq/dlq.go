@@ -14,6 +14,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/topic"
 )
 
@@ -185,7 +186,7 @@ func New(cl *kgo.Client, consumer string) *Producer { return &Producer{cl: cl, c
 
 // Send writes the dead letter of rec and waits until Kafka has it.
 func (p *Producer) Send(ctx context.Context, rec *kgo.Record, reason error) error {
-	if err := p.cl.ProduceSync(ctx, Refuse(rec, p.consumer, reason)).FirstErr(); err != nil {
+	if err := kafka.ProduceSync(ctx, p.cl, Refuse(rec, p.consumer, reason)); err != nil {
 		return fmt.Errorf("dead letter of %s[%d]@%d: %w", rec.Topic, rec.Partition, rec.Offset, err)
 	}
 	return nil

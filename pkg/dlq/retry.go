@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
+	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/topic"
 )
 
@@ -266,7 +267,7 @@ func (r *retrier) flush(ctx context.Context) error {
 	if err := r.tx.BeginTransaction(); err != nil {
 		return fmt.Errorf("begin transaction: %w", err)
 	}
-	if err := r.tx.ProduceSync(ctx, r.batch...).FirstErr(); err != nil {
+	if err := kafka.ProduceSync(ctx, r.tx, r.batch...); err != nil {
 		return errors.Join(fmt.Errorf("write: %w", err), r.tx.EndTransaction(ctx, kgo.TryAbort))
 	}
 	if err := r.tx.EndTransaction(ctx, kgo.TryCommit); err != nil {

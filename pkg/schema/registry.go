@@ -216,7 +216,7 @@ func (r *Registry) Register(ctx context.Context, sensors []string) (string, erro
 		Topic: topic.Registry, Key: []byte(id), Value: value,
 		Headers: []kgo.RecordHeader{{Key: topic.HeaderType, Value: []byte(topic.TypeSchema)}, {Key: topic.HeaderID, Value: []byte(id)}},
 	}
-	if err := r.cl.ProduceSync(ctx, rec).FirstErr(); err != nil {
+	if err := kafka.ProduceSync(ctx, r.cl, rec); err != nil {
 		return "", fmt.Errorf("register schema: %w", err)
 	}
 	r.add(id, sensors) // known here at once, elsewhere when the topic has brought it

@@ -165,7 +165,7 @@ func (d *driver) play(ctx context.Context, task simulation.Task) *simulation.Res
 func tail(b []byte) []byte { return b[:min(len(b), 3000)] }
 
 // playAll runs tasks side by side and gives each result to each as it comes, one at a time.
-func (d *driver) playAll(ctx context.Context, tasks []simulation.Task, each func(*simulation.Result)) {
+func (d *driver) playAll(ctx context.Context, until <-chan time.Time, tasks []simulation.Task, each func(*simulation.Result)) {
 	next := make(chan simulation.Task)
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -179,9 +179,13 @@ func (d *driver) playAll(ctx context.Context, tasks []simulation.Task, each func
 			}
 		})
 	}
+	defer wg.Wait()
+	defer close(next)
 	for _, t := range tasks {
-		next <- t
+		select {
+		case next <- t:
+		case <-until:
+			return
+		}
 	}
-	close(next)
-	wg.Wait()
 }

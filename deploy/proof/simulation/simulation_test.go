@@ -19,6 +19,7 @@ const (
 	envSeed    = "TOCSIN_SIM_SEED"    // the first seed; without it 1
 	envSeeds   = "TOCSIN_SIM_SEEDS"   // how many seeds, instead of hours
 	envMinutes = "TOCSIN_SIM_MINUTES" // how long each seed has faults, virtual; without it 10
+	envUntil   = "TOCSIN_SIM_WITHIN"  // begin no further seed after that much of the host's time, such as 25m; without it no limit
 	envOut     = "TOCSIN_SIM_OUT"     // a file for the JSON report
 	envFull    = "TOCSIN_SIM_FULL"    // every scenario, also under the race detector
 )
@@ -59,7 +60,15 @@ func TestSimulation(t *testing.T) {
 	}
 	began := time.Now()
 	sum := simulation.NewSummary()
-	d.playAll(t.Context(), tasks, func(r *simulation.Result) {
+	var until <-chan time.Time
+	if s := os.Getenv(envUntil); s != "" {
+		within, err := time.ParseDuration(s)
+		if err != nil {
+			t.Fatalf("%s: %v", envUntil, err)
+		}
+		until = time.After(within)
+	}
+	d.playAll(t.Context(), until, tasks, func(r *simulation.Result) {
 		sum.Add(r)
 		if r.Failed() {
 			t.Errorf("%s%s\nagain: TOCSIN_SIM_SEED=%d TOCSIN_SIM_SEEDS=1 TOCSIN_SIM_MINUTES=%g go test -tags synctests -count=1 -run '^TestSimulation$' ./simulation",

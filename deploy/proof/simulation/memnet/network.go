@@ -228,17 +228,20 @@ func (d *Node) DialContext(ctx context.Context, _, address string) (net.Conn, er
 	defer cancel()
 	for {
 		if d.gone() {
+			pause(ctx, refusal)
 			return nil, ErrDead
 		}
 		n.mu.Lock()
 		l := n.listeners[address]
 		if l == nil {
 			n.mu.Unlock()
+			pause(ctx, refusal)
 			return nil, errRefused
 		}
 		there, back := n.rules[[2]string{d.name, l.node.name}], n.rules[[2]string{l.node.name, d.name}]
 		if there.Cut || back.Cut {
 			n.mu.Unlock()
+			pause(ctx, refusal)
 			return nil, errRefused
 		}
 		if !there.Hole && !back.Hole {
@@ -256,11 +259,23 @@ func (d *Node) DialContext(ctx context.Context, _, address string) (net.Conn, er
 			}
 		}
 		n.mu.Unlock()
-		select { // SYNs get lost; the next is sent in a second
-		case <-ctx.Done():
+		pause(ctx, time.Second) // SYNs get lost; the next is sent in a second
+		if ctx.Err() != nil {
 			return nil, &net.OpError{Op: "dial", Net: "mem", Err: ctx.Err()}
-		case <-time.After(time.Second):
 		}
+	}
+}
+
+// refusal is how long a connection takes to be refused. It must take time: a client that tries again at once, for ever, as franz-go's does while it has no
+// producer id and records to write, would otherwise hold the clock of the whole world.
+const refusal = 5 * time.Millisecond
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
 	}
 }
 

@@ -103,7 +103,7 @@ func (l *Log) Settle(ctx context.Context, mine *Config) (*Config, error) {
 		Topic: topic.Config, Key: strconv.AppendUint(nil, uint64(mine.Revision), 10), Value: mine.Value(),
 		Headers: []kgo.RecordHeader{{Key: topic.HeaderType, Value: []byte(topic.TypeDetection)}, {Key: topic.HeaderID, Value: []byte(mine.Fingerprint)}},
 	}
-	if err := l.cl.ProduceSync(ctx, r).FirstErr(); err != nil {
+	if err := kafka.ProduceSync(ctx, l.cl, r); err != nil {
 		return nil, fmt.Errorf("publish the detection configuration: %w", err)
 	}
 	if err := l.catchUp(ctx); err != nil { // another process may have published meanwhile

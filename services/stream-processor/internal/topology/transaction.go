@@ -136,9 +136,11 @@ const forEver = 365 * 24 * time.Hour
 // done again by the next owner.
 const drainTimeout = 4 * time.Second
 
-// drain is a context that outlives ctx by drainTimeout, and ends after limit in any case.
+// drain is a context that outlives ctx by drainTimeout, and ends after limit in any case: by cancellation, not by a deadline, which the client meets
+// with a loop that does not pause (see kafka.ProduceSync).
 func drain(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
-	out, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	out, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	last := time.AfterFunc(limit, cancel)
 	var timer *time.Timer
 	var mu sync.Mutex
 	unhook := context.AfterFunc(ctx, func() {
@@ -153,6 +155,7 @@ func drain(ctx context.Context, limit time.Duration) (context.Context, context.C
 		if timer != nil {
 			timer.Stop()
 		}
+		last.Stop()
 		cancel()
 	}
 }
