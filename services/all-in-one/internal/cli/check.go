@@ -186,6 +186,9 @@ func checks(cfg fleet.Config, cl *kgo.Client) []check {
 			}
 			return "", errors.New("message.timestamp.type is not known")
 		}},
+		{"transactions", "end them with Kafka's kafka-transactions.sh --bootstrap-server ... abort --topic T --partition P --start-offset OFFSET", func(ctx context.Context) (string, error) {
+			return hangingTransactions(ctx, adm, time.Now())
+		}},
 		{"dead letters", "look at them with `tocsin dlq list`; they stop nothing", func(ctx context.Context) (string, error) {
 			if err := cl.Ping(ctx); err != nil { // a time-out shall not look like many letters
 				return "", err
