@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -44,7 +45,7 @@ type shelf struct {
 	// claim: every row below stands in a file.
 	claim int64
 	tail  *coldpathwriter.Cutter // nil: not asked
-	ended bool                   // the writer should have closed another file
+	owed  string                 // where a chunk ended that no commit covers yet; empty: nowhere
 }
 
 // tally is what the records of a file's interval give.
@@ -69,10 +70,7 @@ func openLake(ctx context.Context, w *World, committed map[string]map[int32]posi
 		}
 		for id, p := range committed[topicName] {
 			s := l.shelf(topicName, id)
-			s.claim = p.at
-			if _, first, ok := coldpathwriter.Claim(p.metadata); ok {
-				s.claim = first
-			}
+			s.claim = claimOf(p)
 		}
 	}
 	for _, s := range l.parts {
@@ -110,9 +108,8 @@ func (l *lakeCheck) record(ctx context.Context, rep *Report, r *kgo.Record) erro
 		if s.tail == nil {
 			s.tail = coldpathwriter.NewCutter(*l.w.Chunk, s.claim)
 		}
-		if s.tail.Ends(r, rows) && !s.ended {
-			s.ended = true
-			rep.add(Lost, "lake", "%s: the chunk from offset %d on ended before or at offset %d, and the writer has committed nothing beyond", at(r), s.claim, r.Offset)
+		if s.tail.Ends(r, rows) && s.owed == "" {
+			s.owed = at(r)
 		}
 	}
 	return nil
@@ -145,6 +142,9 @@ func (l *lakeCheck) finish(ctx context.Context, rep *Report, b source) error {
 	for _, s := range l.parts {
 		s.end(rep)
 	}
+	if err := l.awaitOwed(ctx, rep, b); err != nil {
+		return err
+	}
 	for name := range l.rows.Tables() {
 		if err := l.letters(ctx, rep, b, name); err != nil {
 			return err
@@ -166,6 +166,53 @@ func (l *lakeCheck) finish(ctx context.Context, rep *Report, b source) error {
 		rep.add(cmp.Or(kinds[f.Kind], Wrong), "lake audit", "%s %s: %s", f.Kind, cmp.Or(f.Key, f.Source), f.Detail)
 	}
 	return nil
+}
+
+// awaitOwed gives the writer time to store the chunks that had ended when the commits were read: a file is made after its chunk's end, not with it.
+func (l *lakeCheck) awaitOwed(ctx context.Context, rep *Report, b source) error {
+	look := time.NewTicker(lookAgain)
+	defer look.Stop()
+	for until := time.Now().Add(l.w.patience()); ; {
+		var owed []lakePart
+		for p, s := range l.parts {
+			if s.owed != "" {
+				owed = append(owed, p)
+			}
+		}
+		if len(owed) == 0 {
+			return nil
+		}
+		committed, err := b.committed(ctx, l.w.Groups.Writer)
+		if err != nil {
+			return err
+		}
+		late := time.Now().After(until)
+		for _, p := range owed {
+			s := l.parts[p]
+			switch {
+			case claimOf(committed[p.topic][p.partition]) > s.claim:
+				s.owed = ""
+			case late:
+				rep.add(Lost, "lake", "%s: the chunk from offset %d on ended there or before, and the writer has committed nothing beyond", s.owed, s.claim)
+				s.owed = ""
+			}
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+const lookAgain = 100 * time.Millisecond
+
+// claimOf is the first offset that a commit of the writer's does not say to be stored.
+func claimOf(p position) int64 {
+	if _, first, ok := coldpathwriter.Claim(p.metadata); ok {
+		return first
+	}
+	return p.at
 }
 
 func (s *shelf) end(rep *Report) {
