@@ -113,7 +113,7 @@ func poisonKinds() []poisonKind {
 func hugeKinds() []poisonKind {
 	return []poisonKind{
 		{name: "huge value, 3 MiB", reason: "not a SensorFrame", spoil: func(p *poisoner, fr *frame.Frame) *kgo.Record { return raw(fr, p.junk[:3<<20]) }},
-		{name: "huge value, the largest that Kafka takes", reason: "not a SensorFrame", spoil: func(p *poisoner, fr *frame.Frame) *kgo.Record {
+		{name: "huge value, the largest that Kafka takes", reason: "at most 6291456 can be judged", spoil: func(p *poisoner, fr *frame.Frame) *kgo.Record {
 			return raw(fr, p.junk[:8<<20-512])
 		}},
 	}

@@ -33,7 +33,7 @@ func newInstruments(s *metrics.Set) *instruments {
 		commits:        s.NewCounter(`tocsin_processor_transactions_total{outcome="committed"}`),
 		aborts:         s.NewCounter(`tocsin_processor_transactions_total{outcome="aborted"}`),
 		fetchErrors:    s.NewCounter("tocsin_processor_fetch_errors_total"),
-		gap:            s.NewCounter("tocsin_processor_missing_records_total"),
+		gap:            s.NewCounter("tocsin_processor_skipped_offsets_total"),
 		commitSeconds:  s.NewHistogram("tocsin_processor_transaction_seconds"),
 		restoreSeconds: s.NewHistogram("tocsin_processor_restore_seconds"),
 	}

@@ -516,8 +516,8 @@ func (t *Topology) judgeAll(ctx context.Context, fetches kgo.Fetches, touched ma
 					if r.Offset < p.next {
 						return fmt.Errorf("%s: offset %d came after %d was applied", p, r.Offset, p.next-1)
 					}
+					// Markers and aborted records of who writes frames in transactions (tocsin dlq retry). What retention took would be OffsetOutOfRange.
 					t.metrics.gap.Add(int(r.Offset - p.next))
-					t.log.Error("records are missing from the log", zap.Int32("partition", p.id), zap.Int64("from", p.next), zap.Int64("to", r.Offset-1))
 				}
 				if err := p.apply(ctx, r, emit); err != nil {
 					return err
