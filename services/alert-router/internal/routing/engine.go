@@ -231,8 +231,13 @@ func (e *Engine) orSetAside(path string, open func() error) error {
 // silences gives the silences the shape of a journaled state.
 type silences struct{ *silence.Silences }
 
+// building lets one API be built at a time: go-openapi expands the specification of all of them in place.
+var building sync.Mutex
+
 func (e *Engine) setupAPI() error {
 	var err error
+	building.Lock()
+	defer building.Unlock()
 	e.api, err = api.New(api.Options{
 		Alerts:         e.alerts,
 		Silences:       e.silences,
