@@ -3,6 +3,7 @@ package chaos_test
 import (
 	"bytes"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,7 +18,11 @@ import (
 // Each kind of fault at least once on the real stack, and the whole history checked. The full run is `make chaos`.
 func TestRealChaosSlice(t *testing.T) {
 	if testing.Short() {
-		t.Skip("minutes long")
+		const why = "NOT PROVEN HERE, because of -short: the slice takes minutes"
+		if os.Getenv(stacktest.RequireEnv) == "1" {
+			t.Fatal(why)
+		}
+		t.Skip(why)
 	}
 	repo, err := filepath.Abs("../../..")
 	if err != nil {

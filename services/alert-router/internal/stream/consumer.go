@@ -151,7 +151,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 		}
 		return err
 	}
-	defer c.close()
+	defer kafka.CloseWithin(drainTimeout, c.log, c.session.CloseAllowingRebalance)
 	c.setPhase("joining the consumer group")
 	for ctx.Err() == nil {
 		if err := c.step(ctx); err != nil {
@@ -162,20 +162,6 @@ func (c *Consumer) Run(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// close leaves the group. With Kafka gone the client would wait for answers that nobody needs any more.
-func (c *Consumer) close() {
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		c.session.CloseAllowingRebalance()
-	}()
-	select {
-	case <-closed:
-	case <-time.After(drainTimeout):
-		c.log.Warn("the Kafka client does not close")
-	}
 }
 
 func (c *Consumer) connect(ctx context.Context) error {

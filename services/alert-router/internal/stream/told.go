@@ -186,15 +186,6 @@ func (t *Told) Close() {
 	defer cancel()
 	_ = cl.Flush(ctx) // what does not arrive costs a repeated page
 	t.stop()
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		cl.Close()
-	}()
-	select {
-	case <-closed:
-	case <-time.After(drainTimeout):
-		t.log.Warn("the Kafka client does not close", zap.String("topic", topic.Told))
-	}
+	kafka.CloseWithin(drainTimeout, t.log, cl.Close)
 	t.running.Wait()
 }

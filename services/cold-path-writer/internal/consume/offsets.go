@@ -27,7 +27,9 @@ func commitMetadata(src lake.Source, first int64) string {
 	return fmt.Sprintf(commitFormat, hex.EncodeToString(src.TopicID[:]), first)
 }
 
-func parseCommitMetadata(s string) (topicID string, first int64, ok bool) {
+// ParseCommitMetadata is what a commit of this group says beside the offset: the topic's id (hexadecimal) and the first offset that no file
+// covers. false: it is no commit of this group's members.
+func ParseCommitMetadata(s string) (topicID string, first int64, ok bool) {
 	if !strings.HasPrefix(s, "tocsin.lake.v1 ") {
 		return "", 0, false
 	}
@@ -133,7 +135,7 @@ func (g *Group) from(ctx context.Context, src lake.Source, c kadm.OffsetResponse
 		return position{}, fmt.Errorf("committed offset of %s[%d]: %w", src.Topic, src.Partition, c.Err)
 	}
 	pos := position{first: c.At, next: c.At}
-	id, first, ok := parseCommitMetadata(c.Metadata)
+	id, first, ok := ParseCommitMetadata(c.Metadata)
 	switch {
 	case c.Topic == "" || c.At < 0 || ok && id != hex.EncodeToString(src.TopicID[:]):
 		end, found, err := ends.of(ctx, src.Partition)

@@ -266,17 +266,7 @@ func (t *Topology) Run(ctx context.Context) error {
 	t.drop(t.owned())
 	stop()
 	t.workers.Wait()
-	// With Kafka gone the client would wait for answers that nobody needs any more.
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		sess.CloseAllowingRebalance()
-	}()
-	select {
-	case <-closed:
-	case <-time.After(drainTimeout):
-		t.log.Warn("the Kafka client does not close")
-	}
+	kafka.CloseWithin(drainTimeout, t.log, sess.CloseAllowingRebalance)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // the drain ran out; nothing of it stands
 	}
