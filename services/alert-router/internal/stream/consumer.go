@@ -77,12 +77,16 @@ type Consumer struct {
 	sink   Sink
 	log    *zap.Logger
 	tracer trace.Tracer
-	count  counters
 
-	session *kgo.GroupTransactSession
-	adm     *kadm.Client
+	metrics *metrics.Set
+	count   counters
 
-	parts map[int32]*partition // Run's own
+	session  *kgo.GroupTransactSession
+	adm      *kadm.Client
+	outcomes *kafka.Outcomes
+
+	parts   map[int32]*partition // Run's own
+	members kafka.Membership
 
 	mu    sync.Mutex
 	notes notes
@@ -103,13 +107,14 @@ type notes struct {
 	revoked    map[int32]bool // to be dropped
 	rebalanced bool           // the session will refuse to commit until its next End
 	joined     bool
+	kept       error // why the partitions that the group's client has kept are not ours to go on with
 	wake       context.CancelFunc // ends the poll that is waiting
 }
 
 // New checks nothing and opens nothing yet; Run does.
 func New(cfg Config, deps service.Deps, sink Sink) *Consumer {
 	c := &Consumer{
-		cfg: cfg, kafka: deps.Kafka, sink: sink, log: deps.Log,
+		cfg: cfg, kafka: deps.Kafka, sink: sink, log: deps.Log, metrics: deps.Metrics,
 		tracer: deps.Tracer.Tracer("github.com/tocsin-io/tocsin/services/alert-router"),
 		parts:  make(map[int32]*partition),
 		phase:  "starting",
@@ -151,7 +156,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 		}
 		return err
 	}
-	defer kafka.CloseWithin(drainTimeout, c.log, c.session.CloseAllowingRebalance)
+	defer c.close()
 	c.setPhase("joining the consumer group")
 	for ctx.Err() == nil {
 		if err := c.step(ctx); err != nil {
@@ -172,6 +177,10 @@ func (c *Consumer) connect(ctx context.Context) error {
 	if err := c.awaitTopics(ctx, base); err != nil {
 		return err
 	}
+	id := c.cfg.GroupID + "-" + c.cfg.InstanceID
+	if c.outcomes, err = kafka.NewOutcomes(base, c.metrics, c.log, id, topic.Alerts, topic.DLQ(topic.Anomalies)); err != nil {
+		return err
+	}
 	c.session, err = kgo.NewGroupTransactSession(append(base,
 		kgo.ConsumerGroup(c.cfg.GroupID),
 		kgo.InstanceID(c.cfg.InstanceID),
@@ -184,21 +193,42 @@ func (c *Consumer) connect(ctx context.Context) error {
 		kgo.OnPartitionsLost(c.onRevoked),
 		kgo.SessionTimeout(c.cfg.SessionTimeout),
 		kgo.HeartbeatInterval(c.cfg.SessionTimeout/4),
-		kgo.TransactionalID(c.cfg.GroupID+"-"+c.cfg.InstanceID),
+		kgo.TransactionalID(id),
 		kgo.TransactionTimeout(c.cfg.TransactionTimeout),
 		kgo.RecordPartitioner(samePartition()),
 		kgo.ProducerBatchMaxBytes(maxRecord),
 		kgo.ProducerLinger(0),
 	)...)
 	if err != nil {
+		c.outcomes.Close()
 		return fmt.Errorf("kafka client: %w", err)
 	}
 	c.adm = kadm.NewClient(c.session.Client())
 	// Take the transactional id now: this aborts what an earlier process of this instance left open, which the restore
 	// would otherwise wait for.
-	if _, _, err := c.session.Client().ProducerID(ctx); err != nil {
-		c.session.CloseAllowingRebalance()
+	err = c.outcomes.Claim(ctx, c.cfg.TransactionTimeout)
+	if err == nil {
+		_, _, err = c.session.Client().ProducerID(ctx)
+	}
+	if err != nil {
+		c.close()
 		return fmt.Errorf("take transactional id: %w", err)
+	}
+	return nil
+}
+
+func (c *Consumer) close() {
+	c.outcomes.Close()
+	kafka.CloseWithin(drainTimeout, c.log, c.session.CloseAllowingRebalance)
+}
+
+// begin begins a transaction, once the one before has ended in every partition. When ctx ends first, nothing has begun and nothing is lost.
+func (c *Consumer) begin(ctx context.Context) error {
+	if err := c.outcomes.Settled(ctx); err != nil {
+		return err
+	}
+	if err := c.session.Begin(); err != nil {
+		return fmt.Errorf("begin transaction: %w", err)
 	}
 	return nil
 }
@@ -265,8 +295,8 @@ func (c *Consumer) disarm() (rebalanced bool) {
 }
 
 func (c *Consumer) clear(ctx context.Context) error {
-	if err := c.session.Begin(); err != nil {
-		return fmt.Errorf("begin transaction: %w", err)
+	if err := c.begin(ctx); err != nil {
+		return err
 	}
 	if _, err := c.session.End(ctx, kgo.TryAbort); err != nil {
 		return fmt.Errorf("clear transaction: %w", err)
@@ -292,6 +322,11 @@ func (c *Consumer) onAssigned(_ context.Context, cl *kgo.Client, m map[string][]
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.notes.joined = true
+	member, _ := cl.GroupMetadata()
+	c.members.Took(member, ps...)
+	if err := c.members.Kept(cl, topic.Anomalies); err != nil && c.notes.kept == nil {
+		c.notes.kept = err
+	}
 	for _, p := range ps {
 		c.notes.assigned[p] = true
 	}
@@ -318,7 +353,7 @@ func (c *Consumer) wakeLocked() {
 // settle drops what was revoked and restores what was assigned.
 func (c *Consumer) settle(ctx context.Context) error {
 	c.mu.Lock()
-	assigned, revoked, joined := c.notes.assigned, c.notes.revoked, c.notes.joined
+	assigned, revoked, joined, kept := c.notes.assigned, c.notes.revoked, c.notes.joined, c.notes.kept
 	if len(assigned) > 0 || len(revoked) > 0 {
 		c.notes.assigned, c.notes.revoked = make(map[int32]bool), make(map[int32]bool)
 	}
@@ -327,6 +362,9 @@ func (c *Consumer) settle(ctx context.Context) error {
 	}
 	live := joined && len(assigned) == 0 && c.phase != ""
 	c.mu.Unlock()
+	if kept != nil {
+		return kept
+	}
 
 	for p := range revoked {
 		if part, held := c.parts[p]; held && !assigned[p] {
@@ -378,7 +416,14 @@ func (c *Consumer) restore(ctx context.Context, ps []int32) error {
 		c.parts[p] = part
 	}
 	c.tally()
-	c.session.Client().ResumeFetchPartitions(map[string][]int32{topic.Anomalies: ps})
+	member, _ := c.session.Client().GroupMetadata()
+	for _, p := range ps {
+		if err := c.members.Same(member, p); err != nil {
+			c.log.Warn("partition stays paused until the group has said whose it is", zap.Error(err))
+			continue
+		}
+		c.session.Client().ResumeFetchPartitions(map[string][]int32{topic.Anomalies: {p}})
+	}
 	c.count.restore.Update(time.Since(begin).Seconds())
 	c.log.Info("open alerts restored", zap.Int32s("partitions", ps), zap.Duration("took", time.Since(begin)))
 	return nil

@@ -68,8 +68,8 @@ func (c *Consumer) handle(ctx context.Context, fetches kgo.Fetches) error {
 		// Records of a partition whose book is not here (see clear): nothing of this poll may count.
 		return c.abandon(ctx, w, missing, errors.New("partition without its book"))
 	}
-	if err := c.session.Begin(); err != nil {
-		return fmt.Errorf("begin transaction: %w", err)
+	if err := c.begin(ctx); err != nil {
+		return err
 	}
 	produced := c.produce(ctx, w.out)
 	// A cancelled ctx must not break a transaction off half-way: finish it, then leave.
@@ -152,8 +152,11 @@ func (c *Consumer) end(ctx context.Context, w *work, try kgo.TransactionEndTry) 
 	return c.announce(ctx, w.changes)
 }
 
-// mark writes into the offset commit from where each book can be read again.
+// mark writes into the offset commit from where each book can be read again, and refuses it for partitions that another member may have owned meanwhile.
 func (c *Consumer) mark(req *kmsg.TxnOffsetCommitRequest) error {
+	if err := c.members.Check(req); err != nil {
+		return err
+	}
 	for i := range req.Topics {
 		for j := range req.Topics[i].Partitions {
 			p := &req.Topics[i].Partitions[j]

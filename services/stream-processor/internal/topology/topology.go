@@ -57,6 +57,8 @@ type Config struct {
 	Snapshot        SnapshotConfig
 }
 
+func (c *Config) transactionalID() string { return c.Group + "/" + c.InstanceID }
+
 // Exporter is given, after each commit, what it made of the windows that were committed.
 type Exporter interface {
 	// Append encodes a window; called while the transaction is open, from several goroutines.
@@ -80,8 +82,12 @@ type Topology struct {
 	plain *kgo.Client // ticks and questions; not transactional
 	adm   *kadm.Client
 
+	outcomes *kafka.Outcomes // the loop's
+
 	detections *detection.Log
 	told       map[int32]announced // by the tick loop alone
+
+	members kafka.Membership
 
 	pace pace // the loop's
 
@@ -97,6 +103,8 @@ type Topology struct {
 	workers  sync.WaitGroup
 	// revoked: partitions were taken since the session's last End. Until the next one it calls nobody again.
 	revoked atomic.Bool
+	// kept: why the partitions that the group's client has kept are not ours to go on with.
+	kept atomic.Pointer[error]
 }
 
 // slot is one partition the group has given us.
@@ -138,9 +146,15 @@ func New(cfg Config, judge *machine.Config, schemas func(context.Context, string
 		plain.Close()
 		return nil, err
 	}
+	outcomes, err := kafka.NewOutcomes(base, deps.Metrics, deps.Log, cfg.transactionalID(), topic.Readings, topic.Windows, topic.Anomalies, topic.State, topic.DLQ(topic.Frames))
+	if err != nil {
+		plain.Close()
+		detections.Close()
+		return nil, err
+	}
 	return &Topology{
 		cfg: cfg, pace: newPace(cfg.CommitRecords), mine: detection.New(judge, cfg.Revision), detections: detections, schemas: schemas, export: export, log: deps.Log,
-		metrics: newInstruments(deps.Metrics), tracer: newTracer(deps.Tracer), kafka: deps.Kafka, base: base, plain: plain, adm: kadm.NewClient(plain),
+		metrics: newInstruments(deps.Metrics), tracer: newTracer(deps.Tracer), kafka: deps.Kafka, base: base, plain: plain, adm: kadm.NewClient(plain), outcomes: outcomes,
 		slots: map[int32]*slot{}, told: map[int32]announced{}, running: errors.New("starting"),
 		restore1: make(chan struct{}, max(1, cfg.RestoreParallel)), done: make(chan restored), ready: make(chan struct{}),
 	}, nil
@@ -150,6 +164,7 @@ func New(cfg Config, judge *machine.Config, schemas func(context.Context, string
 func (t *Topology) Close() {
 	t.plain.Close()
 	t.detections.Close()
+	t.outcomes.Close()
 }
 
 // Ready is nil when every partition that the group gave us is being judged.
@@ -207,7 +222,7 @@ func (t *Topology) Run(ctx context.Context) error {
 		return err
 	}
 	sess, err := kgo.NewGroupTransactSession(append(slices.Clone(t.base),
-		kgo.TransactionalID(t.cfg.Group+"/"+t.cfg.InstanceID),
+		kgo.TransactionalID(t.cfg.transactionalID()),
 		kgo.TransactionTimeout(transactionTimeout),
 		kgo.ConsumerGroup(t.cfg.Group),
 		kgo.InstanceID(t.cfg.InstanceID),
@@ -234,7 +249,7 @@ func (t *Topology) Run(ctx context.Context) error {
 			}
 			return t.assigned(ctx, at)
 		}),
-		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, got map[string][]int32) { t.expect(got[topic.Frames]) }),
+		kgo.OnPartitionsAssigned(func(_ context.Context, cl *kgo.Client, got map[string][]int32) { t.expect(cl, got[topic.Frames]) }),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { t.revoke(gone[topic.Frames]) }),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { t.revoke(gone[topic.Frames]) }),
 	)...)
@@ -248,7 +263,7 @@ func (t *Topology) Run(ctx context.Context) error {
 	t.set(func() { t.running = errors.New("claiming the transactional id") })
 	// Claims the id now: a predecessor's open transaction is aborted at once instead of at its time-out, and the
 	// offsets it left pending become readable.
-	if _, _, err := sess.Client().ProducerID(ctx); err != nil {
+	if err := t.claim(ctx, sess.Client()); err != nil {
 		t.drop(t.owned())
 		stop()
 		t.workers.Wait()
@@ -273,6 +288,14 @@ func (t *Topology) Run(ctx context.Context) error {
 	return err
 }
 
+func (t *Topology) claim(ctx context.Context, cl *kgo.Client) error {
+	if err := t.outcomes.Claim(ctx, transactionTimeout); err != nil {
+		return err
+	}
+	_, _, err := cl.ProducerID(ctx)
+	return err
+}
+
 func (t *Topology) awaitTopics(ctx context.Context) error {
 	t.set(func() { t.running = errors.New("waiting for Kafka") })
 	return kafka.AwaitTopics(ctx, t.plain, t.kafka, func(err error) {
@@ -290,6 +313,7 @@ func (t *Topology) set(f func()) {
 // assigned is called by the group with the committed offsets of newly assigned partitions, before any is fetched.
 // Whatever we knew of them is discarded: another owner may have written since.
 func (t *Topology) assigned(ctx context.Context, at map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	member, _ := t.client.GroupMetadata()
 	for id, o := range at[topic.Frames] {
 		committed, fresh := o.EpochOffset().Offset, false
 		if committed < 0 {
@@ -301,13 +325,17 @@ func (t *Topology) assigned(ctx context.Context, at map[string]map[int32]kgo.Off
 			committed, fresh = start, true
 			at[topic.Frames][id] = kgo.NewOffset().At(start)
 		}
+		t.members.Took(member, id)
 		t.begin(id, committed, fresh)
 	}
 	return at, nil
 }
 
 // expect notes partitions that are ours and whose offsets are not known yet: until then we are not ready.
-func (t *Topology) expect(ids []int32) {
+func (t *Topology) expect(cl *kgo.Client, ids []int32) {
+	if err := t.members.Kept(cl, topic.Frames); err != nil {
+		t.kept.Store(&err)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.joined = true
@@ -396,6 +424,9 @@ func (t *Topology) loop(ctx context.Context, sess *kgo.GroupTransactSession) err
 			}
 		}
 		sess.AllowRebalance()
+		if err := t.kept.Load(); err != nil {
+			return *err
+		}
 		if err := t.adopt(cl); err != nil {
 			return err
 		}
@@ -526,11 +557,19 @@ func (t *Topology) judgeAll(ctx context.Context, fetches kgo.Fetches, touched ma
 
 // rollback discards the states of all our partitions, which hold effects that do not stand, and restores them.
 func (t *Topology) rollback(cl *kgo.Client) {
+	member, _ := cl.GroupMetadata()
 	committed := cl.CommittedOffsets()[topic.Frames]
 	for _, id := range t.owned() {
 		at, ok := committed[id]
 		if !ok {
 			continue // no longer ours: the group will call assigned when it is again
+		}
+		if err := t.members.Same(member, id); err != nil {
+			// What the client takes for committed is so no more. The group is about to say whose the partition is.
+			t.log.Warn("partition is not restored", zap.Error(err))
+			t.drop([]int32{id})
+			cl.PauseFetchPartitions(map[string][]int32{topic.Frames: {id}})
+			continue
 		}
 		t.mu.Lock()
 		fresh := t.slots[id] != nil && t.slots[id].fresh

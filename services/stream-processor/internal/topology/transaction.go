@@ -14,8 +14,8 @@ import (
 
 // transact judges what was polled, and what comes within the commit interval, in one transaction.
 func (t *Topology) transact(ctx context.Context, sess *kgo.GroupTransactSession, fetches kgo.Fetches) error {
-	if err := sess.Begin(); err != nil {
-		return fmt.Errorf("begin transaction: %w", err)
+	if err := t.start(ctx, sess); err != nil {
+		return err
 	}
 	began := time.Now()
 	abort := kgo.AbortingFirstErrPromise(sess.Client())
@@ -60,7 +60,7 @@ func (t *Topology) transact(ctx context.Context, sess *kgo.GroupTransactSession,
 	}
 	end, cancelEnd := drain(ctx, endTimeout)
 	defer cancelEnd()
-	committed, err := sess.End(end, kgo.TransactionEndTry(judged == nil && abort.Err() == nil))
+	committed, err := sess.End(kgo.PreTxnCommitFnContext(end, t.members.Check), kgo.TransactionEndTry(judged == nil && abort.Err() == nil))
 	t.metrics.commitSeconds.UpdateDuration(began)
 	t.pace.took(time.Since(began))
 	for _, p := range touched {
@@ -99,6 +99,19 @@ func (t *Topology) transact(ctx context.Context, sess *kgo.GroupTransactSession,
 	return nil
 }
 
+// start begins a transaction, once the one before has ended in every partition.
+func (t *Topology) start(ctx context.Context, sess *kgo.GroupTransactSession) error {
+	settled, cancel := drain(ctx, forEver)
+	defer cancel()
+	if err := t.outcomes.Settled(settled); err != nil {
+		return err
+	}
+	if err := sess.Begin(); err != nil {
+		return fmt.Errorf("begin transaction: %w", err)
+	}
+	return nil
+}
+
 // permanent says that producing the same again would fail again: to abort and restore for ever would look like work.
 func permanent(err error) bool {
 	for _, e := range []error{
@@ -114,8 +127,8 @@ func permanent(err error) bool {
 
 // pass begins and aborts a transaction that holds nothing: see loop.
 func (t *Topology) pass(ctx context.Context, sess *kgo.GroupTransactSession) error {
-	if err := sess.Begin(); err != nil {
-		return fmt.Errorf("begin transaction: %w", err)
+	if err := t.start(ctx, sess); err != nil {
+		return err
 	}
 	end, cancel := drain(ctx, endTimeout)
 	defer cancel()
