@@ -5,6 +5,8 @@ const (
 	machineDir   = "services/stream-processor/internal/machine/"
 	processorPkg = "services/stream-processor"
 	topologyPkg  = "services/stream-processor/internal/topology"
+	kafkaDir     = "pkg/kafka/"
+	kafkaPkg     = "pkg/kafka"
 )
 
 // processor breaks what the stream-processor does while it judges.
@@ -30,6 +32,18 @@ func processor() []Mutant {
 			},
 			Scenarios: []string{"processor-cannot-commit-its-offsets", "processor-cannot-write"},
 			Tests:     []Tests{{processorPkg, "TestAbortedTransactionsLeaveNoTrace"}},
+		},
+		{
+			Name:  "processor-coordinator-is-believed",
+			Rule:  "What a partition still has open of a transaction that its coordinator calls complete is ended there as it was decided.",
+			Edits: []Edit{{kafkaDir + "outcome.go", "\tif err != nil || len(left) == 0 {\n", "\tif err != nil || len(left) >= 0 {\n"}},
+			Tests: []Tests{{kafkaPkg, "TestUnendedTransactionIsEnded"}},
+		},
+		{
+			Name:  "processor-aborts-whatever-is-open",
+			Rule:  "What a partition still has open of a transaction that its coordinator calls complete is ended there as it was decided.",
+			Edits: []Edit{{kafkaDir + "outcome.go", "Commit: v == committed, Topics: in}", "Topics: in}"}},
+			Tests: []Tests{{kafkaPkg, "TestUnendedTransactionIsEnded"}},
 		},
 		{
 			Name: "processor-produce-errors-ignored",
@@ -139,6 +153,17 @@ func processor() []Mutant {
 			},
 			Scenarios: []string{"partitions-move-between-processors", "rebalance-storm", "double-handover"},
 			Tests:     []Tests{{topologyPkg, "TestAPartitionTakenInSilenceIsDropped"}},
+		},
+		{
+			Name: "processor-goes-on-when-forgotten",
+			Rule: "No offset is committed under another member id than the one under which its partition was taken over.",
+			Edits: []Edit{{
+				"pkg/kafka/membership.go",
+				"\tif was := m.took[partition]; was != member {\n",
+				"\tif was := m.took[partition]; false && was != member {\n",
+			}},
+			Scenarios: []string{"forgotten-processor"},
+			Tests:     []Tests{{"pkg/kafka", "TestMembership"}},
 		},
 		{
 			Name: "processor-repeats-are-judged",
