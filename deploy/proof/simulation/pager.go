@@ -115,6 +115,9 @@ func (p *pager) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if lost {
 		p.lose--
 	}
+	for _, a := range m.Alerts {
+		p.w.trace.add("pager", "%s %s by %s: answers %d, lost %v", a.Status, a.Labels["alert_id"], r.RemoteAddr, status, lost)
+	}
 	if status == 0 {
 		for _, a := range m.Alerts {
 			p.arrived = append(p.arrived, history.Notification{AlertID: a.Labels["alert_id"], Resolved: a.Status == "resolved", At: time.Now()})

@@ -51,7 +51,7 @@ type incarnation struct {
 }
 
 func (w *World) spawn(kind, name string, build func(*incarnation) (service.Runner, error)) *process {
-	p := &process{w: w, kind: kind, name: name, make: build, log: &tail{}, wake: make(chan struct{}, 1)}
+	p := &process{w: w, kind: kind, name: name, make: build, log: &tail{who: name, trace: w.trace}, wake: make(chan struct{}, 1)}
 	w.processes = append(w.processes, p)
 	w.running.Go(func() { p.supervise(w.ctx) })
 	return p
@@ -218,12 +218,15 @@ func (p *process) ready() error {
 
 // tail keeps the last lines of a process's log.
 type tail struct {
+	who   string
+	trace *trace
 	mu    sync.Mutex
 	lines []string
 }
 
 // Write implements io.Writer; each call is one line.
 func (t *tail) Write(b []byte) (int, error) {
+	t.trace.add(t.who, "%s", strings.TrimSuffix(string(b), "\n"))
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.lines) >= logLines {

@@ -93,6 +93,7 @@ func summary(m map[string]int) string {
 }
 
 func (w *World) injected(kind string) {
+	w.trace.add("FAULT", "%s", kind)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.result.Faults[kind]++
@@ -111,6 +112,7 @@ func (w *World) acked() {
 }
 
 func (w *World) killed(p *process, node *memnet.Node) {
+	w.trace.add("FAULT", "kill %s", p.name)
 	if p.kind == "router" {
 		w.mute(w.opts.Restart[1])
 	}
@@ -131,6 +133,7 @@ func (w *World) found(kind, where, detail string) {
 // that say that what it finds in Kafka and in the lake does not agree are broken promises here, where nobody has tampered with either.
 func (w *World) exited(p *process, after time.Duration, err error) {
 	why, never := reasonOf(err)
+	w.trace.add(p.name, "EXIT %v", err)
 	if p.kind == "router" {
 		w.mute(w.opts.Restart[1])
 	}
@@ -160,6 +163,8 @@ func reasonOf(err error) (why string, never bool) {
 		{"are gone", true},
 		{"no longer in the log", true},
 		{"OFFSET_OUT_OF_RANGE", true},
+		{"had forgotten this member", false},
+		{"another process has judged it", false},
 		{"FENCED_INSTANCE_ID", false},
 		{"INVALID_PRODUCER_EPOCH", false},
 		{"PRODUCER_FENCED", false},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -29,7 +30,7 @@ type Scenario struct {
 
 // Scenarios are all of them, in the order of the protocols' steps.
 func Scenarios() []Scenario {
-	return append(append(processorScenarios(), routerScenarios()...), edgeScenarios()...)
+	return slices.Concat(processorScenarios(), routerScenarios(), edgeScenarios(), groupScenarios())
 }
 
 // ScenarioByName finds one.

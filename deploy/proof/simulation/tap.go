@@ -107,8 +107,10 @@ func (t *tap) pick(client string, key int16, response bool) func(string) bool {
 // Request implements memnet.Tap.
 func (t *tap) Request(client, _ string, key, version int16, message []byte) (note int, ok bool) {
 	if f := t.pick(client, key, false); f != nil && !f(client) {
+		t.w.trace.request(client, key, version, message, false)
 		return 0, false
 	}
+	t.w.trace.request(client, key, version, message, true)
 	t.mu.Lock()
 	lag := t.lag
 	t.mu.Unlock()
@@ -142,8 +144,10 @@ func isolation(version int16, message []byte) int8 {
 // Response implements memnet.Tap.
 func (t *tap) Response(client, _ string, key, version int16, note int, message []byte) []byte {
 	if f := t.pick(client, key, true); f != nil && !f(client) {
+		t.w.trace.response(client, key, version, message, false)
 		return nil
 	}
+	t.w.trace.response(client, key, version, message, true)
 	t.turning(client, key, message)
 	if kmsg.Key(key) != kmsg.Fetch && note != 1 {
 		return message

@@ -70,6 +70,7 @@ type World struct {
 	storage *storage
 	pager   *pager
 	ledger  *history.Ledger
+	trace   *trace
 	edges   []*edge
 
 	processes  []*process
@@ -94,10 +95,14 @@ func NewWorld(opts Options) (*World, error) {
 		opts: opts, ctx: ctx, stop: cancel, began: time.Now(), rand: rand.New(rand.NewPCG(opts.Seed, 0x70c51)),
 		ledger: history.NewLedger(), result: newResult(opts.Seed),
 	}
+	var err error
+	if w.trace, err = openTrace(opts.Seed); err != nil {
+		cancel()
+		return nil, err
+	}
 	w.tap = newTap(w)
 	w.net = memnet.New(w.tap)
 	broker := w.net.Node(brokerNode).Broker()
-	var err error
 	w.cluster, err = kfake.NewCluster(
 		kfake.NumBrokers(1),
 		kfake.Ports(9092),
@@ -183,6 +188,7 @@ func (w *World) Close() {
 	if w.lake != nil {
 		_ = w.lake.Close()
 	}
+	w.trace.close()
 }
 
 // recovery is how long after a fault of a router or of the pager nobody may have been told: a session's time-out, a restore, a retry.

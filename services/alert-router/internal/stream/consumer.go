@@ -107,7 +107,7 @@ type notes struct {
 	revoked    map[int32]bool // to be dropped
 	rebalanced bool           // the session will refuse to commit until its next End
 	joined     bool
-	kept       error // why the partitions that the group's client has kept are not ours to go on with
+	kept       error              // why the partitions that the group's client has kept are not ours to go on with
 	wake       context.CancelFunc // ends the poll that is waiting
 }
 

@@ -44,6 +44,11 @@ func (t *Topology) restore(ctx context.Context, id int32, committed int64, fresh
 	if err != nil {
 		return nil, fmt.Errorf("state of partition %d: %w", id, err)
 	}
+	if s.meta != nil && (fresh || s.meta.NextOffset != committed) {
+		if err := t.overtaken(ctx, id, committed, fresh); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case s.meta == nil && !fresh:
 		return nil, fmt.Errorf("partition %d: the group %q has committed offset %d but %s holds no state: refusing to judge without memory; %s", id, t.cfg.Group, committed, topic.State, anew)
@@ -83,6 +88,25 @@ func (t *Topology) restore(ctx context.Context, id int32, committed int64, fresh
 		zap.Float64("replay_seconds", prog.seconds(replaying)), zap.Duration("total", time.Since(began)))
 	t.metrics.restoreSeconds.UpdateDuration(began)
 	return p, nil
+}
+
+// errOvertaken: the partition is no longer ours, and the group's word of it is still under way. What is saved is as it should be.
+var errOvertaken = errors.New("another process has judged it since it was given to this one")
+
+// overtaken is errOvertaken when the group's offset is not what it was when the partition was given to this process: only another owner can have moved it.
+func (t *Topology) overtaken(ctx context.Context, id int32, committed int64, fresh bool) error {
+	now, err := t.adm.FetchOffsets(kadm.RequireStable(ctx), t.cfg.Group)
+	if err != nil {
+		return fmt.Errorf("partition %d: the offset of group %q: %w", id, t.cfg.Group, err)
+	}
+	o, ok := now.Lookup(topic.Frames, id)
+	if o.Err != nil {
+		return fmt.Errorf("partition %d: the offset of group %q: %w", id, t.cfg.Group, o.Err)
+	}
+	if ok && (fresh || o.At != committed) {
+		return fmt.Errorf("partition %d: %w, from %d up to %d", id, errOvertaken, committed, o.At)
+	}
+	return nil
 }
 
 // sayProgress logs how far a restore is, now and then, until it is stopped.
