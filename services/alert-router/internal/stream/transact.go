@@ -27,8 +27,9 @@ import (
 const (
 	// maxRecord is the topics' max.message.bytes: larger records are not to be had.
 	maxRecord = 8 << 20
-	// endTimeout bounds producing and ending one transaction. A broker that is away longer aborts it anyway.
-	endTimeout = 30 * time.Second
+	// endBeyond the transaction's time-out its end is given up, and the process leaves: the broker has aborted it by then. A session whose heartbeat failed at
+	// that moment would wait for ever.
+	endBeyond = 2 * time.Second
 	// drainTimeout is how long a process that is asked to stop waits for Kafka's answer.
 	drainTimeout = 4 * time.Second
 )
@@ -73,7 +74,7 @@ func (c *Consumer) handle(ctx context.Context, fetches kgo.Fetches) error {
 	}
 	produced := c.produce(ctx, w.out)
 	// A cancelled ctx must not break a transaction off half-way: finish it, then leave.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.TransactionTimeout+endBeyond)
 	defer cancel()
 	if errors.Is(produced, errUnanswered) {
 		w.finish(produced)

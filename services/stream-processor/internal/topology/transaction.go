@@ -139,8 +139,9 @@ func (t *Topology) pass(ctx context.Context, sess *kgo.GroupTransactSession) err
 	return nil
 }
 
-// endTimeout is how long the end of a transaction may take. Then the process leaves.
-const endTimeout = 30 * time.Second
+// endTimeout is how long the end of a transaction may take. Then the process leaves. Beyond its time-out the broker has aborted it anyway; and a session whose heartbeat
+// failed at that moment waits for ever (franz-go v1.22.2: the end waits for a heartbeat, the group for the end).
+const endTimeout = transactionTimeout + 2*time.Second
 
 // forEver is longer than any outage. While Kafka is away there is nothing better to do than to wait for it.
 const forEver = 365 * 24 * time.Hour
