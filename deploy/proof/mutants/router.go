@@ -11,6 +11,17 @@ const (
 func router() []Mutant {
 	return []Mutant{
 		{
+			Name: "router-forgets-who-may-have-been-told",
+			Rule: "Who may have been told of an alert is told of its end.",
+			Edits: []Edit{{
+				"services/alert-router/internal/routing/notifier.go",
+				"\tif err != nil && a.arrived(retry, err) {\n",
+				"\tif false && err != nil && a.arrived(retry, err) {\n",
+			}},
+			Scenarios: []string{"pager-says-nothing"},
+			Tests:     []Tests{{"services/alert-router/internal/routing", "TestTheEndOfWhatMayHaveArrivedIsTold"}},
+		},
+		{
 			Name: "router-announces-before-commit",
 			Rule: "The routing engine is told after the commit.",
 			Edits: []Edit{{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -344,6 +345,28 @@ func routerScenarios() []Scenario {
 					}
 				})
 				return nil
+			},
+		},
+		{
+			Name: "pager-says-nothing", What: "the receiver takes notifications and does not answer, until the alerts have ended: who was woken must hear of the end", Load: 5 * time.Minute,
+			Run: func(ctx context.Context, w *World) error {
+				repeatedly(ctx, 3, 0, func(i int) {
+					w.injected("pager_answer_lost")
+					w.pager.loseAnswers(math.MaxInt)
+					for j, e := range w.edges {
+						if j%3 == i {
+							e.mood.Store(moodHot)
+						}
+					}
+					w.pause(25 * time.Second)
+					for _, e := range w.edges {
+						e.mood.Store(moodFine)
+					}
+					w.pause(40 * time.Second) // long enough for the alerts to end
+					w.pager.loseAnswers(0)
+					w.pause(15 * time.Second)
+				})
+				return hits(int64(len(w.pager.notifications())), "a notification")
 			},
 		},
 	}

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tocsin-io/tocsin/deploy/proof/history"
 	"github.com/tocsin-io/tocsin/deploy/proof/simulation"
 )
 
@@ -21,7 +20,6 @@ const (
 	envSeeds   = "TOCSIN_SIM_SEEDS"   // how many seeds, instead of hours
 	envMinutes = "TOCSIN_SIM_MINUTES" // how long each seed has faults, virtual; without it 10
 	envUntil   = "TOCSIN_SIM_WITHIN"  // begin no further seed after that much of the host's time, such as 25m; without it no limit
-	envKnown   = "TOCSIN_SIM_KNOWN"   // kinds of findings, separated by commas, that are told and counted but do not fail the run
 	envOut     = "TOCSIN_SIM_OUT"     // a file for the JSON report
 	envFull    = "TOCSIN_SIM_FULL"    // every scenario, also under the race detector
 )
@@ -72,10 +70,6 @@ func TestSimulation(t *testing.T) {
 	}
 	d.playAll(t.Context(), until, tasks, func(r *simulation.Result) {
 		sum.Add(r)
-		if r.Failed() && known(r, strings.Split(os.Getenv(envKnown), ",")) {
-			t.Logf("KNOWN, does not fail this run: %s%s", r, details(r))
-			return
-		}
 		if r.Failed() {
 			t.Errorf("%s%s\nagain: TOCSIN_SIM_SEED=%d TOCSIN_SIM_SEEDS=1 TOCSIN_SIM_MINUTES=%g go test -tags synctests -count=1 -run '^TestSimulation$' ./simulation",
 				r, details(r), r.Seed, load.Minutes())
@@ -97,12 +91,6 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
-// known tells whether a run has failed by findings of the given kinds only.
-func known(r *simulation.Result, kinds []string) bool {
-	return r.Stall == nil && r.Broken == "" && len(r.Findings) > 0 &&
-		!slices.ContainsFunc(r.Findings, func(f history.Finding) bool { return !slices.Contains(kinds, f.Kind) })
-}
-
 // inShort are the scenarios that run under the race detector too: one for each service.
 var inShort = []string{"killed-at-the-end", "router-killed-before-notifying", "gateway-killed-in-flight", "writer-killed-after-put"}
 
@@ -117,7 +105,7 @@ func TestScenario(t *testing.T) {
 		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
 			r := d.play(t.Context(), simulation.Task{Seed: seed, Scenario: s.Name})
-			if r.Failed() && !known(r, strings.Split(os.Getenv(envKnown), ",")) {
+			if r.Failed() {
 				t.Fatalf("%s (%s)%s", r, s.What, details(r))
 			}
 			t.Log(r)

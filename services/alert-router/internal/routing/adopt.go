@@ -104,12 +104,12 @@ func (e *Engine) Adopt(alerts []Alert) error {
 		heard.listen(key, entry)
 	}
 	for _, key := range slices.Sorted(maps.Keys(heard.words)) {
-		firing, resolved, changed := heard.words[key].applyTo(mine[key])
+		stand, ended, changed := heard.words[key].applyTo(mine[key])
 		if !changed {
 			continue
 		}
 		about := heard.about[key]
-		if err := e.nflog.Log(about.GetReceiver(), string(about.GetGroupKey()), firing, resolved, nil, 0); err != nil {
+		if err := e.nflog.Log(about.GetReceiver(), string(about.GetGroupKey()), stand, ended, nil, 0); err != nil {
 			return fmt.Errorf("take over the notification log: %w", err)
 		}
 	}
@@ -127,9 +127,19 @@ type hearing struct {
 type words map[uint64]word
 
 type word struct {
-	at     time.Time
-	firing bool
+	at   time.Time
+	said state
 }
+
+// state is what a receiver was told of an alert last.
+type state uint8
+
+const (
+	nothing state = iota
+	firing
+	resolved
+	doubtful // it may have been told that the alert is firing
+)
 
 func newHearing(alerts []Alert) *hearing {
 	h := &hearing{alerts: make(map[uint64]bool, len(alerts)), words: make(map[string]words), about: make(map[string]*nflogpb.Entry)}
@@ -141,46 +151,55 @@ func newHearing(alerts []Alert) *hearing {
 
 func (h *hearing) listen(key string, entry *nflogpb.Entry) {
 	at := entry.GetTimestamp().AsTime()
-	note := func(hashes []uint64, firing bool) {
-		for _, hash := range hashes {
-			if !h.alerts[hash] {
-				continue
-			}
-			if h.words[key] == nil {
-				h.words[key], h.about[key] = make(words), entry
-			}
-			if w, ok := h.words[key][hash]; !ok || at.After(w.at) {
-				h.words[key][hash] = word{at, firing}
-			}
+	note := func(hash uint64, said state) {
+		if !h.alerts[hash] {
+			return
+		}
+		if h.words[key] == nil {
+			h.words[key], h.about[key] = make(words), entry
+		}
+		if w, ok := h.words[key][hash]; !ok || at.After(w.at) {
+			h.words[key][hash] = word{at, said}
 		}
 	}
-	note(entry.GetFiringAlerts(), true)
-	note(entry.GetResolvedAlerts(), false)
+	for _, hash := range entry.GetFiringAlerts() {
+		note(hash, firing)
+		note(inDoubt(hash), doubtful)
+	}
+	for _, hash := range entry.GetResolvedAlerts() {
+		note(hash, resolved)
+	}
 }
 
 // applyTo is what an entry (nil: none) says once the words are part of it.
-func (ws words) applyTo(entry *nflogpb.Entry) (firing, resolved []uint64, changed bool) {
-	state := make(map[uint64]bool) // firing or not
+func (ws words) applyTo(entry *nflogpb.Entry) (firingAlerts, resolvedAlerts []uint64, changed bool) {
+	states := make(map[uint64]state) // an alert in doubt is there under both its names until it is put under its own
 	for _, h := range entry.GetResolvedAlerts() {
-		state[h] = false
+		states[h] = resolved
 	}
 	for _, h := range entry.GetFiringAlerts() {
-		state[h] = true
+		states[h] = firing
 	}
 	for h, w := range ws {
-		if was, known := state[h]; !known || was != w.firing {
-			changed = true
+		was := states[h]
+		if was == nothing && states[inDoubt(h)] == firing {
+			was = doubtful
 		}
-		state[h] = w.firing
+		changed = changed || was != w.said
+		delete(states, inDoubt(h))
+		states[h] = w.said
 	}
-	for _, h := range slices.Sorted(maps.Keys(state)) {
-		if state[h] {
-			firing = append(firing, h)
-		} else {
-			resolved = append(resolved, h)
+	for _, h := range slices.Sorted(maps.Keys(states)) {
+		switch states[h] {
+		case firing:
+			firingAlerts = append(firingAlerts, h)
+		case doubtful:
+			firingAlerts = append(firingAlerts, inDoubt(h))
+		default:
+			resolvedAlerts = append(resolvedAlerts, h)
 		}
 	}
-	return firing, resolved, changed
+	return firingAlerts, resolvedAlerts, changed
 }
 
 // entries is our own notification log by key.

@@ -64,7 +64,7 @@ func (s *sink) has(want string) func() error {
 
 func eventually(t testing.TB, ask func() error) {
 	t.Helper()
-	deadline := time.NewTimer(20 * time.Second)
+	deadline := time.NewTimer(2 * time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -24,11 +24,16 @@ type observed struct {
 	integration string
 	watch       *latency
 	metrics     *metrics.Set
+	doubt       func(context.Context) // told of what may have arrived though it came to an error
 }
 
 // Notify implements notify.Notifier.
 func (o *observed) Notify(ctx context.Context, alerts ...*alert.Alert) (bool, error) {
-	retry, err := o.next.Notify(ctx, alerts...)
+	var a attempt
+	retry, err := o.next.Notify(a.watch(ctx), alerts...)
+	if err != nil && a.arrived(retry, err) {
+		o.doubt(ctx)
+	}
 	outcome, reason := "sent", why(ctx)
 	if err != nil {
 		outcome, reason = "failed", failure(ctx, err)

@@ -6,7 +6,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// Owed picks, from alerts that have ended, those that some receiver still believes to be firing: it was told of them and not
+// Owed picks, from alerts that have ended, those that some receiver still believes to be firing: it was told of them, or may have been, and not
 // yet of their end. After a restart exactly these must be put again; any other would either be news of the
 // end of something nobody heard of, or a second end.
 func (e *Engine) Owed(ended []Alert) ([]Alert, error) {
@@ -19,7 +19,7 @@ func (e *Engine) Owed(ended []Alert) ([]Alert, error) {
 	}
 	var out []Alert
 	for _, a := range ended {
-		if firing[alertHash(a.Labels)] {
+		if h := alertHash(a.Labels); firing[h] || firing[inDoubt(h)] {
 			out = append(out, a)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/alertmanager/dispatch"
 	"github.com/prometheus/alertmanager/eventrecorder"
 	"github.com/prometheus/alertmanager/inhibit"
+	"github.com/prometheus/alertmanager/nflog/nflogpb"
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/alertmanager/template"
 	"github.com/prometheus/alertmanager/timeinterval"
@@ -80,7 +81,8 @@ func (e *Engine) externalURL() *url.URL {
 }
 
 func (e *Engine) observe(receiverName string, in notify.Integration) notify.Integration {
-	o := &observed{next: in, receiver: receiverName, integration: in.Name(), watch: e.watch, metrics: e.opts.Metrics}
+	to := &nflogpb.Receiver{GroupName: receiverName, Integration: in.Name(), Idx: uint32(in.Index())} // as the engine names it in its notification log
+	o := &observed{next: in, receiver: receiverName, integration: in.Name(), watch: e.watch, metrics: e.opts.Metrics, doubt: func(ctx context.Context) { e.doubt(ctx, to) }}
 	return notify.NewIntegration(o, &in, in.Name(), in.Index(), receiverName)
 }
 
