@@ -107,6 +107,7 @@ type notes struct {
 	revoked    map[int32]bool // to be dropped
 	rebalanced bool           // the session will refuse to commit until its next End
 	joined     bool
+	client     *kgo.Client        // the session's; set once joined: the group may be quicker than the session's constructor
 	kept       error              // why the partitions that the group's client has kept are not ours to go on with
 	wake       context.CancelFunc // ends the poll that is waiting
 }
@@ -189,6 +190,7 @@ func (c *Consumer) connect(ctx context.Context) error {
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.BlockRebalanceOnPoll(),
 		kgo.OnPartitionsAssigned(c.onAssigned),
+		kgo.AdjustFetchOffsetsFn(c.onOffsets),
 		kgo.OnPartitionsRevoked(c.onRevoked),
 		kgo.OnPartitionsLost(c.onRevoked),
 		kgo.SessionTimeout(c.cfg.SessionTimeout),
@@ -280,6 +282,9 @@ func (c *Consumer) step(ctx context.Context) error {
 func (c *Consumer) arm(cancel context.CancelFunc) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.notes.kept != nil {
+		return false
+	}
 	if len(c.notes.assigned) > 0 || len(c.notes.revoked) > 0 || c.notes.rebalanced {
 		return c.notes.rebalanced && len(c.notes.assigned) == 0 && len(c.notes.revoked) == 0
 	}
@@ -321,7 +326,7 @@ func (c *Consumer) onAssigned(_ context.Context, cl *kgo.Client, m map[string][]
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.notes.joined = true
+	c.notes.joined, c.notes.client = true, cl
 	member, _ := cl.GroupMetadata()
 	c.members.Took(member, ps...)
 	if err := c.members.Kept(cl, topic.Anomalies); err != nil && c.notes.kept == nil {
@@ -331,6 +336,25 @@ func (c *Consumer) onAssigned(_ context.Context, cl *kgo.Client, m map[string][]
 		c.notes.assigned[p] = true
 	}
 	c.wakeLocked()
+}
+
+// onOffsets is called before the first fetch of a partition, with what is committed of it. That may be in a later session than onAssigned's: offsets are asked for again when a
+// join came between. If the group had forgotten this member by then, others may have had the partition since its book was read.
+func (c *Consumer) onOffsets(_ context.Context, at map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cl := c.notes.client
+	member, _ := cl.GroupMetadata()
+	for p := range at[topic.Anomalies] {
+		if c.members.Same(member, p) == nil {
+			continue
+		}
+		cl.PauseFetchPartitions(map[string][]int32{topic.Anomalies: {p}})
+		c.members.Took(member, p)
+		c.notes.assigned[p] = true
+		c.wakeLocked()
+	}
+	return at, nil
 }
 
 func (c *Consumer) onRevoked(_ context.Context, _ *kgo.Client, m map[string][]int32) {
