@@ -64,9 +64,9 @@ var building struct {
 // newDriver finds the binary for children: this one, or the same tests built with the tag that they need.
 func newDriver(t *testing.T) *driver {
 	t.Helper()
-	d := &driver{dir: scratch(t), timeout: 2 * time.Minute}
+	d := &driver{dir: scratch(t), timeout: 5 * time.Minute}
 	if raceDetector {
-		d.timeout = 8 * time.Minute
+		d.timeout = 15 * time.Minute
 	}
 	if inBubbles {
 		var err error
