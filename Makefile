@@ -129,6 +129,14 @@ chaos: build ## faults of every kind on the real stack under load, then the whol
 	$(GO) build -trimpath -o bin/ ./deploy/proof/cmd/chaos
 	bin/chaos -plan "$(CHAOS)" -out out/chaos.json
 
+# What is given to deploy/budget, e.g. BUDGET_FLAGS="-window 30s -rate 0.2" (some seconds instead of minutes).
+BUDGET_FLAGS ?=
+.PHONY: budget
+budget: ## the false-alarm budget: pages asked and given over 20 simulated machine-months without faults; faults found and how soon (out/budget.json)
+	@mkdir -p bin
+	$(GO) build -trimpath -o bin/ ./deploy/budget
+	bin/budget -out out/budget.json $(BUDGET_FLAGS)
+
 .PHONY: helm-test
 helm-test: build ## render the Helm chart and check every object (builds Helm: minutes the first time)
 	cd deploy/helmtest && GOWORK=off $(GO) test -count=1 ./...
