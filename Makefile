@@ -137,6 +137,14 @@ budget: ## the false-alarm budget: pages asked and given over 20 simulated machi
 	$(GO) build -trimpath -o bin/ ./deploy/budget
 	bin/budget -out out/budget.json $(BUDGET_FLAGS)
 
+# What is given to deploy/accuracy/cmd/accuracy, e.g. ACCURACY="-only skab,nab -compare old.json".
+ACCURACY ?=
+.PHONY: accuracy
+accuracy: ## detection judged on public data sets below TOCSIN_DATA: tables beside others' figures, out/accuracy.json and a page with plots
+	@mkdir -p bin
+	$(GO) build -trimpath -o bin/ ./services/all-in-one/cmd/tocsin ./deploy/accuracy/cmd/accuracy
+	@bin/accuracy $(ACCURACY)
+
 .PHONY: helm-test
 helm-test: build ## render the Helm chart and check every object (builds Helm: minutes the first time)
 	cd deploy/helmtest && GOWORK=off $(GO) test -count=1 ./...
