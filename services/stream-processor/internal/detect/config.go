@@ -8,11 +8,19 @@ import (
 
 // Config of all detectors.
 type Config struct {
-	Detectors []string     `mapstructure:"detectors" doc:"detectors in use, of: limits, ewma, robust_z, spread"`
+	Detectors []string     `mapstructure:"detectors" doc:"detectors in use, of: limits, ewma, robust_z, spread, pca"`
 	Limits    []Limit      `mapstructure:"limits" doc:"fixed limits by sensor; all that match hold"`
 	EWMA      EWMAConfig   `mapstructure:"ewma"`
 	RobustZ   RobustConfig `mapstructure:"robust_z"`
 	Spread    SpreadConfig `mapstructure:"spread"`
+	PCA       PCAConfig    `mapstructure:"pca"`
+}
+
+// PCAConfig sets the joint judgement of all sensors.
+type PCAConfig struct {
+	Lambda     float64 `mapstructure:"lambda" doc:"weight of the newest window in the running mean of all sensors, in (0, 1]"`
+	Memory     int     `mapstructure:"memory" doc:"windows over which means and covariance forget"`
+	MaxSensors int     `mapstructure:"max_sensors" doc:"machines of more sensors are not judged by it: memory and work rise with their square; 2 to 512"`
 }
 
 // Limit is fixed bounds of a sensor's value and of how fast it may change. Bounds that are not given do not hold.
@@ -50,6 +58,7 @@ func DefaultConfig() Config {
 		EWMA:      EWMAConfig{Lambda: 0.25, Memory: 1000},
 		RobustZ:   RobustConfig{History: 64},
 		Spread:    SpreadConfig{Memory: 1000, MinCount: 4},
+		PCA:       PCAConfig{Lambda: 0.2, Memory: 1000, MaxSensors: 128},
 	}
 }
 
@@ -79,6 +88,12 @@ func (c Config) Validate() error {
 		return fmt.Errorf("robust_z.history: %d is not between 8 and %d", c.RobustZ.History, maxHistory)
 	case c.Spread.Memory < minMemory || c.Spread.Memory > maxMemory:
 		return fmt.Errorf("spread.memory: %d is not between %d and %d", c.Spread.Memory, minMemory, maxMemory)
+	case !(c.PCA.Lambda > 0 && c.PCA.Lambda <= 1):
+		return fmt.Errorf("pca.lambda: %v is not in (0, 1]", c.PCA.Lambda)
+	case c.PCA.Memory < minMemory || c.PCA.Memory > maxMemory:
+		return fmt.Errorf("pca.memory: %d is not between %d and %d", c.PCA.Memory, minMemory, maxMemory)
+	case c.PCA.MaxSensors < 2 || c.PCA.MaxSensors > 512:
+		return fmt.Errorf("pca.max_sensors: %d is not between 2 and 512", c.PCA.MaxSensors)
 	case c.Spread.MinCount < 3 || c.Spread.MinCount > 1_000_000:
 		return fmt.Errorf("spread.min_count: %d is not between 3 and 1000000", c.Spread.MinCount)
 	}

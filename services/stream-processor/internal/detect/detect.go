@@ -17,7 +17,10 @@ type Value struct {
 	// Resolution is the smallest difference ever seen between two neighbouring values of the sensor, 0 while it never changed. No
 	// statistic of the sensor can be known better than that.
 	Resolution float64
-	Count      uint32
+	// Drift is the variance by which the mean may have wandered off since the sensor was last learned from, for what is normal moves on while
+	// learning is frozen; 0 while it is not. Deviations from what was learned are to be held against it as well.
+	Drift float64
+	Count uint32
 }
 
 // Window is one machine's closed window: the observation vector of all its sensors, by slot. A sensor keeps its slot for ever.
@@ -102,6 +105,7 @@ func Builtin() []Spec {
 		{Name: "ewma", Feature: Mean, New: newEWMA},
 		{Name: "robust_z", Feature: Mean, New: newRobustZ},
 		{Name: "spread", Feature: Stddev, New: newSpread},
+		{Name: "pca", Feature: Mean, New: newPCA},
 	}
 }
 

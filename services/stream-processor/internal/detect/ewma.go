@@ -38,7 +38,7 @@ func (e *ewmaSensor) next(lambda float64, v *Value) float64 {
 	median := max(min(e.last[0], e.last[1]), min(max(e.last[0], e.last[1]), v.Mean))
 	chart := e.chart
 	if b := &e.base; b.n >= minLearned {
-		band := bandWidth * b.deviation(v.Resolution, 1)
+		band := bandWidth * math.Sqrt(square(b.deviation(v.Resolution, 1))+v.Drift)
 		if math.Abs(median-b.mean) <= band {
 			chart = max(b.mean-band, min(chart, b.mean+band))
 		}
@@ -54,12 +54,12 @@ func (d *ewma) Score(w *Window, s *Scores) {
 			continue
 		}
 		thin := b.thinness(v.Count)
-		band := bandWidth * b.deviation(v.Resolution, thin)
+		band := bandWidth * math.Sqrt(square(b.deviation(v.Resolution, thin))+v.Drift)
 		s.Low[i], s.High[i] = float32(b.mean-band), float32(b.mean+band)
 		chart := e.next(d.lambda, v)
 		share := d.lambda/(2-d.lambda) + d.lambda*d.lambda*(thin-1) + 1/max(b.effective(), 1)
 		sd := b.deviation(v.Resolution, share)
-		if sd = max(sd, math.Sqrt(e.wander)); sd > 0 { // else it never varied
+		if sd = math.Sqrt(max(sd*sd, e.wander) + v.Drift); sd > 0 { // else it never varied
 			s.Surprise[i] = float32(studentSurprise((chart-b.mean)/sd, b.freedom()))
 		}
 	}
@@ -119,6 +119,8 @@ func (d *ewma) RestoreState(r *codec.Reader) {
 		e.usual, e.wander, e.seen = r.F64(), r.F64(), r.Bool()
 	}
 }
+
+func square(x float64) float64 { return x * x }
 
 // grow lengthens s to n with zero values, without spare room: machines of 25,000 sensors are many bytes.
 func grow[T any](s []T, n int) []T {

@@ -103,7 +103,7 @@ func (d *robustZ) Score(w *Window, s *Scores) {
 		thin := max(1, float64(e.count)/float64(v.Count))
 		floor := max(v.Resolution/2, math.Abs(median)*relativeEps)
 		// The median itself has variance pi/(2n), and the deviation the precision of 0.37 n values (its efficiency).
-		sd := math.Sqrt(sigma*sigma*(thin+math.Pi/(2*n)) + floor*floor)
+		sd := math.Sqrt(sigma*sigma*(thin+math.Pi/(2*n)) + floor*floor + v.Drift)
 		s.Low[i], s.High[i] = float32(median-bandWidth*sd), float32(median+bandWidth*sd)
 		if sd > 0 { // else it never varied
 			s.Surprise[i] = float32(studentSurprise((v.Mean-median)/sd, max(minFreedom, 0.37*n*e.independence(median, d.history))))
