@@ -59,7 +59,7 @@ func Run(ctx context.Context, opt Options) (*report.Report, error) {
 		if opt.Files > 0 && len(trials) > opt.Files {
 			trials, r.Partial = trials[:opt.Files], true
 		}
-		work = append(work, &setRun{set: s, trials: trials, verdicts: make([]*trial.Verdicts, len(trials)), took: make([]time.Duration, len(trials))})
+		work = append(work, &setRun{set: s, trials: trials, verdicts: make([]*trial.Verdicts, len(trials)), signals: make([][]trial.Signal, len(trials)), took: make([]time.Duration, len(trials))})
 	}
 	if len(work) == 0 {
 		return nil, ErrNoData
@@ -121,11 +121,15 @@ func load(s *sets.Set, dir string) ([]*trial.Trial, error) {
 	return trials, nil
 }
 
+// plotted is how many sensors of a file the page shows.
+const plotted = 3
+
 // setRun is a set on its way.
 type setRun struct {
 	set      *sets.Set
 	trials   []*trial.Trial
 	verdicts []*trial.Verdicts
+	signals  [][]trial.Signal
 	took     []time.Duration
 }
 
@@ -166,6 +170,9 @@ func judge(ctx context.Context, work []*setRun, opt Options) error {
 				j := jobs[at]
 				began := time.Now()
 				v, err := opt.Runner.Run(ctx, j.set.trials[j.i])
+				if err == nil {
+					j.set.signals[j.i], err = trial.Moved(j.set.trials[j.i], plotted)
+				}
 				if err != nil {
 					cancel(fmt.Errorf("%s: %w", j.set.set.Name, err))
 					return
@@ -200,12 +207,12 @@ func (w *setRun) report() (*report.Set, error) {
 		Ours: fig.Values, Threshold: fig.Threshold,
 	}
 	for _, c := range fig.Cases {
-		s.Cases = append(s.Cases, report.Case(report.Case{Name: c.Name, Note: c.Note, Values: c.Values}))
+		s.Cases = append(s.Cases, report.Case{Name: c.Name, Note: c.Note, Values: c.Values})
 	}
 	for i, j := range ours {
 		s.Rows += j.Rows()
 		s.Seconds += w.took[i].Seconds()
-		s.Plots = append(s.Plots, report.Plot{Name: j.Name, SVG: report.Draw(j, fig.Threshold)})
+		s.Plots = append(s.Plots, report.Plot{Name: j.Name, SVG: report.Draw(j, fig.Threshold, w.signals[i])})
 	}
 	for _, c := range []struct {
 		name   string

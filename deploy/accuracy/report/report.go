@@ -25,7 +25,7 @@ type Report struct {
 }
 
 // ControlsAre says what the controls do.
-const ControlsAre = "flag everything: each row flagged with score 1; random: scores by chance, as many rows flagged as ours"
+const ControlsAre = "flag everything: each row flagged with score 1; random: scores by chance, as many rows flagged as ours; causes of both: the chance of a random order"
 
 // Missing is a set that could not be judged.
 type Missing struct {

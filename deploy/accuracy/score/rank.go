@@ -56,24 +56,23 @@ func descending(scores []float64) []int {
 	return order
 }
 
-// ThresholdAt is the lowest threshold t at which no more than the share far of the normal scores is >= t; +Inf when even the highest normal score
-// must not fire. With it, detectors are compared at equal false alarms.
+// ThresholdAt is the threshold t with the most detections at which no more than the share far of the normal scores is >= t: just above the highest score that
+// too many rows reach. With it, detectors are compared at equal false alarms. Without normal scores it is +Inf.
 func ThresholdAt(normal []float64, far float64) float64 {
 	order := descending(normal)
 	allowed := int(far * float64(len(normal)))
-	t := math.Inf(1)
+	lowest := math.Inf(1)
 	for i := 0; i < len(order); {
 		at := normal[order[i]]
 		for i < len(order) && normal[order[i]] == at {
 			i++
 		}
 		if i > allowed {
-			// Anything above this score is quiet enough, and the next number above it is the lowest such threshold.
 			return math.Nextafter(at, math.Inf(1))
 		}
-		t = at
+		lowest = at
 	}
-	return t
+	return lowest
 }
 
 // Top flags the share of rows with the highest scores. Ties at the edge are flagged all or none, whichever comes closer to the share.

@@ -25,6 +25,7 @@ func batadal() *Set {
 			{Key: "found", Title: "attacks %", Digits: 1, Goal: goal(100), About: "with a flag"},
 			{Key: "far", Title: "FAR %", Digits: 2, Lower: true, Goal: goal(1), About: "normal rows flagged"},
 			{Key: "mar", Title: "MAR %", Digits: 1, Lower: true, About: "anomalous rows not flagged"},
+			{Key: "delay", Title: "delay", Digits: 0, Lower: true, About: "median hours to the first flag of an attack that was found"},
 			{Key: "top1", Title: "cause top-1", Digits: 2, Goal: goal(0.85), About: "attacks whose first suspect is an accepted cause"},
 			{Key: "top3", Title: "top-3", Digits: 2, About: "an accepted cause among the first three suspects"},
 			{Key: "early1", Title: "early top-1", Digits: 2, About: "by the first 10 flagged rows only"},
@@ -103,8 +104,8 @@ func scoreBatadal(judged []*trial.Judged) (Figures, error) {
 	}
 	r, _ := score.Rank(all.anomalous, all.scores)
 	fig.Values = map[string]float64{
-		"s": score.Batadal(&events, &rows), "f1": rows.F1(), "found": percent(events.Recall()), "far": percent(rows.FAR()), "mar": percent(rows.MAR()),
-		"top1": whole.Top(1), "top3": whole.Top(3), "early1": early.Top(1), "auc": r.AUC, "best": r.BestF1,
+		"s": score.Batadal(&events, &rows), "f1": rows.F1(), "found": percent(events.Recall()), "far": percent(rows.FAR()), "mar": percent(rows.MAR()), "delay": score.Median(events.Delays),
+		"top1": top(&whole, judged, 1), "top3": top(&whole, judged, 3), "early1": top(&early, judged, 1), "auc": r.AUC, "best": r.BestF1,
 	}
 	return fig, nil
 }

@@ -145,6 +145,6 @@ func scoreSynthetic(judged []*trial.Judged) (Figures, error) {
 		fig.Values[scenario+"AUC"] /= float64(n)
 	}
 	fig.Values["flagF1"], fig.Values["flagFAR"], fig.Values["flagFound"] = flags.F1(), percent(flags.FAR()), percent(events.Recall())
-	fig.Values["top1"] = causes.Top(1)
+	fig.Values["top1"] = top(&causes, judged, 1)
 	return fig, nil
 }

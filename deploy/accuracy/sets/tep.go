@@ -122,7 +122,7 @@ func scoreTEP(judged []*trial.Judged) (Figures, error) {
 	}
 	r, _ := score.Rank(pooled.anomalous, pooled.scores)
 	fig.Values = map[string]float64{
-		"rate": fired.mean(), "delay": score.Median(fired.delays), "top1": whole.Top(1), "top3": whole.Top(3), "early1": early.Top(1),
+		"rate": fired.mean(), "delay": score.Median(fired.delays), "top1": top(&whole, judged, 1), "top3": top(&whole, judged, 3), "early1": top(&early, judged, 1),
 		"flagRate": flagged.mean(), "flagFAR": percent(flags.FAR()), "flagDelay": score.Median(flagged.delays), "auc": r.AUC,
 	}
 	return fig, nil
@@ -136,6 +136,14 @@ func suspects(count *score.RootCauses, j *trial.Judged, i int, fires []bool, lim
 	}
 	count.Add(s, j.Accepted[i], len(j.Sensors))
 	return s, nil
+}
+
+// top is AC@k; of a control, which names nobody, the chance of a random order.
+func top(count *score.RootCauses, judged []*trial.Judged, k int) float64 {
+	if judged[0].Shares == nil {
+		return count.Chance(k)
+	}
+	return count.Top(k)
 }
 
 // firing is the share of anomalous rows that fire, and the rows until the first does: all of them if none does.

@@ -103,7 +103,7 @@ func Read(r io.Reader) (*Verdicts, error) {
 			return nil, err
 		}
 		s, err := strconv.ParseFloat(rec[score], 64)
-		if err != nil || s < 0 || s > 1 {
+		if err != nil || !(s >= 0 && s <= 1) { // NaN is neither
 			line, _ := in.FieldPos(score)
 			return nil, fmt.Errorf("line %d: score %q is not in [0,1]", line, rec[score])
 		}
