@@ -145,6 +145,12 @@ accuracy: ## detection judged on public data sets below TOCSIN_DATA: tables besi
 	$(GO) build -trimpath -o bin/ ./services/all-in-one/cmd/tocsin ./deploy/accuracy/cmd/accuracy
 	@bin/accuracy $(ACCURACY)
 
+.PHONY: bench-wide
+bench-wide: ## frames of 25,000 features and batches of 64 of them, beside the memory bandwidth of the same run (out/wide.json)
+	@mkdir -p bin
+	$(GO) build -trimpath -o bin/ ./services/stream-processor/internal/wide/benchwide
+	@bin/benchwide -out out/wide.json
+
 .PHONY: helm-test
 helm-test: build ## render the Helm chart and check every object (builds Helm: minutes the first time)
 	cd deploy/helmtest && GOWORK=off $(GO) test -count=1 ./...
