@@ -8,12 +8,25 @@ import (
 
 // Config of all detectors.
 type Config struct {
-	Detectors []string     `mapstructure:"detectors" doc:"detectors in use, of: limits, ewma, robust_z, spread, pca"`
-	Limits    []Limit      `mapstructure:"limits" doc:"fixed limits by sensor; all that match hold"`
-	EWMA      EWMAConfig   `mapstructure:"ewma"`
-	RobustZ   RobustConfig `mapstructure:"robust_z"`
-	Spread    SpreadConfig `mapstructure:"spread"`
-	PCA       PCAConfig    `mapstructure:"pca"`
+	Detectors []string       `mapstructure:"detectors" doc:"detectors in use, of: limits, ewma, robust_z, spread, pca, cusum, seasonal"`
+	Limits    []Limit        `mapstructure:"limits" doc:"fixed limits by sensor; all that match hold"`
+	EWMA      EWMAConfig     `mapstructure:"ewma"`
+	RobustZ   RobustConfig   `mapstructure:"robust_z"`
+	Spread    SpreadConfig   `mapstructure:"spread"`
+	PCA       PCAConfig      `mapstructure:"pca"`
+	CUSUM     CUSUMConfig    `mapstructure:"cusum"`
+	Seasonal  SeasonalConfig `mapstructure:"seasonal"`
+}
+
+// CUSUMConfig sets the cumulative sum chart.
+type CUSUMConfig struct {
+	Allowance float64 `mapstructure:"allowance" doc:"standard deviations that add nothing to the sums; half of the shift to be found; 0.1 to 3"`
+	Memory    int     `mapstructure:"memory" doc:"windows over which the baseline forgets"`
+}
+
+// SeasonalConfig sets the profile of day and week.
+type SeasonalConfig struct {
+	Memory int `mapstructure:"memory" doc:"windows over which the spread about the profile forgets"`
 }
 
 // PCAConfig sets the joint judgement of all sensors.
@@ -59,6 +72,8 @@ func DefaultConfig() Config {
 		RobustZ:   RobustConfig{History: 64},
 		Spread:    SpreadConfig{Memory: 1000, MinCount: 4},
 		PCA:       PCAConfig{Lambda: 0.2, Memory: 1000, MaxSensors: 128},
+		CUSUM:     CUSUMConfig{Allowance: 0.5, Memory: 1000},
+		Seasonal:  SeasonalConfig{Memory: 2000},
 	}
 }
 
@@ -94,6 +109,12 @@ func (c Config) Validate() error {
 		return fmt.Errorf("pca.memory: %d is not between %d and %d", c.PCA.Memory, minMemory, maxMemory)
 	case c.PCA.MaxSensors < 2 || c.PCA.MaxSensors > 512:
 		return fmt.Errorf("pca.max_sensors: %d is not between 2 and 512", c.PCA.MaxSensors)
+	case !(c.CUSUM.Allowance >= 0.1 && c.CUSUM.Allowance <= 3):
+		return fmt.Errorf("cusum.allowance: %v is not between 0.1 and 3", c.CUSUM.Allowance)
+	case c.CUSUM.Memory < minMemory || c.CUSUM.Memory > maxMemory:
+		return fmt.Errorf("cusum.memory: %d is not between %d and %d", c.CUSUM.Memory, minMemory, maxMemory)
+	case c.Seasonal.Memory < minMemory || c.Seasonal.Memory > maxMemory:
+		return fmt.Errorf("seasonal.memory: %d is not between %d and %d", c.Seasonal.Memory, minMemory, maxMemory)
 	case c.Spread.MinCount < 3 || c.Spread.MinCount > 1_000_000:
 		return fmt.Errorf("spread.min_count: %d is not between 3 and 1000000", c.Spread.MinCount)
 	}

@@ -106,6 +106,8 @@ func Builtin() []Spec {
 		{Name: "robust_z", Feature: Mean, New: newRobustZ},
 		{Name: "spread", Feature: Stddev, New: newSpread},
 		{Name: "pca", Feature: Mean, New: newPCA},
+		{Name: "cusum", Feature: Mean, New: newCUSUM},
+		{Name: "seasonal", Feature: Mean, New: newSeasonal},
 	}
 }
 

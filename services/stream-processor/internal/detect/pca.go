@@ -10,7 +10,6 @@ const (
 	pcaBurnIn    = 10   // windows from which the first scale of each sensor is taken
 	pcaInertia   = 4    // windows that the assumption of independent sensors is worth at first
 	pcaDoubt     = 20   // windows after which the running means' own spread counts half
-	pcaStrange   = 12   // standard deviations beyond which a window counts no more in the running means
 	pcaTolerance = 0.05 // share of a sensor's variance that no other sensor is trusted to explain
 	mostDeviates = 1e6  // keeps squares finite
 )
@@ -132,7 +131,7 @@ func (d *pca) explain() {
 func (d *pca) step(mean float32, z float64) float64 {
 	x := float64(mean)
 	if z == z {
-		x += d.lambda * (max(-pcaStrange, min(z, pcaStrange)) - x)
+		x += d.lambda * (max(-strange, min(z, strange)) - x)
 	}
 	return x
 }
