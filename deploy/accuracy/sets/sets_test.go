@@ -258,6 +258,7 @@ func TestWrongFilesAreNamed(t *testing.T) {
 		"truth number": {"tep", "tep/intervals.csv", "file,rows,scored_from,first,last\nd01_te.csv,100,0,-1,3\n", `"-1" is no row`},
 		"faults":       {"tep", "tep/faults.json", "{", "faults.json"},
 		"attacks":      {"batadal", "batadal/attacks.json", "[]", "intervals.csv has more"},
+		"early":        {"synthetic", "synthetic/seed_1/intervals.csv", "file,rows,scored_from,first,last\ntemporal.csv,100,55,50,59\n", "begins at row 50"},
 		"length":       {"synthetic", "synthetic/seed_1/intervals.csv", "file,rows,scored_from,first,last\ntemporal.csv,90,30,50,59\n", "intervals.csv says 90"},
 	} {
 		t.Run(name, func(t *testing.T) {

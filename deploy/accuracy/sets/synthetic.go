@@ -2,7 +2,9 @@ package sets
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/tocsin-io/tocsin/deploy/accuracy/score"
@@ -92,11 +94,19 @@ func loadTemporal(seed string) ([]*trial.Trial, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", t.Input, err)
 		}
+		kind, err := d.column("kind")
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", t.Input, err)
+		}
 		if len(d.rows) != t.Rows() {
 			return nil, fmt.Errorf("%s has %d rows, intervals.csv says %d", t.Input, len(d.rows), t.Rows())
 		}
 		for _, v := range t.Events {
+			if v.First < t.From {
+				return nil, fmt.Errorf("%s: an anomaly begins at row %d, among those that are learned from", t.Input, v.First)
+			}
 			t.Accepted = append(t.Accepted, strings.Fields(d.rows[v.First][touched]))
+			t.Kinds = append(t.Kinds, d.rows[v.First][kind])
 		}
 		t.Name = filepath.Base(seed) + "/temporal"
 		t.TrainRows = t.From
@@ -110,6 +120,7 @@ func scoreSynthetic(judged []*trial.Judged) (Figures, error) {
 	var flags score.Confusion
 	var events score.Events
 	var causes score.RootCauses
+	kinds := map[string]*kindCount{}
 	for _, j := range judged {
 		anomalous, flag, scores := j.Scored()
 		// The share is of the whole file; the part that is learned from has none of it.
@@ -132,13 +143,20 @@ func scoreSynthetic(judged []*trial.Judged) (Figures, error) {
 			events.Add(anomalous, flag)
 			values["flagF1"], values["flagFAR"], values["flagFound"] = one.F1(), percent(one.FAR()), percent(e.Recall())
 			kase.Note = found(e.Found, e.Total)
-			for i := range j.Events {
+			for i, v := range j.Events {
+				if kinds[j.Kinds[i]] == nil {
+					kinds[j.Kinds[i]] = new(kindCount)
+				}
+				kinds[j.Kinds[i]].add(fires[v.First-j.From:v.Last-j.From+1], j.Flags[v.First:v.Last+1])
 				if _, err := suspects(&causes, j, i, j.Flags, 0); err != nil {
 					return fig, err
 				}
 			}
 		}
 		fig.Cases = append(fig.Cases, kase)
+	}
+	for _, k := range slices.Sorted(maps.Keys(kinds)) {
+		fig.Cases = append(fig.Cases, Case{Name: "temporal, " + k, Note: kinds[k].String()})
 	}
 	for scenario, n := range count {
 		fig.Values[scenario] /= float64(n)
@@ -147,4 +165,27 @@ func scoreSynthetic(judged []*trial.Judged) (Figures, error) {
 	fig.Values["flagF1"], fig.Values["flagFAR"], fig.Values["flagFound"] = flags.F1(), percent(flags.FAR()), percent(events.Recall())
 	fig.Values["top1"] = top(&causes, judged, 1)
 	return fig, nil
+}
+
+// kindCount says how well anomalies of one kind are found.
+type kindCount struct{ events, found, flagged, rows, fired int }
+
+func (k *kindCount) add(fires, flags []bool) {
+	k.events++
+	if slices.Contains(fires, true) {
+		k.found++
+	}
+	if slices.Contains(flags, true) {
+		k.flagged++
+	}
+	k.rows += len(fires)
+	for _, f := range fires {
+		if f {
+			k.fired++
+		}
+	}
+}
+
+func (k *kindCount) String() string {
+	return fmt.Sprintf("%d events: %d fire, %d flagged; %.0f %% of %d rows fire", k.events, k.found, k.flagged, percent(float64(k.fired)/float64(max(k.rows, 1))), k.rows)
 }

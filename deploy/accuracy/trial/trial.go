@@ -23,6 +23,7 @@ type Trial struct {
 	Anomalous   []bool           // labels
 	Events      []score.Interval // the labels as intervals; those that touch stay apart
 	Accepted    [][]string       // for each event, the sensors accepted as its cause; nil: not known
+	Kinds       []string         // for each event, what kind of anomaly it is; nil: not known
 	ChangePoint []bool           // where the machine changed; nil: not known
 	Seconds     []float64        // time of each row; nil: not needed
 }
