@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"path"
+
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/wide"
 )
 
 // Config of all detectors.
@@ -16,6 +18,8 @@ type Config struct {
 	PCA       PCAConfig      `mapstructure:"pca"`
 	CUSUM     CUSUMConfig    `mapstructure:"cusum"`
 	Seasonal  SeasonalConfig `mapstructure:"seasonal"`
+
+	Wide wide.Config `mapstructure:"wide"`
 }
 
 // CUSUMConfig sets the cumulative sum chart.
@@ -74,6 +78,8 @@ func DefaultConfig() Config {
 		PCA:       PCAConfig{Lambda: 0.2, Memory: 1000, MaxSensors: 128},
 		CUSUM:     CUSUMConfig{Allowance: 0.5, Memory: 1000},
 		Seasonal:  SeasonalConfig{Memory: 2000},
+
+		Wide: wide.DefaultConfig(),
 	}
 }
 
@@ -93,6 +99,9 @@ func (c Config) Validate() error {
 		if err := l.validate(); err != nil {
 			return fmt.Errorf("limits[%d].%w", i, err)
 		}
+	}
+	if err := c.Wide.Validate(); err != nil {
+		return fmt.Errorf("wide.%w", err)
 	}
 	switch {
 	case !(c.EWMA.Lambda > 0 && c.EWMA.Lambda <= 1):

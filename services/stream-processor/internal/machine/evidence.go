@@ -58,7 +58,7 @@ func (m *Machine) behaviourEvidence(sc *scratch) []evidence {
 	const usual = 2 // one window in seven is as surprising
 	t := top{list: sc.evidence[:0]}
 	for i := range m.sensors {
-		if s := float64(sc.surprise[i]); s > usual {
+		if s := float64(sc.surprise[i]); s > usual && m.named(sc.surprise[i]) {
 			t.add(m.evidenceOf(i, int(sc.loudest[i]), s-usual, sc))
 		}
 	}

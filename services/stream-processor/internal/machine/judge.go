@@ -50,7 +50,12 @@ func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opini
 			joint.Add(m.detectors[d].joint.Correct(&calibrate.SensorPrior, j))
 		}
 	}
-	for i := range m.sensors {
+	alone := m.sensors
+	if m.wide != nil {
+		m.hearWide(sc, &op)
+		alone = nil
+	}
+	for i := range alone {
 		var c calibrate.Cauchy
 		most := float32(-1)
 		sc.surprise[i], sc.loudest[i], sc.level[i] = nan, 0, detect.Within

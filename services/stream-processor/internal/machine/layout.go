@@ -97,6 +97,7 @@ func (m *Machine) addSensor(name string) {
 
 // grow gives new sensors their place in everything that is kept by slot.
 func (m *Machine) grow() {
+	m.widen()
 	names := make([]string, len(m.sensors))
 	for i := range m.sensors {
 		names[i] = m.sensors[i].name

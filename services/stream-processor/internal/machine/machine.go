@@ -52,6 +52,8 @@ type Machine struct {
 	detectors []detector
 	// calibrated is the number of detectors that are not fixed.
 	calibrated int
+	// wide is the last of the detectors of a wide machine; nil for others.
+	wide *detect.Wide
 
 	scan     calibrate.Scan
 	tail     calibrate.Tail

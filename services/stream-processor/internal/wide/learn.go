@@ -4,16 +4,18 @@ import "math"
 
 // Learn takes a row into what is usual. Rows that are learned from make windows of their own with those learned before: the order is score, push, and learn when it is
 // known that nothing was wrong, however much later. Features whose newest value is missing learn nothing. resolution, if not nil, is the smallest difference that
-// each feature can show: no deviation is believed below half of it. It does not allocate.
+// each feature can show: no deviation is believed below half of it. at is the time under which the row was pushed; of a row that is not remembered any more, tails and
+// share learn nothing. It does not allocate.
 //
 // Cost: some 100 ns for each feature. Source: see the package.
-func (m *Model) Learn(row, resolution []float32) {
+func (m *Model) Learn(row, resolution []float32, at int64) {
 	row = row[:m.n]
 	l := lesson{
 		memory: float32(m.cfg.Memory), nu: float32(1 - m.cfg.Threshold),
 		boundary: float32(math.Log2(1 - m.cfg.Threshold)), window: m.taught.with(row),
 	}
 	l.keep = 1 - 1/l.memory
+	said := m.said.of(at)
 	outside, judged := 0, 0
 	for i, v := range row {
 		if v != v || abs(v) > math.MaxFloat32 {
@@ -23,13 +25,18 @@ func (m *Model) Learn(row, resolution []float32) {
 			m.floor[i] = resolution[i] / 2
 		}
 		n, deviation := m.learned[i], m.deviation(i)
-		if n >= settled {
-			if out, ok := m.step(&l, i, n, deviation); ok && n >= ready {
-				judged++
-				if out {
-					outside++
-				}
+		word := uint8(nothing)
+		if said != nil {
+			word = said[i]
+		}
+		if word != nothing {
+			judged++
+			if word != inside {
+				outside++
 			}
+		}
+		if n >= settled {
+			m.step(&l, i, n, deviation, word)
 		}
 		m.locate(&l, i, v, deviation)
 		m.compile(l.boundary, i)
@@ -71,25 +78,24 @@ func (m *Model) locate(l *lesson, i int, v, deviation float32) {
 }
 
 // step is one step of gradient descent on |w|^2/2 - rho + max(0, rho-w.phi)/nu, and one observation of the tail. rho's gradient is scaled by nu, which
-// makes it the stochastic quantile of w.phi (Robbins and Monro 1951). ok is false when one of the five values is missing.
-func (m *Model) step(l *lesson, i int, n, deviation float32) (outside, ok bool) {
+// makes it the stochastic quantile of w.phi (Robbins and Monro 1951): of what was said when the window was scored, if that is known. A window with missing values teaches nothing.
+func (m *Model) step(l *lesson, i int, n, deviation float32, said uint8) {
 	const perReach = 1.0 / reach
 	scale := 1 / deviation
 	if !(scale <= math.MaxFloat32) {
-		return false, false // constant so far: every distance is without measure
+		return // constant so far: every distance is without measure
 	}
 	var phi [WindowSize]float32
-	var f, far float32 // w.phi as learned from, and with distances that count up to mostReach
+	var f float32 // w.phi
 	mean := m.mean[i]
 	for k := range phi {
 		a := float32(abs(l.window[k][i]-mean) * scale)
 		if a != a {
-			return false, false
+			return
 		}
 		w := m.weight[k][i]
 		phi[k] = (1 - float32(min(a, reach)*perReach)) * (1 / norm)
 		f += float32(w * phi[k])
-		far += float32(w * float32((1-float32(min(a, mostReach)*perReach))*(1/norm)))
 	}
 	rate := 1 / min(firstRate+n-settled, l.memory)
 	if n >= l.memory {
@@ -97,13 +103,19 @@ func (m *Model) step(l *lesson, i int, n, deviation float32) (outside, ok bool) 
 		m.excess[i] *= l.keep
 	}
 	rho := m.rho[i]
-	if outside = far < rho; outside {
-		m.peaks[i]++
-		m.excess[i] += rho - far
-	}
+	outside := f < rho
 	var pull float32
-	if f < rho {
+	if outside {
 		pull = rate / l.nu
+	}
+	if said != nothing {
+		if outside = said != inside; outside {
+			far := min((float32(said)-0.5)/saidSteps, mostExcess)
+			m.excess[i] += float32(far * m.beta(i))
+			m.peaks[i]++
+		}
+	}
+	if outside {
 		m.rho[i] = rho - float32(rate*(1-l.nu))
 	} else {
 		m.rho[i] = rho + float32(rate*l.nu)
@@ -112,7 +124,6 @@ func (m *Model) step(l *lesson, i int, n, deviation float32) (outside, ok bool) 
 		w := m.weight[k][i]
 		m.weight[k][i] = w - float32(rate*w) + float32(pull*phi[k])
 	}
-	return outside, true
 }
 
 // beta is the mean excess beyond the plane, with what it is to begin with as prior.

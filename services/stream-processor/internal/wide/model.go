@@ -15,21 +15,21 @@
 // Everything is by feature: no feature's score depends on another's, on the order of features or on how many there are at once. A feature's
 // score does not change when its values are all multiplied by a constant, or shifted, but for rounding. NaN stands for a missing value.
 //
-// Layout: structure of arrays of float32, batches as [batch][WindowSize][features]. Memory: about 130 bytes for each feature. Nothing is
+// Layout: structure of arrays of float32, batches as [batch][WindowSize][features]. Memory: about 140 bytes for each feature. Nothing is
 // allocated after Grow. A Model belongs to one goroutine at a time.
 package wide
 
 import "math"
 
 const (
-	reach     = 4            // deviations at which a value counts for nothing in phi
-	norm      = 2.2360679775 // sqrt(WindowSize)
-	clipFrom  = 30           // values learned before what is learned next is clipped
-	clipAt    = 3.5          // deviations
-	settled   = 20           // values learned before the SVM learns
-	ready     = 30           // values learned before a feature is judged
-	firstRate = 64           // the SVM's step is 1/(firstRate+steps), never below 1/Memory
-	mostReach = 3 * reach
+	reach      = 4            // deviations at which a value counts for nothing in phi
+	norm       = 2.2360679775 // sqrt(WindowSize)
+	clipFrom   = 30           // values learned before what is learned next is clipped
+	clipAt     = 3.5          // deviations
+	settled    = 20           // values learned before the SVM learns
+	ready      = 30           // values learned before a feature is judged
+	firstRate  = 64           // the SVM's step is 1/(firstRate+steps), never below 1/Memory
+	mostExcess = 12           // how far beyond the plane a single window may say that windows go, in betas
 
 	priorPeaks = 20  // weight of the beta to begin with, in windows outside
 	minBeta    = 0.8 // least share of it that is ever believed
@@ -50,6 +50,7 @@ type Model struct {
 
 	recent history // values scored, for the next score
 	taught history // values learned, for the next lesson
+	said   sayings // of the windows pushed last, until they are learned from
 
 	// By feature.
 	learned  []float32 // values learned, up to Memory
@@ -58,7 +59,7 @@ type Model struct {
 	weight   [WindowSize][]float32 // oldest value first
 	rho      []float32
 	peaks    []float32 // windows outside the plane, with forgetting
-	excess   []float32 // sum of their distances from it
+	excess   []float32 // sum of their distances from it, as they were scored
 	floor    []float32 // smallest deviation believed
 	lanes    []lane
 	isReady  int
@@ -108,6 +109,7 @@ func (m *Model) Grow(n int) {
 	m.n = n
 	m.recent.grow(n)
 	m.taught.grow(n)
+	m.said.grow(n)
 	for k := range m.weight {
 		m.weight[k] = grown(m.weight[k], n, firstWeight)
 	}
@@ -173,8 +175,12 @@ func (m *Model) windowOf(windows []float32, b, from, to int) window {
 	return w
 }
 
-// Push moves on past a row: it becomes the newest of those before the next.
-func (m *Model) Push(row []float32) { m.recent.push(row[:m.n]) }
+// Push moves on past a row: it becomes the newest of those before the next. surprises are what Surprises said of it, and at is a name for it, its time: what was
+// said is remembered until Learn asks for it by that name, or for eight rows.
+func (m *Model) Push(row, surprises []float32, at int64) {
+	m.said.note(m, row, surprises, at)
+	m.recent.push(row[:m.n])
+}
 
 // Score is the score of a surprise: 1-p, in [0, 1].
 func Score(surprise float32) float64 { return -math.Expm1(-float64(surprise)) }

@@ -9,13 +9,19 @@ import (
 // perFeature is the number of float32 that a feature's state has.
 const perFeature = 2*(WindowSize-1) + WindowSize + 7
 
-// AppendState appends everything that later results depend on, beside the configuration: 80 bytes for each feature. Equal states have equal bytes.
+// AppendState appends everything that later results depend on, beside the configuration: 88 bytes for each feature. Equal states have equal bytes.
 func (m *Model) AppendState(dst []byte) []byte {
 	dst = codec.AppendU32(dst, uint32(m.n))
 	for _, column := range m.columns() {
 		for _, v := range column {
 			dst = codec.AppendF32(dst, v)
 		}
+	}
+	for k := range remembered { // oldest first
+		k = (m.said.next + k) % remembered
+		dst = codec.AppendI64(dst, m.said.at[k])
+		dst = codec.AppendBool(dst, m.said.used[k])
+		dst = append(dst, m.said.rows[k]...)
 	}
 	dst = codec.AppendF64(dst, m.shareOut.n)
 	dst = codec.AppendF64(dst, m.shareOut.mean)
@@ -50,6 +56,13 @@ func (m *Model) RestoreState(r *codec.Reader) {
 				return
 			}
 			column[i] = v
+		}
+	}
+	m.said.next = 0
+	for k := range remembered {
+		m.said.at[k], m.said.used[k] = r.I64(), r.Bool()
+		for i := range m.said.rows[k][:n] {
+			m.said.rows[k][i] = r.U8()
 		}
 	}
 	m.shareOut = share{n: r.F64(), mean: r.F64(), variance: r.F64()}

@@ -49,6 +49,9 @@ type bench struct {
 	jury            Jury
 	row, resolution []float32
 	surprise        []float32
+	at              int64
+	waiting         [][]float32
+	lag             int // rows between scoring and learning
 }
 
 func newBench(p *plant, cfg Config) *bench {
@@ -66,9 +69,14 @@ func (b *bench) next(change func(row []float32), learn bool) Verdict {
 	}
 	b.m.Surprises(b.surprise, b.row)
 	v := b.jury.Judge(b.m, b.surprise, b.row)
-	b.m.Push(b.row)
-	if learn {
-		b.m.Learn(b.row, b.resolution)
+	b.at++
+	b.m.Push(b.row, b.surprise, b.at)
+	b.waiting = append(b.waiting, slices.Clone(b.row))
+	if len(b.waiting) > b.lag {
+		if learn {
+			b.m.Learn(b.waiting[0], b.resolution, b.at-int64(b.lag))
+		}
+		b.waiting = slices.Delete(b.waiting, 0, 1)
 	}
 	return v
 }
@@ -80,6 +88,7 @@ func TestUsualRowsNameNobody(t *testing.T) {
 		"independent": newPlant(1, 1000, 0, 0), "with memory": newPlant(2, 1000, 0.8, 0), "together": newPlant(3, 1000, 0, 0.9),
 	} {
 		b := newBench(p, DefaultConfig())
+		b.lag = 6
 		const warm, rows = 400, 1500
 		named, outside, surprised := 0, 0, 0
 		for i := range warm + rows {
@@ -225,10 +234,10 @@ func TestFeaturesStandAlone(t *testing.T) {
 					rt.Fatalf("feature %d: %v in other units, not %v", i, s2[i], b.surprise[i])
 				}
 			}
-			other.Push(moved)
-			scaled.Push(larger)
-			other.Learn(moved, nil)
-			scaled.Learn(larger, nil)
+			other.Push(moved, s1, b.at)
+			scaled.Push(larger, s2, b.at)
+			other.Learn(moved, nil, b.at)
+			scaled.Learn(larger, nil, b.at)
 		}
 	})
 }
@@ -328,12 +337,12 @@ func TestBatchEqualsOneByOne(t *testing.T) {
 		got := make([]float32, batch*n)
 		b.m.Scores(got, windows)
 		for _, row := range rows[:WindowSize-1] {
-			b.m.Push(row)
+			b.m.Push(row, b.surprise, 0)
 		}
 		for k := range batch {
 			newest := rows[k+WindowSize-1]
 			b.m.Surprises(b.surprise, newest)
-			b.m.Push(newest)
+			b.m.Push(newest, b.surprise, 0)
 			for i, s := range b.surprise {
 				if want := Score(s); math.Abs(want-float64(got[k*n+i])) > 1e-5 || got[k*n+i] < 0 || got[k*n+i] > 1 {
 					t.Fatalf("window %d feature %d of %d: %v, not %v", k, i, n, got[k*n+i], want)
@@ -366,8 +375,8 @@ func TestRestoredModelGoesOn(t *testing.T) {
 		for range 10 {
 			b.next(nil, true)
 			m.Surprises(other, b.row)
-			m.Push(b.row)
-			m.Learn(b.row, nil)
+			m.Push(b.row, other, b.at)
+			m.Learn(b.row, nil, b.at)
 			if !slices.Equal(other, b.surprise) {
 				rt.Fatal("other surprises after the restore")
 			}
@@ -400,7 +409,8 @@ func FuzzRestore(f *testing.F) {
 		m.Surprises(s, row)
 		var j Jury
 		j.Judge(m, s, row)
-		m.Learn(row, nil)
+		m.Push(row, s, 1)
+		m.Learn(row, nil, 1)
 		for _, v := range s {
 			if !(v >= 0 && v <= maxSurprise) {
 				t.Fatalf("surprise %v", v)
@@ -415,8 +425,14 @@ func TestNothingIsAllocated(t *testing.T) {
 		b.next(nil, true)
 	}
 	windows, out := make([]float32, 4*WindowSize*3000), make([]float32, 4*3000)
+	at := int64(1000)
 	if n := testing.AllocsPerRun(50, func() {
-		b.next(nil, true)
+		at++
+		b.plant.row(b.row)
+		b.m.Surprises(b.surprise, b.row)
+		b.jury.Judge(b.m, b.surprise, b.row)
+		b.m.Push(b.row, b.surprise, at)
+		b.m.Learn(b.row, nil, at)
 		b.m.Scores(out, windows)
 	}); n > 0 {
 		t.Fatalf("%v allocations", n)

@@ -123,10 +123,16 @@ func problem() []row {
 			dst[i] = float32(50 + 3*r.NormFloat64())
 		}
 	}
+	at := int64(0)
+	learn := func() {
+		at++
+		m.Push(newest, surprise, at)
+		m.Learn(newest, nil, at)
+	}
 	for range warm {
 		draw(newest)
-		m.Push(newest)
-		m.Learn(newest, nil)
+		m.Surprises(surprise, newest)
+		learn()
 	}
 	var all [batches][]float32
 	for i := range all {
@@ -161,8 +167,7 @@ func problem() []row {
 		{Name: "one frame scored, controlled and learned", Bytes: 40 * features * float, run: func() {
 			m.Surprises(surprise, newest)
 			jury.Judge(m, surprise, newest)
-			m.Push(newest)
-			m.Learn(newest, nil)
+			learn()
 		}},
 	}
 }
