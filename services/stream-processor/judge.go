@@ -81,3 +81,12 @@ func (j *Judge) Under(cfg *DetectionConfig) error {
 	j.machine = next
 	return nil
 }
+
+// Correction is a human's word on what machines may learn.
+type Correction = machine.Correction
+
+// Kinds of corrections.
+const (
+	NewNormal = machine.NewNormal
+	Unlearn   = machine.Unlearn
+)

@@ -69,6 +69,7 @@ func (m *Machine) assess(p *window.Pane, op *opinion, out *Output) {
 		m.assessed, m.assessedUS = true, p.StartUS
 	}
 	sc := &out.scratch
+	m.noteExcursion(p, op, fresh)
 	m.step(limit, p, fresh, m.limitFinding(op, sc), out)
 	m.step(behaviour, p, fresh, m.behaviourFinding(op, fresh, sc), out)
 	m.step(flatline, p, fresh, m.flatlineFinding(p, op, sc), out)
@@ -77,7 +78,7 @@ func (m *Machine) assess(p *window.Pane, op *opinion, out *Output) {
 
 func (m *Machine) behaviourFinding(op *opinion, fresh bool, sc *scratch) finding {
 	f := finding{clear: op.own < clearSurprise, score: calibrate.Score(op.final), weight: op.own} // false for NaN: nothing to see is no all-clear
-	f.anomalous = !m.learning() && op.own >= unusualSurprise && op.final >= m.pageSurprise()
+	f.anomalous = !m.learning() && op.own >= unusualSurprise && op.final >= op.demand
 	if !f.anomalous {
 		return f
 	}
@@ -180,7 +181,7 @@ func (m *Machine) step(c cause, p *window.Pane, fresh bool, f finding, out *Outp
 			e.open = false
 			if c == behaviour {
 				m.scan.Reset()
-				m.strict = min(m.strict+pageDemand, maxStrict)
+				m.debt.Paged(max(float64(m.odd.peak), m.pageSurprise()), m.pageSurprise())
 			}
 			return
 		}
@@ -203,9 +204,7 @@ func (m *Machine) start(c cause, startedUS int64, f finding) {
 		confidence = e.confidence
 	}
 	if c == behaviour || c == limit {
-		for _, p := range m.panes.All() {
-			p.Teaches = false // they led up to it
-		}
+		m.bar()
 	}
 	*e = episode{
 		open: true, any: true, startedUS: startedUS, severity: f.severity, flagged: 1, peak: float32(f.weight),

@@ -130,6 +130,10 @@ func (m *Machine) summary(c cause, phase eventv1.Phase, atUS int64, evid []evide
 			return "data arrives again"
 		case clock:
 			return "gateway " + strconv.Quote(m.gateway) + " is on time again"
+		case behaviour:
+			if len(evid) == 0 {
+				return "declared to be how it is meant to be after " + e.since(atUS) + "; learning anew"
+			}
 		}
 		return "back to usual after " + e.since(atUS) + m.reasons("; it was: ", c, evid)
 	}

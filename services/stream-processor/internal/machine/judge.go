@@ -33,6 +33,7 @@ type opinion struct {
 	own     float64 // the window's surprise by itself; NaN: nobody has an opinion
 	nominal float64 // with the windows before it
 	final   float64 // calibrated by the machine's history
+	demand  float64 // what final must reach to page
 	usable  int     // sensors with usable values
 	stuck   int     // sensors that are stuck
 	worst   detect.Level
@@ -40,7 +41,7 @@ type opinion struct {
 
 // judge forms an opinion of a pane that follows those in scan. It changes nothing but sc.
 func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opinion {
-	op := opinion{stuck: p.StuckCount()}
+	op := opinion{demand: math.Inf(1), stuck: p.StuckCount()}
 	m.observe(p, sc, &op)
 	nan := float32(math.NaN())
 	var joint calibrate.Cauchy
@@ -80,7 +81,8 @@ func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opini
 	op.own = joint.Surprise()
 	if op.own == op.own {
 		op.nominal = scan.Surprise(op.own)
-		op.final = m.tail.Correct(&calibrate.MachinePrior, op.nominal) * math.Exp(-m.strict)
+		op.final = m.peaks.Correct(op.nominal)
+		op.demand = m.debt.Demand(m.pageSurprise()) * math.Exp(m.habits.Strict(p.StartUS, m.habitDays()))
 	}
 	return op
 }
@@ -92,11 +94,12 @@ func (m *Machine) observe(p *window.Pane, sc *scratch, op *opinion) {
 	w := &sc.window
 	w.StartUS, w.EndUS = p.StartUS, p.StartUS+m.cfg.WindowLength.Microseconds()
 	w.Values = resize(w.Values, n)
+	stale := m.stale(p.StartUS)
 	for i := range w.Values {
 		st := p.Accums[i].Stats()
 		w.Values[i] = detect.Value{
 			Mean: st.Mean, Stddev: st.Stddev, Min: st.Min, Max: st.Max, Count: st.Count,
-			Resolution: m.sensors[i].quality.Resolution(),
+			Resolution: m.sensors[i].quality.Resolution(), Drift: m.sensors[i].course.variance(stale),
 		}
 		if st.Count > 0 {
 			op.usable++
@@ -132,14 +135,19 @@ func (m *Machine) learning() bool { return int64(m.learned) < int64(m.cfg.Calibr
 // frozen tells whether what happens now must not become usual: while an episode of behaviour or of a limit is open. (Sensors that are stuck or of bad
 // quality have no usable values, so nothing is learned from them anyway.)
 //
-// This is the place to let a machine out again after a genuine change of regime, for instance when a human says so or when a release of the configuration
-// does; time alone must not, or every persisting fault would become normal.
+// A genuine change of regime is let in by a Correction, never by time alone, or every persisting fault would become normal.
 func (m *Machine) frozen() bool { return m.episodes[behaviour].open || m.episodes[limit].open }
 
-// pageSurprise is what a window must reach to page at the budget.
+// windowUS is the usual distance of two windows in microseconds.
+func (m *Machine) windowUS() float64 {
+	return max(m.periodUS, float64(m.cfg.WindowLength.Microseconds()))
+}
+
+const monthUS = 30 * 24 * 3600 * 1e6
+
+// pageSurprise is what a window must reach to page at the budget, as far as this machine's history tells. Pages given and habits may ask for more.
 func (m *Machine) pageSurprise() float64 {
-	period := max(m.periodUS, float64(m.cfg.WindowLength.Microseconds()))
-	return calibrate.PageSurprise(m.cfg.Calibrate.Budget, period)
+	return calibrate.PageSurprise(m.cfg.Calibrate.Budget, m.windowUS())
 }
 
 // flush judges a pane that the watermark has not passed: the machine is idle. Rows in time may still come; it is learned from when it closes.
@@ -159,6 +167,7 @@ func (m *Machine) closePanes(out *Output) {
 		if p == nil || m.watermarkUS()-p.StartUS < m.cfg.WindowLength.Microseconds() {
 			return
 		}
+		m.heed(p.StartUS, out)
 		if p.State == window.Flushed && p.Changed {
 			p.Revision++
 		}
@@ -213,7 +222,7 @@ func (m *Machine) follow(p *window.Pane, op *opinion, sc *scratch) {
 	for d := range m.detectors {
 		m.detectors[d].Follow(&sc.window)
 	}
-	p.Teaches, p.Nominal = !m.frozen() && op.usable > 0, float32(math.NaN())
+	p.Teaches, p.Nominal = !m.frozen() && !m.odd.open && op.usable > 0 && m.mayTeach(p.StartUS), float32(math.NaN())
 	p.Opinions = p.Opinions[:0]
 	if op.own == op.own {
 		p.Nominal = float32(op.nominal)
@@ -236,17 +245,8 @@ func (m *Machine) follow(p *window.Pane, op *opinion, sc *scratch) {
 		m.held = 0
 	}
 	m.notePeriod(p.StartUS)
-	m.strict = max(0, m.strict-pageDemand*math.Exp(-m.pageSurprise()))
+	m.debt.Passed(m.windowUS()/monthUS, m.cfg.Calibrate.Budget)
 }
-
-// pageDemand is the logarithm by which a page raises the demand on the next one. It wears off at the rate at which the budget allows pages: the idea of
-// adaptive conformal inference (Gibbs and Candes 2021) on the scale of surprise. A machine whose signals fit no model drifts towards its budget that way,
-// but only page by page: one with a daily mode that it never learned still paged nine times in two weeks. A true fault pays for it with a
-// higher demand on the next one of the same month.
-const (
-	pageDemand = 0.35
-	maxStrict  = 5
-)
 
 // coarse packs a nominal surprise for the tails, which tell no more than 3 from 13.
 func coarse(t float32) uint8 {
@@ -295,8 +295,10 @@ func (m *Machine) learn(p *window.Pane, sc *scratch) {
 		}
 		opinions = opinions[each:]
 	}
+	m.followCourse(&sc.window)
+	m.learnedUS = p.StartUS
 	if p.Nominal == p.Nominal && m.learned >= settled {
-		m.tail.Learn(memory, float64(p.Nominal))
+		m.peaks.Learn(float64(p.Nominal))
 	}
 	if m.learned < math.MaxUint32 {
 		m.learned++
@@ -412,7 +414,7 @@ func (v *verdict) take(m *Machine, startUS int64, op *opinion, sc *scratch) {
 	case op.worst == detect.Warning || op.stuck > 0:
 		v.atLeast = scoreWarning
 	}
-	v.flag = v.atLeast > 0 || !v.learning && op.final >= m.pageSurprise()
+	v.flag = v.atLeast > 0 || !v.learning && op.final >= op.demand
 	for _, c := range []cause{behaviour, limit, flatline} {
 		if e := &m.episodes[c]; e.open {
 			v.severity = max(v.severity, e.severity)

@@ -8,6 +8,7 @@ type sensor struct {
 	low, high float32 // physical range
 	quality   quality.Sensor
 	badStreak uint16 // windows in a row with mostly unusable values
+	course    course
 }
 
 // unslotted stands for a sensor beyond the limit of sensors per machine.

@@ -55,13 +55,18 @@ type Machine struct {
 	// wide is the last of the detectors of a wide machine; nil for others.
 	wide *detect.Wide
 
-	scan     calibrate.Scan
-	tail     calibrate.Tail
-	learned  uint32  // windows learned from
-	held     uint32  // windows in a row that are suspicious
-	strict   float64 // what recent pages add to the demand on the next one, as a logarithm
-	lastUS   int64   // start of the newest window learned or passed over
-	periodUS float64 // usual distance of two windows; 0: unknown
+	scan      calibrate.Scan
+	peaks     calibrate.Peaks
+	debt      calibrate.Debt
+	habits    calibrate.Habits
+	odd       excursion
+	learned   uint32  // windows learned from
+	held      uint32  // windows in a row that are suspicious
+	lastUS    int64   // start of the newest window learned or passed over
+	learnedUS int64   // start of the newest window learned from
+	periodUS  float64 // usual distance of two windows; 0: unknown
+	heededUS  int64   // newest correction that was heeded, by the time from which it has learning begin anew
+	heeded    bool    // heededUS holds
 
 	episodes   [causes]episode
 	assessedUS int64 // start of the newest window that moved the episodes
@@ -69,6 +74,8 @@ type Machine struct {
 	clockAhead uint32 // frames in a row from the future
 	clockFine  uint32
 	current    verdict
+
+	corrections []correction // of the configuration; nil mostly
 
 	index  map[string]int32 // nil while there are few sensors
 	layout layout
@@ -86,7 +93,7 @@ type detector struct {
 
 // New makes a machine of which nothing is known. cfg must be valid and is shared.
 func New(cfg *Config, equipmentID string) *Machine {
-	m := &Machine{cfg: cfg, id: equipmentID, logMS: -maxLogMS - 1}
+	m := &Machine{cfg: cfg, id: equipmentID, logMS: -maxLogMS - 1, corrections: cfg.corrections(equipmentID)}
 	for _, spec := range cfg.Detect.Specs() {
 		m.detectors = append(m.detectors, detector{Detector: spec.New(&cfg.Detect), spec: spec})
 		if !spec.Fixed {
