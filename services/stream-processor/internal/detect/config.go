@@ -18,8 +18,22 @@ type Config struct {
 	PCA       PCAConfig      `mapstructure:"pca"`
 	CUSUM     CUSUMConfig    `mapstructure:"cusum"`
 	Seasonal  SeasonalConfig `mapstructure:"seasonal"`
+	Forest    MemoryConfig   `mapstructure:"forest"`
+	Neighbour MemoryConfig   `mapstructure:"neighbour"`
+	OneClass  OneClassConfig `mapstructure:"one_class"`
 
 	Wide wide.Config `mapstructure:"wide"`
+}
+
+// MemoryConfig is of detectors that have little to set.
+type MemoryConfig struct {
+	Memory int `mapstructure:"memory" doc:"windows over which the scale of each sensor, and what scores are usual, forget"`
+}
+
+// OneClassConfig sets the one-class support vector machine.
+type OneClassConfig struct {
+	Memory int     `mapstructure:"memory" doc:"windows over which it forgets"`
+	Nu     float64 `mapstructure:"nu" doc:"share of the windows learned that may lie outside; 0.01 to 0.5"`
 }
 
 // CUSUMConfig sets the cumulative sum chart.
@@ -78,6 +92,9 @@ func DefaultConfig() Config {
 		PCA:       PCAConfig{Lambda: 0.2, Memory: 1000, MaxSensors: 128},
 		CUSUM:     CUSUMConfig{Allowance: 0.5, Memory: 1000},
 		Seasonal:  SeasonalConfig{Memory: 2000},
+		Forest:    MemoryConfig{Memory: 1000},
+		Neighbour: MemoryConfig{Memory: 1000},
+		OneClass:  OneClassConfig{Memory: 1000, Nu: 0.05},
 
 		Wide: wide.DefaultConfig(),
 	}
@@ -124,6 +141,14 @@ func (c Config) Validate() error {
 		return fmt.Errorf("cusum.memory: %d is not between %d and %d", c.CUSUM.Memory, minMemory, maxMemory)
 	case c.Seasonal.Memory < minMemory || c.Seasonal.Memory > maxMemory:
 		return fmt.Errorf("seasonal.memory: %d is not between %d and %d", c.Seasonal.Memory, minMemory, maxMemory)
+	case c.Forest.Memory < minMemory || c.Forest.Memory > maxMemory:
+		return fmt.Errorf("forest.memory: %d is not between %d and %d", c.Forest.Memory, minMemory, maxMemory)
+	case c.Neighbour.Memory < minMemory || c.Neighbour.Memory > maxMemory:
+		return fmt.Errorf("neighbour.memory: %d is not between %d and %d", c.Neighbour.Memory, minMemory, maxMemory)
+	case c.OneClass.Memory < minMemory || c.OneClass.Memory > maxMemory:
+		return fmt.Errorf("one_class.memory: %d is not between %d and %d", c.OneClass.Memory, minMemory, maxMemory)
+	case !(c.OneClass.Nu >= 0.01 && c.OneClass.Nu <= 0.5):
+		return fmt.Errorf("one_class.nu: %v is not between 0.01 and 0.5", c.OneClass.Nu)
 	case c.Spread.MinCount < 3 || c.Spread.MinCount > 1_000_000:
 		return fmt.Errorf("spread.min_count: %d is not between 3 and 1000000", c.Spread.MinCount)
 	}

@@ -50,6 +50,9 @@ type Scores struct {
 	Level []Level
 	// Joint is the surprise of the vector as a whole, for multivariate detectors; NaN: no opinion.
 	Joint float32
+	// Share is how much each sensor contributed to Joint: they sum to 1, or are all 0 when that cannot be told. Detectors whose Surprise tells of
+	// each sensor leave it alone. It has no length when nobody asks.
+	Share []float32
 }
 
 // Detector is one way to find the unusual. Implementations are bound to one machine.
@@ -108,6 +111,9 @@ func Builtin() []Spec {
 		{Name: "pca", Feature: Mean, New: newPCA},
 		{Name: "cusum", Feature: Mean, New: newCUSUM},
 		{Name: "seasonal", Feature: Mean, New: newSeasonal},
+		{Name: "iforest", Feature: Mean, New: newIsolation},
+		{Name: "knn", Feature: Mean, New: newKNN},
+		{Name: "lof", Feature: Mean, New: newLOF},
 	}
 }
 

@@ -49,7 +49,7 @@ func draw(r *rand.Rand, n int, start int64) *Window {
 }
 
 func scoresFor(n int) *Scores {
-	s := &Scores{Surprise: make([]float32, n), Low: make([]float32, n), High: make([]float32, n), Level: make([]Level, n)}
+	s := &Scores{Surprise: make([]float32, n), Low: make([]float32, n), High: make([]float32, n), Level: make([]Level, n), Share: make([]float32, n)}
 	s.preset()
 	return s
 }
@@ -57,6 +57,7 @@ func scoresFor(n int) *Scores {
 func (s *Scores) preset() {
 	nan := float32(math.NaN())
 	s.Joint = nan
+	clear(s.Share)
 	for i := range s.Surprise {
 		s.Surprise[i], s.Low[i], s.High[i], s.Level[i] = nan, nan, nan, Within
 	}
@@ -113,8 +114,9 @@ func TestEveryDetectorKeepsTheRules(t *testing.T) {
 			if n := testing.AllocsPerRun(100, func() { d.Score(w, s); d.Follow(w); d.Learn(w) }); n > 0 {
 				t.Errorf("%v allocations per window", n)
 			}
-			for n := range len(d.AppendState(nil)) {
-				in := codec.NewReader(d.AppendState(nil)[:n])
+			state := d.AppendState(nil)
+			for n := 0; n < len(state); n += 1 + len(state)/300 {
+				in := codec.NewReader(state[:n])
 				other := spec.New(config())
 				other.Grow(sensorNames(sensors))
 				other.RestoreState(in)
