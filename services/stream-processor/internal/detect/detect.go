@@ -114,6 +114,10 @@ func Builtin() []Spec {
 		{Name: "iforest", Feature: Mean, New: newIsolation},
 		{Name: "knn", Feature: Mean, New: newKNN},
 		{Name: "lof", Feature: Mean, New: newLOF},
+		{Name: "halfspace", Feature: Mean, New: newHalfSpace},
+		{Name: "one_class", Feature: Mean, New: newOneClass},
+		{Name: "rrcf", Feature: Mean, New: newCutForest},
+		{Name: "day_shape", Feature: Mean, New: newDayShape},
 	}
 }
 
