@@ -24,7 +24,7 @@ func main() {
 	budgets := flag.String("budgets", "0.1,1,10", "budgets to play, in pages per machine and month")
 	flag.Float64Var(&o.rate, "rate", 1, "samples a second")
 	flag.DurationVar(&o.window, "window", 5*time.Second, "window length; longer ones are judged with the shipped settings otherwise")
-	flag.DurationVar(&o.commission, "commission", 3*24*time.Hour, "time in which a machine is got to know; its pages are counted apart")
+	flag.DurationVar(&o.commission, "commission", 5*24*time.Hour, "time in which a machine is got to know; its pages are counted apart")
 	days := flag.Float64("days", 30, "days that count, of each of the 20 machines")
 	seed := flag.Uint64("seed", 1, "of the simulated fleet")
 	only := flag.String("scenario", "", "only scenarios whose name contains this")

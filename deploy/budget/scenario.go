@@ -114,6 +114,10 @@ func (t *tails) add(values []float32, seed uint64) {
 		t.diffs = nil
 	}
 	for i := range values {
+		stuck := values[i] == t.last[i]
+		if t.last[i] = values[i]; stuck { // a stuck transmitter has no noise
+			continue
+		}
 		z := t.r.NormFloat64()
 		a, b, c := t.r.NormFloat64(), t.r.NormFloat64(), t.r.NormFloat64()
 		values[i] += float32(t.unit[i] * z / math.Sqrt((a*a+b*b+c*c)/3))

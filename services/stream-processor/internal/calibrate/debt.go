@@ -42,6 +42,12 @@ func (d *Debt) Paged(t, asked float64) {
 	d.strict = float32(min(float64(d.strict)+max(strictStep, strictShare*far), maxStrict))
 }
 
+// Explained forgives most of the debt: it is known now why the machine paged.
+func (d *Debt) Explained() {
+	d.pages = min(d.pages, 1)
+	d.strict /= 2
+}
+
 // Passed takes the time of a window: months of 30 days.
 func (d *Debt) Passed(months, budget float64) {
 	d.pages = max(d.pages-float32(months*budget), -mostSaved)

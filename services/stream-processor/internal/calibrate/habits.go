@@ -49,10 +49,11 @@ func (h *Habits) Strict(atUS int64, enough int) float64 {
 	return float64(a.strict)
 }
 
-// Ended takes an episode that is over. far is the logarithm of how many times the usual demand its surprise was.
-func (h *Habits) Ended(fromUS, toUS int64, far float64) {
+// Ended takes an excursion that is over. far is the logarithm of how many times the usual demand its surprise was. It tells whether a habit was acquired
+// by it, at any hour.
+func (h *Habits) Ended(fromUS, toUS int64, far float64, enough int) (acquired bool) {
 	if toUS < fromUS || toUS-fromUS > longestHabit {
-		return
+		return false
 	}
 	need := float32(max(0, far) + habitMargin)
 	// An hour before and after: people and thermostats are not punctual to the minute.
@@ -67,10 +68,11 @@ func (h *Habits) Ended(fromUS, toUS int64, far float64) {
 		default:
 			a.days = min(a.days+1, mostHabitDays)
 			a.day = day
+			acquired = acquired || int(a.days) == enough
 			a.strict = max(a.strict-0.05, need)
 		}
 		if at == toUS+hourUS/4 {
-			return
+			return acquired
 		}
 	}
 }

@@ -152,5 +152,5 @@ func (m *Machine) startAnew(startUS int64, out *Output) {
 	m.bar()
 	m.scan.Reset()
 	m.peaks, m.debt, m.habits, m.odd = calibrate.Peaks{}, calibrate.Debt{}, calibrate.Habits{}, excursion{}
-	m.learned, m.held = 0, 0
+	m.learned, m.held, m.behind = 0, 0, 0
 }

@@ -67,13 +67,21 @@ func (m *Machine) followCourse(w *detect.Window) {
 	}
 }
 
-// stale is the number of windows that could have been learned from and were not, at most a quarter of a day's.
+// stale is the number of windows by which what is usual lags behind: those that could have been learned from and were not, and what the windows learned from
+// since have not made up for. At most a quarter of a day's.
 func (m *Machine) stale(startUS int64) float64 {
 	if m.learned == 0 || m.periodUS == 0 {
 		return 0
 	}
-	age := float64(startUS-m.learnedUS) - float64(m.cfg.KeptWindows+mostHeld)*m.windowUS()
-	return max(0, min(age, quarterDayUS)) / m.windowUS()
+	age := float64(startUS-m.learnedUS)/m.windowUS() - float64(m.cfg.KeptWindows+mostHeld)
+	return max(0, min(m.behind+max(0, age), quarterDayUS/m.windowUS()))
+}
+
+// catchUp takes note of a window that is learned from. Baselines forget over some dozens of windows, not at once.
+func (m *Machine) catchUp(startUS int64) {
+	const makesUp = 1.0 / 32
+	m.behind = m.stale(startUS) * (1 - makesUp)
+	m.learnedUS = startUS
 }
 
 func (c *course) appendState(dst []byte) []byte {

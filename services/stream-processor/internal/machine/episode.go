@@ -295,9 +295,14 @@ func (m *Machine) endSilence(atUS int64, out *Output) {
 	}
 }
 
-// judgeClock counts frames with samples from the future. A gateway that is behind is not at fault: it may send what it had to keep.
-func (m *Machine) judgeClock(f *frame.Frame, ahead bool, out *Output) {
-	if ahead {
+// judgeClock counts frames with samples from the future, and notices a machine of which, for as long as would count as silence, only samples arrive that
+// are too old to be judged. A gateway that sends what it had to keep is not at fault: its samples are in order, or come beside those of now.
+func (m *Machine) judgeClock(f *frame.Frame, ahead, inTime bool, out *Output) {
+	if inTime || m.inTimeMS == 0 {
+		m.inTimeMS = m.logMS
+	}
+	behind := float64(m.logMS-m.inTimeMS) >= m.arrivals.patienceMS(&m.cfg.Silence)
+	if ahead || behind {
 		m.clockAhead, m.clockFine = min(m.clockAhead+1, math.MaxUint32-1), 0
 	} else {
 		m.clockAhead, m.clockFine = 0, min(m.clockFine+1, math.MaxUint32-1)
@@ -311,7 +316,7 @@ func (m *Machine) judgeClock(f *frame.Frame, ahead bool, out *Output) {
 	case e.open && int64(m.clockFine) >= need:
 		m.report(clock, eventv1.Phase_PHASE_ENDED, at, at, 0, nil, out)
 		e.open = false
-	case e.open && ahead && at-e.reportedUS >= m.cfg.Episodes.OngoingEvery.Microseconds():
+	case e.open && (ahead || behind) && at-e.reportedUS >= m.cfg.Episodes.OngoingEvery.Microseconds():
 		m.report(clock, eventv1.Phase_PHASE_ONGOING, at, at, scoreWarning, nil, out)
 	}
 }

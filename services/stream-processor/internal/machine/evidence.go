@@ -4,6 +4,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
@@ -144,6 +145,10 @@ func (m *Machine) summary(c cause, phase eventv1.Phase, atUS int64, evid []evide
 		}
 		return "no data arrives from this machine any more; nothing about it can be judged"
 	case clock:
+		if m.logMS > m.inTimeMS {
+			return "gateway " + strconv.Quote(m.gateway) + " has sent nothing but samples too old to be judged for " +
+				(time.Duration(m.logMS-m.inTimeMS) * time.Millisecond).String() + ": its clock is behind, or what it kept comes out of order"
+		}
 		return "gateway " + strconv.Quote(m.gateway) + " stamps samples more than " + m.cfg.MaxFuture.String() +
 			" ahead of the broker's clock; they are stored but not judged"
 	case behaviour:

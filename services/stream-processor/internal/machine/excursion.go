@@ -51,7 +51,9 @@ func (m *Machine) noteExcursion(p *window.Pane, op *opinion, fresh bool) {
 		if m.habits.Strict(e.startUS, m.habitDays()) == 0 { // else it is known why
 			m.peaks.Paged()
 		}
-		m.habits.Ended(e.startUS, p.StartUS, math.Log(max(float64(e.peak)/page, 1)))
+		if m.habits.Ended(e.startUS, p.StartUS, math.Log(max(float64(e.peak)/page, 1)), m.habitDays()) {
+			m.debt.Explained()
+		}
 	}
 }
 

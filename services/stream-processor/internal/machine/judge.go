@@ -296,7 +296,7 @@ func (m *Machine) learn(p *window.Pane, sc *scratch) {
 		opinions = opinions[each:]
 	}
 	m.followCourse(&sc.window)
-	m.learnedUS = p.StartUS
+	m.catchUp(p.StartUS)
 	if p.Nominal == p.Nominal && m.learned >= settled {
 		m.peaks.Learn(float64(p.Nominal))
 	}

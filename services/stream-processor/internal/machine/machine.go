@@ -64,6 +64,7 @@ type Machine struct {
 	held      uint32  // windows in a row that are suspicious
 	lastUS    int64   // start of the newest window learned or passed over
 	learnedUS int64   // start of the newest window learned from
+	behind    float64 // windows that what is usual lagged behind then
 	periodUS  float64 // usual distance of two windows; 0: unknown
 	heededUS  int64   // newest correction that was heeded, by the time from which it has learning begin anew
 	heeded    bool    // heededUS holds
@@ -73,6 +74,7 @@ type Machine struct {
 	assessed   bool
 	clockAhead uint32 // frames in a row from the future
 	clockFine  uint32
+	inTimeMS   int64 // log time of the newest frame with a sample that was not too late; 0: none yet
 	current    verdict
 
 	corrections []correction // of the configuration; nil mostly
@@ -135,17 +137,18 @@ func (m *Machine) Apply(f *frame.Frame, sensors [][]byte, at Meta, out *Output) 
 	m.endSilence(min(f.BaseTimeUS, limitUS), out)
 
 	slots := m.slotsOf(f.SchemaID, sensors)
-	ahead := false
+	ahead, inTime := false, false
 	for t := 0; t < samples; {
 		next, disposition := m.takeRun(f, slots, t, limitUS, out)
 		for ; t < next; t++ {
 			out.Dispositions = append(out.Dispositions, disposition)
 		}
 		ahead = ahead || disposition == eventv1.Disposition_DISPOSITION_QUARANTINED
+		inTime = inTime || disposition != eventv1.Disposition_DISPOSITION_TOO_LATE
 	}
 	out.Dispositions = collapse(out.Dispositions)
 	m.emitCorrections(out)
-	m.judgeClock(f, ahead, out)
+	m.judgeClock(f, ahead, inTime, out)
 }
 
 // limitUS is the latest event time that is believed now.

@@ -58,6 +58,7 @@ func (m *Machine) AppendSnapshot(dst []byte) []byte {
 	dst = codec.AppendI64(dst, m.lastUS)
 	dst = codec.AppendI64(dst, m.learnedUS)
 	dst = codec.AppendF64(dst, m.periodUS)
+	dst = codec.AppendF64(dst, m.behind)
 	dst = codec.AppendI64(dst, m.heededUS)
 	dst = codec.AppendBool(dst, m.heeded)
 
@@ -68,6 +69,7 @@ func (m *Machine) AppendSnapshot(dst []byte) []byte {
 	dst = codec.AppendBool(dst, m.assessed)
 	dst = codec.AppendU32(dst, m.clockAhead)
 	dst = codec.AppendU32(dst, m.clockFine)
+	dst = codec.AppendI64(dst, m.inTimeMS)
 	dst = m.current.appendState(dst)
 	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[from:], castagnoli()))
 }
@@ -176,7 +178,10 @@ func (m *Machine) restore(r *codec.Reader, format uint8) {
 		m.habits.RestoreState(r)
 		m.odd.restoreState(r)
 		m.learned, m.held, m.lastUS, m.learnedUS, m.periodUS = r.U32(), r.U32(), r.I64(), r.I64(), r.F64()
-		m.heededUS, m.heeded = r.I64(), r.Bool()
+		m.behind, m.heededUS, m.heeded = r.F64(), r.I64(), r.Bool()
+		if !(m.behind >= 0 && m.behind <= maxTimeUS) {
+			r.Fail("lag out of range")
+		}
 	}
 	if !(m.periodUS >= 0 && m.periodUS <= maxTimeUS*2) {
 		r.Fail("period out of range")
@@ -186,6 +191,9 @@ func (m *Machine) restore(r *codec.Reader, format uint8) {
 	}
 	m.assessedUS, m.assessed = r.I64(), r.Bool()
 	m.clockAhead, m.clockFine = r.U32(), r.U32()
+	if format > 1 {
+		m.inTimeMS = r.I64()
+	}
 	m.current.restoreState(r, m)
 	m.checkTimes(r)
 }
@@ -193,7 +201,7 @@ func (m *Machine) restore(r *codec.Reader, format uint8) {
 // checkTimes refuses times that arithmetic would overflow on.
 func (m *Machine) checkTimes(r *codec.Reader) {
 	far := func(v, limit int64) bool { return v > 2*limit || v < -2*limit }
-	bad := far(m.logMS, maxLogMS+1) || far(m.newestUS, maxTimeUS) || far(m.lastUS, maxTimeUS) || far(m.learnedUS, maxTimeUS) || far(m.odd.startUS, maxTimeUS) || far(m.assessedUS, maxTimeUS) ||
+	bad := far(m.logMS, maxLogMS+1) || far(m.inTimeMS, maxLogMS+1) || far(m.newestUS, maxTimeUS) || far(m.lastUS, maxTimeUS) || far(m.learnedUS, maxTimeUS) || far(m.odd.startUS, maxTimeUS) || far(m.assessedUS, maxTimeUS) ||
 		far(m.arrivals.lastMS, maxLogMS) || far(m.arrivals.burstMS, maxLogMS)
 	for _, p := range m.panes.All() {
 		bad = bad || far(p.StartUS, maxTimeUS)
