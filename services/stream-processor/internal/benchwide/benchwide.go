@@ -1,10 +1,9 @@
-// Command benchwide measures how fast frames of 25,000 features are judged, beside what memory can deliver in the same run. It prints a table of ratios and writes
+// Package benchwide measures how fast frames of 25,000 features are judged, beside what memory can deliver in the same run. It prints a table of ratios and writes
 // it as JSON. Rounds are interleaved and the smallest time of each row counts: the machine's own speed moves between runs, ratios of one run do not.
-package main
+package benchwide
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"math"
@@ -18,16 +17,6 @@ import (
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/wide"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/wide/bandwidth"
 )
-
-func main() {
-	out := flag.String("out", "out/wide.json", "where the result is written")
-	rounds := flag.Int("rounds", 200, "rounds; the smallest time of each row counts")
-	flag.Parse()
-	if err := run(os.Stdout, *out, *rounds); err != nil {
-		fmt.Fprintln(os.Stderr, "benchwide:", err)
-		os.Exit(1)
-	}
-}
 
 const (
 	features = 25_000
@@ -61,7 +50,8 @@ type report struct {
 	BatchMet  bool   `json:"batch_at_80_percent_of_bandwidth"`
 }
 
-func run(w io.Writer, path string, rounds int) error {
+// Run measures, prints the table to w, and writes the JSON to path.
+func Run(w io.Writer, path string, rounds int) error {
 	rows := problem()
 	for i := range rows {
 		rows[i].Microseconds = math.Inf(1)
