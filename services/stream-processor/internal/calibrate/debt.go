@@ -19,7 +19,7 @@ type Debt struct {
 }
 
 const (
-	pageCost    = 0.7  // surprise that a page adds to the demand on the next, while within the budget
+	pageCost    = 1.0  // surprise that a page adds to the demand on the next, while within the budget
 	mostSaved   = 3.0  // pages of the budget that can be saved up
 	mostOwed    = 20   // more pages than these are not paid for
 	strictStep  = 0.25 // least by which a page in excess raises the logarithm of the demand
@@ -44,7 +44,7 @@ func (d *Debt) Paged(t, asked float64) {
 
 // Explained forgives most of the debt: it is known now why the machine paged.
 func (d *Debt) Explained() {
-	d.pages = min(d.pages, 1)
+	d.pages = min(d.pages, 0)
 	d.strict /= 2
 }
 

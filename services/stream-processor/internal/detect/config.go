@@ -87,7 +87,7 @@ func DefaultConfig() Config {
 	return Config{
 		Detectors: []string{"limits", "ewma", "robust_z", "spread"},
 		EWMA:      EWMAConfig{Lambda: 0.25, Memory: 1000},
-		RobustZ:   RobustConfig{History: 64},
+		RobustZ:   RobustConfig{History: 50},
 		Spread:    SpreadConfig{Memory: 1000, MinCount: 4},
 		PCA:       PCAConfig{Lambda: 0.2, Memory: 1000, MaxSensors: 128},
 		CUSUM:     CUSUMConfig{Allowance: 0.5, Memory: 1000},

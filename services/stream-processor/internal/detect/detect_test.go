@@ -443,7 +443,7 @@ func TestRobustLocation(t *testing.T) {
 		{[]float32{5, 1, 3, 2, 4, 1000, 3}, 3, mnaToSigma * (2 + 2 + 0 + 1 + 1 + 997 + 0) / 7 / 2},
 		{[]float32{1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6, 7}, 4.5, madToSigma * 2.5}, // the ring of 8 holds 9, 1 ... 7
 	} {
-		var e robustSensor
+		e := robustSensor{new(robustState), make([]float32, 8), make([]uint8, 8)}
 		for _, v := range c.values {
 			e.push(v, 8)
 		}

@@ -151,6 +151,6 @@ func (m *Machine) startAnew(startUS int64, out *Output) {
 	}
 	m.bar()
 	m.scan.Reset()
-	m.peaks, m.debt, m.habits, m.odd = calibrate.Peaks{}, calibrate.Debt{}, calibrate.Habits{}, excursion{}
+	m.peaks, m.debt, m.habits, m.odd = calibrate.Peaks{}, calibrate.Debt{}, nil, excursion{}
 	m.learned, m.held, m.behind = 0, 0, 0
 }

@@ -3,6 +3,7 @@ package machine
 import (
 	"math"
 
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/calibrate"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine/codec"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/window"
 )
@@ -23,6 +24,14 @@ func (m *Machine) habitDays() int {
 		return n
 	}
 	return math.MaxInt
+}
+
+// habit is the logarithm by which what is usual at that hour raises the demand.
+func (m *Machine) habit(atUS int64) float64 {
+	if m.habits == nil {
+		return 0
+	}
+	return m.habits.Strict(atUS, m.habitDays())
 }
 
 // noteExcursion moves the excursion by one window. It comes before the episodes.
@@ -48,8 +57,11 @@ func (m *Machine) noteExcursion(p *window.Pane, op *opinion, fresh bool) {
 	}
 	if e.clear++; int64(e.clear) >= int64(m.cfg.Episodes.ClearWindows) {
 		e.open = false
-		if m.habits.Strict(e.startUS, m.habitDays()) == 0 { // else it is known why
+		if m.habit(e.startUS) == 0 { // else it is known why
 			m.peaks.Paged()
+		}
+		if m.habits == nil {
+			m.habits = new(calibrate.Habits)
 		}
 		if m.habits.Ended(e.startUS, p.StartUS, math.Log(max(float64(e.peak)/page, 1)), m.habitDays()) {
 			m.debt.Explained()

@@ -82,7 +82,7 @@ func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opini
 	if op.own == op.own {
 		op.nominal = scan.Surprise(op.own)
 		op.final = m.peaks.Correct(op.nominal)
-		op.demand = m.debt.Demand(m.pageSurprise()) * math.Exp(m.habits.Strict(p.StartUS, m.habitDays()))
+		op.demand = m.debt.Demand(m.pageSurprise()) * math.Exp(m.habit(p.StartUS))
 	}
 	return op
 }
@@ -229,6 +229,9 @@ func (m *Machine) follow(p *window.Pane, op *opinion, sc *scratch) {
 		m.scan.Push(op.own)
 	}
 	if p.Teaches {
+		if n := m.calibrated * (len(m.sensors) + 1); cap(p.Opinions) < n {
+			p.Opinions = make([]uint8, 0, n)
+		}
 		for d := range m.detectors {
 			if m.detectors[d].spec.Fixed {
 				continue

@@ -58,7 +58,7 @@ type Machine struct {
 	scan      calibrate.Scan
 	peaks     calibrate.Peaks
 	debt      calibrate.Debt
-	habits    calibrate.Habits
+	habits    *calibrate.Habits // nil until there was an excursion
 	odd       excursion
 	learned   uint32  // windows learned from
 	held      uint32  // windows in a row that are suspicious
@@ -79,7 +79,7 @@ type Machine struct {
 
 	corrections []correction // of the configuration; nil mostly
 
-	index  map[string]int32 // nil while there are few sensors
+	byName []int32 // slots in the order of names; empty while there are few sensors
 	layout layout
 	view   Verdict // lent to callers
 	fresh  int     // detectors that the snapshot it was restored from had no state for

@@ -51,7 +51,10 @@ func (m *Machine) AppendSnapshot(dst []byte) []byte {
 	dst = m.scan.AppendState(dst)
 	dst = m.peaks.AppendState(dst)
 	dst = m.debt.AppendState(dst)
-	dst = m.habits.AppendState(dst)
+	dst = codec.AppendBool(dst, m.habits != nil)
+	if m.habits != nil {
+		dst = m.habits.AppendState(dst)
+	}
 	dst = m.odd.appendState(dst)
 	dst = codec.AppendU32(dst, m.learned)
 	dst = codec.AppendU32(dst, m.held)
@@ -160,6 +163,7 @@ func (m *Machine) restore(r *codec.Reader, format uint8) {
 			return
 		}
 	}
+	m.sortNames()
 	m.grow()
 	m.panes.RestoreState(r, n)
 	for _, p := range m.panes.All() {
@@ -175,7 +179,10 @@ func (m *Machine) restore(r *codec.Reader, format uint8) {
 	} else {
 		m.peaks.RestoreState(r)
 		m.debt.RestoreState(r)
-		m.habits.RestoreState(r)
+		if r.Bool() {
+			m.habits = new(calibrate.Habits)
+			m.habits.RestoreState(r)
+		}
 		m.odd.restoreState(r)
 		m.learned, m.held, m.lastUS, m.learnedUS, m.periodUS = r.U32(), r.U32(), r.I64(), r.I64(), r.F64()
 		m.behind, m.heededUS, m.heeded = r.F64(), r.I64(), r.Bool()
