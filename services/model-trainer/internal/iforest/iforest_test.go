@@ -68,22 +68,28 @@ func TestFindsTheOdd(t *testing.T) {
 
 // TestBatchEqualsSingle: a row's score is the same, bit for bit, alone and in any batch.
 func TestBatchEqualsSingle(t *testing.T) {
-	train, _ := crowd(1, 500, 4, 0)
-	for _, trees := range []int{1, 3, 100} {
+	for _, c := range []struct{ trees, features int }{{1, 4}, {3, 4}, {100, 4}, {7, 1}, {7, 70}, {5, 256}, {5, 257}} {
+		features := c.features
+		train, _ := crowd(1, 500, features, 0)
 		p := DefaultParams()
-		p.Trees = trees
-		f, err := Train(train, 4, p)
+		p.Trees = c.trees
+		f, err := Train(train, features, p)
 		if err != nil {
 			t.Fatal(err)
 		}
-		rows, _ := crowd(2, 300, 4, 0.2)
-		rows[5] = float32(math.NaN())
+		rows, _ := crowd(2, 300, features, 0.2)
+		odd := []float32{float32(math.NaN()), float32(math.Copysign(math.NaN(), -1)), float32(math.Inf(1)), float32(math.Inf(-1)), 0, float32(math.Copysign(0, -1)), math.MaxFloat32, -math.MaxFloat32}
+		for i := range rows {
+			if i%17 == 3 {
+				rows[i] = odd[i/17%len(odd)]
+			}
+		}
 		one := make([]float64, 1)
-		for n := range 300 {
+		for n := 0; n < 300; n += 1 + n/40 {
 			batch := make([]float64, n)
 			f.Score(batch, rows)
 			for i := range batch {
-				if f.Score(one, rows[i*4:(i+1)*4]); one[0] != batch[i] {
+				if f.Score(one, rows[i*features:(i+1)*features]); one[0] != batch[i] {
 					t.Fatalf("row %d of %d: %v in the batch, %v alone", i, n, batch[i], one[0])
 				}
 			}
