@@ -179,6 +179,7 @@ func (m *Machine) step(c cause, p *window.Pane, fresh bool, f finding, out *Outp
 		if int64(e.clear) >= int64(m.cfg.Episodes.ClearWindows) {
 			m.report(c, eventv1.Phase_PHASE_ENDED, p.StartUS, endUS, f.score, e.evidence, out)
 			e.open = false
+			m.remember(c, endUS)
 			if c == behaviour {
 				m.scan.Reset()
 				m.debt.Paged(max(float64(m.odd.peak), m.pageSurprise()), m.pageSurprise())
@@ -237,6 +238,9 @@ func (m *Machine) report(c cause, phase eventv1.Phase, aboutUS, observedUS int64
 			Sensor: k.Sensor, Share: k.Share, Observed: k.Observed,
 			ExpectedLow: k.ExpectedLow, ExpectedHigh: k.ExpectedHigh, Detector: k.Detector, Statistic: k.Statistic,
 		})
+	}
+	if c == behaviour || c == limit {
+		a.Detectors, a.Earlier = spoke(a.Contributions), m.nearest(c, evid)
 	}
 	a.Summary = m.summary(c, phase, observedUS, evid)
 	out.Anomalies = append(out.Anomalies, a)

@@ -70,7 +70,8 @@ type Machine struct {
 	heeded    bool    // heededUS holds
 
 	episodes   [causes]episode
-	assessedUS int64 // start of the newest window that moved the episodes
+	earlier    []earlier // episodes that ended, oldest first
+	assessedUS int64     // start of the newest window that moved the episodes
 	assessed   bool
 	clockAhead uint32 // frames in a row from the future
 	clockFine  uint32

@@ -73,6 +73,7 @@ func (m *Machine) AppendSnapshot(dst []byte) []byte {
 	dst = codec.AppendU32(dst, m.clockAhead)
 	dst = codec.AppendU32(dst, m.clockFine)
 	dst = codec.AppendI64(dst, m.inTimeMS)
+	dst = m.appendEarlier(dst)
 	dst = m.current.appendState(dst)
 	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[from:], castagnoli()))
 }
@@ -200,6 +201,7 @@ func (m *Machine) restore(r *codec.Reader, format uint8) {
 	m.clockAhead, m.clockFine = r.U32(), r.U32()
 	if format > 1 {
 		m.inTimeMS = r.I64()
+		m.restoreEarlier(r)
 	}
 	m.current.restoreState(r, m)
 	m.checkTimes(r)
