@@ -48,7 +48,7 @@ func start(t *testing.T, dir string, change func(*Config)) *fixture {
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 	transport := &http.Transport{}
-	f := &fixture{t: t, dir: dir, base: "http://" + s.Addr(), http: &http.Client{Transport: transport, Timeout: time.Minute}}
+	f := &fixture{t: t, dir: dir, base: "http://" + s.Addr(), http: &http.Client{Transport: transport, Timeout: 5 * time.Minute}}
 	stopped := false
 	f.stop = func() {
 		if stopped {
@@ -62,7 +62,7 @@ func start(t *testing.T, dir string, change func(*Config)) *fixture {
 		transport.CloseIdleConnections()
 	}
 	t.Cleanup(f.stop)
-	for deadline := time.Now().Add(time.Minute); ; {
+	for deadline := time.Now().Add(5 * time.Minute); ; {
 		if status, _ := f.do("GET", "/health/ready", ""); status == http.StatusOK {
 			return f
 		}
@@ -116,7 +116,7 @@ func usual(n int) string {
 func TestTrainScoreAndReplace(t *testing.T) {
 	dir := t.TempDir()
 	f := start(t, dir, nil)
-	f.file("pump.csv", usual(1000))
+	f.file("pump.csv", usual(400))
 	status, answer := f.do("POST", "/v1/models", `{"name":"pump","algorithm":"isolation_forest","file":"pump.csv","ignore_columns":["note"],"time_column":"time"}`)
 	if status != http.StatusCreated {
 		t.Fatal(status, answer)
@@ -141,8 +141,8 @@ func TestTrainScoreAndReplace(t *testing.T) {
 		t.Fatalf("alone %v, in the batch %v", got, last)
 	}
 
-	for _, algorithm := range []string{"lof", "one_class_svm"} {
-		status, answer = f.do("POST", "/v1/models", `{"name":"pump","algorithm":"`+algorithm+`","file":"pump.csv","ignore_columns":["note","time"]}`)
+	for algorithm, parameters := range map[string]string{"lof": `{}`, "one_class_svm": `{"width":64,"epochs":3}`} {
+		status, answer = f.do("POST", "/v1/models", `{"name":"pump","algorithm":"`+algorithm+`","file":"pump.csv","ignore_columns":["note","time"],"parameters":`+parameters+`}`)
 		if status != http.StatusCreated || "pump@"+answer["champion"].(string) != first || "pump@"+answer["challenger"].(string) != answer["model"] {
 			t.Fatal(status, answer)
 		}

@@ -53,7 +53,7 @@ func auc(score []float64, odd []bool) float64 {
 func quick(algorithm string) json.RawMessage {
 	switch algorithm {
 	case OneClassSVM:
-		return json.RawMessage(`{"width":128,"epochs":6}`)
+		return json.RawMessage(`{"width":64,"epochs":4}`)
 	case IsolationForest:
 		return json.RawMessage(`{"trees":50}`)
 	}
@@ -65,17 +65,17 @@ func quick(algorithm string) json.RawMessage {
 func TestEveryAlgorithm(t *testing.T) {
 	for _, algorithm := range Algorithms() {
 		t.Run(algorithm, func(t *testing.T) {
-			train, _ := crowd(1, 960, 5, 0)
+			train, _ := crowd(1, 480, 5, 0)
 			m, err := Train(algorithm, train, quick(algorithm), 0.02, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
-			test, odd := crowd(2, 960, 5, 0.1)
+			test, odd := crowd(2, 480, 5, 0.1)
 			scores := make([]float64, test.Rows())
 			if err := m.Score(scores, test); err != nil {
 				t.Fatal(err)
 			}
-			if a := auc(scores, odd); a < 0.97 {
+			if a := auc(scores, odd); a < 0.95 {
 				t.Errorf("area under the curve %.3f", a)
 			} else {
 				t.Logf("area under the curve %.4f, threshold %.3f", a, m.Threshold)
@@ -96,8 +96,8 @@ func TestEveryAlgorithm(t *testing.T) {
 					}
 				}
 			}
-			if found < 50 || alarms > 80 {
-				t.Errorf("%d of about 96 found, %d false", found, alarms)
+			if found < 25 || alarms > 40 {
+				t.Errorf("%d of about 48 found, %d false", found, alarms)
 			}
 			again, err := Train(algorithm, train, quick(algorithm), 0.02, 0)
 			if err != nil || again.Version() != m.Version() {

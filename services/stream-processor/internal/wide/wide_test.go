@@ -85,11 +85,11 @@ func (b *bench) next(change func(row []float32), learn bool) Verdict {
 // independent, remember, or move together; and the share outside the SVM is nu.
 func TestUsualRowsNameNobody(t *testing.T) {
 	for name, p := range map[string]*plant{
-		"independent": newPlant(1, 1000, 0, 0), "with memory": newPlant(2, 1000, 0.8, 0), "together": newPlant(3, 1000, 0, 0.9),
+		"independent": newPlant(1, 200, 0, 0), "with memory": newPlant(2, 200, 0.8, 0), "together": newPlant(3, 200, 0, 0.9),
 	} {
 		b := newBench(p, DefaultConfig())
 		b.lag = 6
-		const warm, rows = 400, 1500
+		const warm, rows = 300, 700
 		named, outside, surprised := 0, 0, 0
 		for i := range warm + rows {
 			v := b.next(nil, true)
@@ -104,7 +104,7 @@ func TestUsualRowsNameNobody(t *testing.T) {
 				surprised++
 			}
 		}
-		share := float64(outside) / (rows * 1000)
+		share := float64(outside) / (rows * 200)
 		t.Logf("%s: rows with a name %d, surprising at 1 in 1000 %d of %d; %.3f outside", name, named, surprised, rows, share)
 		if named > rows/50 {
 			t.Errorf("%s: features were named in %d of %d usual rows", name, named, rows)
@@ -117,14 +117,14 @@ func TestUsualRowsNameNobody(t *testing.T) {
 
 // TestFaultsAreNamed: a spike, a shift and a slow drift of some features are named, and little else.
 func TestFaultsAreNamed(t *testing.T) {
-	const n, faulty = 2000, 20
+	const n, faulty = 500, 20
 	for name, f := range map[string]func(row []float32, p *plant, age int){
 		"spike": func(row []float32, p *plant, age int) { move(row, p, faulty, 25) },
 		"shift": func(row []float32, p *plant, age int) { move(row, p, faulty, -6) },
 		"drift": func(row []float32, p *plant, age int) { move(row, p, faulty, float64(age)) },
 	} {
 		b := newBench(newPlant(4, n, 0.3, 0.3), DefaultConfig())
-		for range 400 {
+		for range 250 {
 			b.next(nil, true)
 		}
 		var v Verdict
@@ -155,13 +155,13 @@ func move(row []float32, p *plant, first int, deviations float64) {
 
 // TestManySmallShifts: a third of the features moves by one deviation. Nobody needs to be named; the whole is surprising.
 func TestManySmallShifts(t *testing.T) {
-	b := newBench(newPlant(5, 2000, 0, 0.2), DefaultConfig())
-	for range 400 {
+	b := newBench(newPlant(5, 500, 0, 0.2), DefaultConfig())
+	for range 250 {
 		b.next(nil, true)
 	}
 	var v Verdict
 	for range 5 {
-		v = b.next(func(row []float32) { move(row, b.plant, 700, 1) }, false)
+		v = b.next(func(row []float32) { move(row, b.plant, 175, 1) }, false)
 	}
 	if v.Surprise < 15 {
 		t.Fatalf("surprise %.1f", v.Surprise)
