@@ -28,13 +28,13 @@ func TestPeaksCountExcursions(t *testing.T) {
 		for range 200_000 {
 			p.Learn(draw())
 		}
-		asked := math.Log(20_000) // one in 20,000 windows
+		asked := math.Log(4000) // one in 4,000 windows
 		level := p.Nominal(asked)
 		if back := p.Correct(level); math.Abs(back-asked) > 1e-9 {
 			t.Errorf("%s: there and back: %v, want %v", name, back, asked)
 		}
 		got, calm := 0, calmWindows
-		for range 2_000_000 {
+		for range 400_000 {
 			if draw() > level {
 				if calm >= calmWindows {
 					got++
@@ -54,7 +54,7 @@ func TestPeaksCountExcursions(t *testing.T) {
 func TestPagesDoNotMakeFaultsUsual(t *testing.T) {
 	r := rand.New(rand.NewPCG(6, 6))
 	var p Peaks
-	for range 50_000 {
+	for range 20_000 {
 		p.Learn(r.ExpFloat64())
 	}
 	before := p.Nominal(13)
