@@ -38,6 +38,21 @@ func (b *baseline) deviation(resolution, share float64) float64 {
 	return math.Sqrt(b.variance*share + floor*floor)
 }
 
+// rounding is the share of a window's variance that the resolution makes, 0 to 1. It does not average out.
+func (b *baseline) rounding(resolution float64) float64 {
+	sd := b.deviation(resolution, 1)
+	if sd == 0 {
+		return 1
+	}
+	return 1 - b.variance/(sd*sd)
+}
+
+// apart is how far x is from the mean beyond what rounding alone can do, which adds up to nothing: the first step of a setpoint least of all.
+func (b *baseline) apart(x, resolution float64) float64 {
+	x -= b.mean
+	return math.Copysign(max(0, math.Abs(x)-resolution*b.rounding(resolution)), x)
+}
+
 // thinness is by how much the variance of a mean of count values exceeds that of a usual window.
 func (b *baseline) thinness(count uint32) float64 {
 	return max(1, float64(b.count)/float64(count))

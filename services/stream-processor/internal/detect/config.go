@@ -85,7 +85,7 @@ type SpreadConfig struct {
 // DefaultConfig is what ships.
 func DefaultConfig() Config {
 	return Config{
-		Detectors: []string{"limits", "ewma", "robust_z", "spread"},
+		Detectors: []string{"limits", "ewma", "spread", "seasonal", "pca"},
 		EWMA:      EWMAConfig{Lambda: 0.25, Memory: 1000},
 		RobustZ:   RobustConfig{History: 50},
 		Spread:    SpreadConfig{Memory: 1000, MinCount: 4},

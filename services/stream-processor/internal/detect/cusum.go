@@ -45,10 +45,7 @@ func (d *cusum) next(e *cusumSensor, v *Value) (up, down, z float64) {
 		return float64(e.up), float64(e.down), 0
 	}
 	r := b.correlation()
-	x := v.Mean - b.mean
-	// What rounding alone can do adds up to nothing: the first step of a setpoint least of all.
-	dead := v.Resolution * (1 - b.variance/square(b.deviation(v.Resolution, 1)))
-	x = math.Copysign(max(0, math.Abs(x)-dead), x)
+	x := b.apart(v.Mean, v.Resolution)
 	z = max(-strange, min(x/sd, strange))
 	x = (z - r*float64(e.last)) / math.Sqrt(1-r*r)
 	step := func(sum, x float64) float64 {

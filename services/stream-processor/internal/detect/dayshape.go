@@ -92,7 +92,7 @@ func (d *dayShape) Score(w *Window, s *Scores) {
 		if hours < shapeHours || e.volume.n < minLearned {
 			continue
 		}
-		t := aboveSurprise(&e.angle.baseline, angle)
+		t := aboveSurprise(angle, e.angle.mean, e.angle.variance+leastRarity, e.angle.freedom())
 		sd := math.Sqrt(e.volume.variance*float64(knots)/float64(hours) + square(w.Values[i].Resolution))
 		if sd > 0 {
 			t = max(t, studentSurprise((volume-e.volume.mean)/sd, e.volume.freedom()))

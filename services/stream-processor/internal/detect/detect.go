@@ -81,7 +81,10 @@ type Spec struct {
 	Feature Feature
 	// Fixed detectors speak by Level and need neither learning nor calibration.
 	Fixed bool
-	New   func(*Config) Detector
+	// Yields: what it says of a sensor does not count while a detector has an opinion of all sensors together, which says the same and more; evidence must not
+	// count twice.
+	Yields bool
+	New    func(*Config) Detector
 }
 
 // Feature names a statistic of a window.
@@ -105,8 +108,8 @@ func (f Feature) Of(v *Value) float64 {
 func Builtin() []Spec {
 	return []Spec{
 		{Name: "limits", Feature: Mean, Fixed: true, New: newLimits},
-		{Name: "ewma", Feature: Mean, New: newEWMA},
-		{Name: "robust_z", Feature: Mean, New: newRobustZ},
+		{Name: "ewma", Feature: Mean, Yields: true, New: newEWMA},
+		{Name: "robust_z", Feature: Mean, Yields: true, New: newRobustZ},
 		{Name: "spread", Feature: Stddev, New: newSpread},
 		{Name: "pca", Feature: Mean, New: newPCA},
 		{Name: "cusum", Feature: Mean, New: newCUSUM},

@@ -11,7 +11,9 @@ const (
 	pcaInertia   = 4    // windows that the assumption of independent sensors is worth at first
 	pcaDoubt     = 20   // windows after which the running means' own spread counts half
 	pcaTolerance = 0.05 // share of a sensor's variance that no other sensor is trusted to explain
-	mostDeviates = 1e6  // keeps squares finite
+	// Whatever the others say, a sensor is known no worse than by its own variance, rounding included: only one at rest seems to be.
+	leastPrecision = 0.4
+	mostDeviates   = 1e6 // keeps squares finite
 )
 
 // pca judges all sensors of a machine together: Hotelling's T2 of the whitened vector of window means (Hotelling 1947), at once and as an
@@ -26,7 +28,7 @@ const (
 //
 // The statistics' own distribution is learned on their cube root, near to normal (Wilson and Hilferty 1931), from windows that were not yet in the model.
 //
-// Machines of one sensor, or of more than max_sensors, get no opinion. Memory: 64 + 2d bytes per sensor of d. Cost: 2*d*d multiplications to score, 3*d*d to learn.
+// Machines of one sensor, or of more than max_sensors, get no opinion. Memory: 80 + 2d bytes per sensor of d. Cost: 2*d*d multiplications to score, 3*d*d to learn.
 type pca struct {
 	lambda  float64
 	memory  int
@@ -43,8 +45,8 @@ type pca struct {
 
 type pcaSensor struct {
 	base    baseline
-	chart   float32 // running mean of standardised deviations
-	learned float32 // the same over windows learned from
+	chart   running // of standardised deviations
+	learned running // the same over windows learned from
 	alone   float32 // mean square of what the others leave unexplained
 	slow    float32 // the same of the running mean
 }
@@ -86,14 +88,18 @@ func (d *pca) standard(w *Window, limit float64) int {
 		if v.Count == 0 || b.n < pcaBurnIn {
 			continue
 		}
-		// The mean itself is not known better than its effective number of windows allows.
-		sd := math.Sqrt(square(b.deviation(v.Resolution, b.thinness(v.Count)+1/max(b.effective(), 1))) + v.Drift)
-		if sd > 0 {
+		if sd := d.deviation(v, &d.sensors[i]); sd > 0 {
 			d.z[i] = max(-limit, min((v.Mean-b.mean)/sd, limit))
 			n++
 		}
 	}
 	return n
+}
+
+// deviation is that of one window's mean. The baseline's own mean is not known better than its effective number of windows allows.
+func (d *pca) deviation(v *Value, e *pcaSensor) float64 {
+	b := &e.base
+	return math.Sqrt(square(b.deviation(v.Resolution, b.thinness(v.Count)+1/max(b.effective(), 1))) + v.Drift)
 }
 
 // whiten solves factor*y = z and returns the square of y. A missing value is what those before it make of it.
@@ -127,22 +133,49 @@ func (d *pca) explain() {
 	}
 }
 
-// step is the running mean one window on.
-func (d *pca) step(mean float32, z float64) float64 {
-	x := float64(mean)
-	if z == z {
-		x += d.lambda * (max(-strange, min(z, strange)) - x)
+// running is a mean that forgets.
+type running struct {
+	mean float32
+	last [2]float32 // the two windows before, newest first
+}
+
+// next is the running mean one window on. Like the chart of ewma it takes in the median of three windows, so that one spike does not linger in it, and it comes back
+// at once from far out when that median is as usual.
+func (d *pca) next(m *running, z float64) float64 {
+	x := float64(m.mean)
+	if z != z {
+		return x
 	}
-	return x
+	older, newer := float64(m.last[1]), float64(m.last[0])
+	median := max(min(older, newer), min(max(older, newer), max(-strange, min(z, strange))))
+	if math.Abs(median) <= bandWidth {
+		x = max(-bandWidth, min(x, bandWidth))
+	}
+	return x + d.lambda*(median-x)
+}
+
+func (d *pca) follow(m *running, z float64) {
+	m.mean = float32(d.next(m, z))
+	if z == z {
+		m.last = [2]float32{float32(max(-strange, min(z, strange))), m.last[0]}
+	}
 }
 
 // root makes T2 near to normal.
 func root(t2 float64, n int) float64 { return math.Cbrt(t2 / float64(max(n, 1))) }
 
+// tooHigh is the one-sided surprise of a T2 of n values, by how it was distributed, but never by less than share of what it would be were they normal and
+// scale times a single window's: a machine whose sensors rest has no experience.
+func tooHigh(b *baseline, t2 float64, n int, scale, share float64) float64 {
+	spread, scale := 2/(9*float64(max(n, 1))), math.Cbrt(scale)
+	variance := max(b.variance*(1+1/max(b.effective(), 1)), share*spread*scale*scale)
+	return aboveSurprise(root(t2, n), max(b.mean, share*scale*(1-spread)), variance, b.freedom())
+}
+
 // aboveSurprise is the one-sided surprise of x.
-func aboveSurprise(b *baseline, x float64) float64 {
-	t := (x - b.mean) / math.Sqrt(b.variance*(1+1/max(b.effective(), 1))+1e-4)
-	s := studentSurprise(t, b.freedom())
+func aboveSurprise(x, mean, variance, freedom float64) float64 {
+	t := (x - mean) / math.Sqrt(variance)
+	s := studentSurprise(t, freedom)
 	if t < 0 {
 		return -math.Log1p(-math.Exp(-s) / 2)
 	}
@@ -157,23 +190,32 @@ func (d *pca) Score(w *Window, s *Scores) {
 	if n < 2 {
 		return
 	}
-	now := aboveSurprise(&d.now, root(d.whiten(), n))
+	now := tooHigh(&d.now, d.whiten(), n, 1, 0.6)
 	d.explain()
 	for i, u := range d.y {
 		e := &d.sensors[i]
 		if z := d.z[i]; z == z && e.alone > 0 {
-			s.Surprise[i] = float32(studentSurprise(u/math.Sqrt(float64(e.alone)), e.base.freedom()))
+			precision := max(float64(e.alone), leastPrecision)
+			open := math.Sqrt(precision)
+			s.Surprise[i] = float32(studentSurprise(u/open, e.base.freedom()))
+			// u is the precision times the distance from what the others make of it, and its mean square is the precision.
+			sd := d.deviation(&w.Values[i], e)
+			mid, half := e.base.mean+(z-u/precision)*sd, bandWidth*sd/open
+			if math.Abs(z) < mostDeviates {
+				s.Low[i], s.High[i] = float32(mid-half), float32(mid+half)
+			}
 		}
-		d.z[i] = d.step(e.chart, d.z[i])
+		d.z[i] = d.next(&e.chart, d.z[i])
 	}
-	slow := aboveSurprise(&d.chart, root(d.whiten(), len(d.z)))
+	slow := tooHigh(&d.chart, d.whiten(), len(d.z), d.lambda/(2-d.lambda), 1)
 	d.explain()
 	// At first the running mean is taken to vary as much as a single window: for all that is known, they are all alike.
 	share := 1 / (1 + float64(d.now.n)/pcaDoubt)
 	for i, u := range d.y {
 		e := &d.sensors[i]
 		if first := s.Surprise[i]; first == first {
-			sd := math.Sqrt(float64(e.slow)*(1-share) + float64(e.alone)*share)
+			least := leastPrecision * max(d.lambda/(2-d.lambda), e.base.rounding(w.Values[i].Resolution))
+			sd := math.Sqrt(max(float64(e.slow), least)*(1-share) + max(float64(e.alone), leastPrecision)*share)
 			s.Surprise[i] = max(first, float32(studentSurprise(u/sd, e.base.freedom())))
 		}
 	}
@@ -186,8 +228,7 @@ func (d *pca) Follow(w *Window) {
 	}
 	d.standard(w, mostDeviates)
 	for i := range d.sensors {
-		e := &d.sensors[i]
-		e.chart = float32(d.step(e.chart, d.z[i]))
+		d.follow(&d.sensors[i].chart, d.z[i])
 	}
 }
 
@@ -221,8 +262,8 @@ func (d *pca) learnStatistics(w *Window) {
 		if z := d.z[i]; z == z {
 			e.alone += a * (min(float32(u*u), clipAt*clipAt*max(e.alone, a*float32(u*u))) - e.alone)
 		}
-		d.z[i] = d.step(e.learned, d.z[i])
-		e.learned = float32(d.z[i])
+		d.follow(&e.learned, d.z[i])
+		d.z[i] = float64(e.learned.mean)
 	}
 	d.chart.learn(root(d.whiten(), len(d.z)), 0, 1, d.memory)
 	d.explain()
@@ -258,10 +299,7 @@ func (d *pca) learnFactor(w *Window) {
 	k := int(d.turn) % len(d.sensors)
 	d.turn = uint32(k + 1)
 	b := &d.sensors[k].base
-	rounding := 1.0 // share of the sensor's variance that its resolution makes
-	if sd := b.deviation(w.Values[k].Resolution, 1); sd > 0 {
-		rounding = 1 - b.variance/(sd*sd)
-	}
+	rounding := b.rounding(w.Values[k].Resolution)
 	clear(d.z)
 	d.z[k] = math.Sqrt((pcaTolerance + rounding) * float64(len(d.sensors)))
 	d.update(k, a)
@@ -291,14 +329,16 @@ func (d *pca) update(k int, a float64) {
 	}
 }
 
-const pcaSensorSize = baselineSize + 16
+const pcaSensorSize = baselineSize + 32
 
 func (d *pca) AppendState(dst []byte) []byte {
 	dst = codec.AppendU32(dst, uint32(len(d.sensors)))
 	for i := range d.sensors {
 		e := &d.sensors[i]
 		dst = e.base.appendState(dst)
-		for _, x := range [...]float32{e.chart, e.learned, e.alone, e.slow} {
+		for _, x := range [...]float32{
+			e.chart.mean, e.chart.last[0], e.chart.last[1], e.learned.mean, e.learned.last[0], e.learned.last[1], e.alone, e.slow,
+		} {
 			dst = codec.AppendF32(dst, x)
 		}
 	}
@@ -316,7 +356,9 @@ func (d *pca) RestoreState(r *codec.Reader) {
 	for i := range n {
 		e := &d.sensors[i]
 		e.base.restoreState(r)
-		e.chart, e.learned, e.alone, e.slow = r.F32(), r.F32(), r.F32(), r.F32()
+		e.chart = running{r.F32(), [2]float32{r.F32(), r.F32()}}
+		e.learned = running{r.F32(), [2]float32{r.F32(), r.F32()}}
+		e.alone, e.slow = r.F32(), r.F32()
 		if !(e.alone >= 0 && e.slow >= 0) {
 			r.Fail("mean square below 0")
 		}

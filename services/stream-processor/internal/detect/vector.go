@@ -38,7 +38,7 @@ func (d *vector) take(w *Window, limit float64) int {
 		}
 		sd := math.Sqrt(square(b.deviation(v.Resolution, b.thinness(v.Count))) + v.Drift)
 		if sd > 0 {
-			d.z[i] = max(-limit, min((v.Mean-b.mean)/sd, limit))
+			d.z[i] = max(-limit, min(b.apart(v.Mean, v.Resolution)/sd, limit))
 			n++
 		}
 	}
@@ -74,13 +74,16 @@ func (d *vector) restoreState(r *codec.Reader) bool {
 // learned yet. Scores should be near to normal when all is usual.
 type rarity struct{ baseline }
 
-const minRarity = 30 // scores before there is an opinion
+const (
+	minRarity   = 30     // scores before there is an opinion
+	leastRarity = 0.0025 // variance that scores have at least: where all is at rest, experience tells nothing
+)
 
 func (d *rarity) surprise(x float64) float64 {
 	if d.n < minRarity {
 		return math.NaN()
 	}
-	return aboveSurprise(&d.baseline, x)
+	return aboveSurprise(x, d.mean, d.variance*(1+1/max(d.effective(), 1))+leastRarity, d.freedom())
 }
 
 func (d *rarity) learn(x float64, memory int) { d.baseline.learn(x, 0, 1, memory) }

@@ -54,13 +54,22 @@ func (t *top) shares() []evidence {
 	return t.list
 }
 
-// behaviourEvidence weighs sensors by their surprise beyond the usual. The result is valid until the scratch is used again.
+// behaviourEvidence weighs sensors by their surprise beyond the usual, or by their share in that of all together if it is more. The result is valid until the scratch is used again.
 func (m *Machine) behaviourEvidence(sc *scratch) []evidence {
 	const usual = 2 // one window in seven is as surprising
 	t := top{list: sc.evidence[:0]}
 	for i := range m.sensors {
+		weight, by := 0.0, int(sc.loudest[i])
 		if s := float64(sc.surprise[i]); s > usual && m.named(sc.surprise[i]) {
-			t.add(m.evidenceOf(i, int(sc.loudest[i]), s-usual, sc))
+			weight = s - usual
+		}
+		if j := &sc.joint; j.surprise > usual && m.wide == nil {
+			if share := float64(sc.scores[j.detector].Share[i]) * (j.surprise - usual); share > weight {
+				weight, by = share, j.detector
+			}
+		}
+		if weight > 0 {
+			t.add(m.evidenceOf(i, by, weight, sc))
 		}
 	}
 	return t.shares()
@@ -194,6 +203,8 @@ func (m *Machine) reason(c cause, e *evidence) string {
 	}
 	var where string
 	switch {
+	case e.low != e.low && e.high != e.high:
+		return name + " " + number(e.observed) + " does not go with the other sensors as usual"
 	case e.observed > e.high:
 		where = "above the " + expected + " " + band(e.low, e.high)
 	case e.observed < e.low:

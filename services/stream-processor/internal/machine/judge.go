@@ -25,7 +25,14 @@ type scratch struct {
 	surprise []float32       // by sensor, calibrated; NaN: no opinion
 	loudest  []uint8         // by sensor: detector that is most surprised
 	level    []detect.Level  // by sensor: worst fixed limit
+	joint    joint           // the loudest opinion of all sensors together
 	evidence [maxEvidence]evidence
+}
+
+// joint is what one detector thinks of the vector of all sensors.
+type joint struct {
+	surprise float64 // calibrated; below 0: no detector has an opinion
+	detector int
 }
 
 // opinion is what is thought of one window.
@@ -44,11 +51,16 @@ func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opini
 	op := opinion{demand: math.Inf(1), stuck: p.StuckCount()}
 	m.observe(p, sc, &op)
 	nan := float32(math.NaN())
-	var joint calibrate.Cauchy
+	var all calibrate.Cauchy
+	sc.joint = joint{surprise: -1}
 	for d := range m.detectors {
 		m.ask(d, sc)
 		if j := float64(sc.scores[d].Joint); j == j {
-			joint.Add(m.detectors[d].joint.Correct(&calibrate.SensorPrior, j))
+			t := m.detectors[d].joint.Correct(&calibrate.SensorPrior, j)
+			all.Add(t)
+			if t > sc.joint.surprise {
+				sc.joint = joint{surprise: t, detector: d}
+			}
 		}
 	}
 	alone := m.sensors
@@ -56,6 +68,7 @@ func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opini
 		m.hearWide(sc, &op)
 		alone = nil
 	}
+	together := sc.joint.surprise >= 0 && len(m.sensors) > 1
 	for i := range alone {
 		var c calibrate.Cauchy
 		most := float32(-1)
@@ -63,7 +76,7 @@ func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opini
 		for d := range m.detectors {
 			s := &sc.scores[d]
 			sc.level[i] = max(sc.level[i], s.Level[i])
-			if s.Surprise[i] == s.Surprise[i] {
+			if s.Surprise[i] == s.Surprise[i] && !(together && m.detectors[d].spec.Yields) {
 				t := m.detectors[d].tails[i].Correct(&calibrate.SensorPrior, float64(s.Surprise[i]))
 				if float32(t) > most {
 					most, sc.loudest[i] = float32(t), uint8(d)
@@ -75,10 +88,10 @@ func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opini
 		if c.Count() > 0 {
 			t := c.Surprise()
 			sc.surprise[i] = float32(t)
-			joint.Add(t)
+			all.Add(t)
 		}
 	}
-	op.own = joint.Surprise()
+	op.own = all.Surprise()
 	if op.own == op.own {
 		op.nominal = scan.Surprise(op.own)
 		op.final = m.peaks.Correct(op.nominal)
@@ -113,11 +126,11 @@ func (m *Machine) ask(d int, sc *scratch) {
 		sc.scores = append(sc.scores, detect.Scores{})
 	}
 	n, s := len(m.sensors), &sc.scores[d]
-	s.Surprise, s.Low, s.High, s.Level = resize(s.Surprise, n), resize(s.Low, n), resize(s.High, n), resize(s.Level, n)
+	s.Surprise, s.Low, s.High, s.Level, s.Share = resize(s.Surprise, n), resize(s.Low, n), resize(s.High, n), resize(s.Level, n), resize(s.Share, n)
 	nan := float32(math.NaN())
 	s.Joint = nan
 	for i := range n {
-		s.Surprise[i], s.Low[i], s.High[i], s.Level[i] = nan, nan, nan, detect.Within
+		s.Surprise[i], s.Low[i], s.High[i], s.Level[i], s.Share[i] = nan, nan, nan, detect.Within, 0
 	}
 	m.detectors[d].Score(&sc.window, s)
 }
