@@ -5,7 +5,7 @@ SHELL := /bin/sh
 GO       ?= go
 TOOLS    := bin/tools
 MODULES  := $(shell sed -n 's|^\t\./||p' go.work)
-SERVICES := ingest-gateway stream-processor alert-router cold-path-writer realtime-api fleet-simulator
+SERVICES := ingest-gateway stream-processor alert-router cold-path-writer realtime-api model-trainer fleet-simulator
 DATA_DIR ?= ./.tocsin
 # Machines of the simulated fleet in the demo.
 MACHINES ?= 24
@@ -128,6 +128,37 @@ CHAOS ?= full
 chaos: build ## faults of every kind on the real stack under load, then the whole history checked: the scoreboard, and out/chaos.json (CHAOS=slice: 3 minutes)
 	$(GO) build -trimpath -o bin/ ./deploy/proof/cmd/chaos
 	bin/chaos -plan "$(CHAOS)" -out out/chaos.json
+
+# What is given to deploy/budget, e.g. BUDGET_FLAGS="-window 30s -rate 0.2" (some seconds instead of minutes).
+BUDGET_FLAGS ?=
+.PHONY: budget
+budget: ## the false-alarm budget: pages asked and given over 20 simulated machine-months without faults; faults found and how soon (out/budget.json)
+	@mkdir -p bin
+	$(GO) build -trimpath -o bin/ ./deploy/budget
+	bin/budget -out out/budget.json $(BUDGET_FLAGS)
+
+# What is given to deploy/accuracy/cmd/accuracy, e.g. ACCURACY="-only skab,nab -compare old.json".
+ACCURACY ?=
+.PHONY: accuracy
+accuracy: ## detection judged on public data sets below TOCSIN_DATA: tables beside others' figures, out/accuracy.json and a page with plots
+	@mkdir -p bin
+	$(GO) build -trimpath -o bin/ ./services/all-in-one/cmd/tocsin ./deploy/accuracy/cmd/accuracy
+	@bin/accuracy $(ACCURACY)
+
+.PHONY: bench-wide
+bench-wide: ## frames of 25,000 features and batches of 64 of them, beside the memory bandwidth of the same run (out/wide.json)
+	@mkdir -p bin
+	$(GO) build -trimpath -o bin/ ./services/stream-processor/cmd/benchwide
+	@bin/benchwide -out out/wide.json
+
+.PHONY: bench-iforest
+bench-iforest: ## the isolation forest beside scikit-learn in one run; installs that into out/venv (out/iforest.json)
+	@mkdir -p bin out
+	@test -x out/venv/bin/python || python3 -m venv out/venv || { echo "MISSING: python3 with the venv module (Debian: python3-venv)"; rm -rf out/venv; exit 1; }
+	@out/venv/bin/python -m pip --version >/dev/null 2>&1 || { echo "MISSING: pip in out/venv"; exit 1; }
+	@out/venv/bin/python -c 'import sklearn' 2>/dev/null || out/venv/bin/python -m pip install --quiet scikit-learn==1.9.1 || { echo "MISSING: scikit-learn 1.9.1 could not be installed from the package index"; exit 1; }
+	$(GO) build -trimpath -o bin/ ./services/model-trainer/cmd/benchiforest
+	@bin/benchiforest -python out/venv/bin/python -out out/iforest.json
 
 .PHONY: helm-test
 helm-test: build ## render the Helm chart and check every object (builds Helm: minutes the first time)

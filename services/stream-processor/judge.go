@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/tocsin-io/tocsin/pkg/frame"
+	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine"
 )
 
@@ -42,13 +43,50 @@ func NewJudge(cfg *DetectionConfig, equipmentID string, sensors []string) *Judge
 //
 // Log time is the row's own time, as if each row had reached the broker at once.
 func (j *Judge) Row(at time.Time, values []float32) *Verdict {
+	j.Observe(at, at, values)
+	return j.machine.Provisional(&j.out)
+}
+
+// Observe applies one sample of all sensors (NaN: missing), taken at one time and received by the broker at another, and returns the reports that
+// it made. They belong to the caller. It costs a fraction of Row, which judges the open windows as well.
+func (j *Judge) Observe(at, received time.Time, values []float32) []*eventv1.Anomaly {
 	j.offset++
-	j.logMS = max(j.logMS, at.UnixMilli())
+	j.logMS = max(j.logMS, received.UnixMilli())
 	*j.frame = frame.Frame{
 		EquipmentID: []byte(j.id), GatewayID: []byte("backtest"), Sequence: uint64(j.offset), BaseTimeUS: at.UnixMicro(),
 		Sensors: j.names, Values: values,
 	}
 	j.out.Reset()
 	j.machine.Apply(j.frame, j.names, machine.Meta{Offset: j.offset, LogTimeMS: j.logMS}, &j.out)
-	return j.machine.Provisional(&j.out)
+	return j.out.Anomalies
 }
+
+// Tick moves the broker's time while nothing arrives, and returns the reports that it made. They belong to the caller.
+func (j *Judge) Tick(received time.Time) []*eventv1.Anomaly {
+	j.logMS = max(j.logMS, received.UnixMilli())
+	j.out.Reset()
+	j.machine.Tick(j.logMS, &j.out)
+	return j.out.Anomalies
+}
+
+// Snapshot appends the judge's whole state, as the service would save it.
+func (j *Judge) Snapshot(dst []byte) []byte { return j.machine.AppendSnapshot(dst) }
+
+// Under goes on under another configuration, as a partition does when a release of it comes into force.
+func (j *Judge) Under(cfg *DetectionConfig) error {
+	next, _, _, _, err := j.machine.Under(cfg, nil)
+	if err != nil {
+		return err
+	}
+	j.machine = next
+	return nil
+}
+
+// Correction is a human's word on what machines may learn.
+type Correction = machine.Correction
+
+// Kinds of corrections.
+const (
+	NewNormal = machine.NewNormal
+	Unlearn   = machine.Unlearn
+)

@@ -14,6 +14,7 @@ const (
 	bandWidth   = 3   // half width of the expected band, in standard deviations
 	clipFrom    = 30  // windows learned before what is learned next is clipped
 	clipAt      = 3.5 // standard deviations
+	strange     = 12  // standard deviations beyond which a window counts no more in what follows the signal
 	minFreedom  = 8
 	maxFreedom  = 30   // degrees of freedom: tails stay heavier than normal for ever
 	relativeEps = 2e-7 // relative precision of a float32 value
@@ -37,6 +38,21 @@ func (b *baseline) deviation(resolution, share float64) float64 {
 	return math.Sqrt(b.variance*share + floor*floor)
 }
 
+// rounding is the share of a window's variance that the resolution makes, 0 to 1. It does not average out.
+func (b *baseline) rounding(resolution float64) float64 {
+	sd := b.deviation(resolution, 1)
+	if sd == 0 {
+		return 1
+	}
+	return 1 - b.variance/(sd*sd)
+}
+
+// apart is how far x is from the mean beyond what rounding alone can do, which adds up to nothing: the first step of a setpoint least of all.
+func (b *baseline) apart(x, resolution float64) float64 {
+	x -= b.mean
+	return math.Copysign(max(0, math.Abs(x)-resolution*b.rounding(resolution)), x)
+}
+
 // thinness is by how much the variance of a mean of count values exceeds that of a usual window.
 func (b *baseline) thinness(count uint32) float64 {
 	return max(1, float64(b.count)/float64(count))
@@ -45,11 +61,16 @@ func (b *baseline) thinness(count uint32) float64 {
 // effective is the number of independent windows that the learned ones are worth: n(1-r)/(1+r) for a first-order autocorrelation r
 // (Bayley and Hammersley 1946). An hour of a slow temperature tells little about its mean.
 func (b *baseline) effective() float64 {
-	r := 0.0
-	if b.variance > 0 {
-		r = max(0, min(float64(b.lagged)/b.variance, 0.98))
-	}
+	r := b.correlation()
 	return float64(b.n) * (1 - r) / (1 + r)
+}
+
+// correlation is the first-order autocorrelation, of 0 to 0.98.
+func (b *baseline) correlation() float64 {
+	if b.variance <= 0 {
+		return 0
+	}
+	return max(0, min(float64(b.lagged)/b.variance, 0.98))
 }
 
 // freedom is the degrees of freedom of the variance.

@@ -4,15 +4,54 @@ import (
 	"fmt"
 	"math"
 	"path"
+
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/wide"
 )
 
 // Config of all detectors.
 type Config struct {
-	Detectors []string     `mapstructure:"detectors" doc:"detectors in use, of: limits, ewma, robust_z, spread"`
-	Limits    []Limit      `mapstructure:"limits" doc:"fixed limits by sensor; all that match hold"`
-	EWMA      EWMAConfig   `mapstructure:"ewma"`
-	RobustZ   RobustConfig `mapstructure:"robust_z"`
-	Spread    SpreadConfig `mapstructure:"spread"`
+	Detectors []string       `mapstructure:"detectors" doc:"detectors in use, of: limits, ewma, robust_z, spread, pca, cusum, seasonal"`
+	Limits    []Limit        `mapstructure:"limits" doc:"fixed limits by sensor; all that match hold"`
+	EWMA      EWMAConfig     `mapstructure:"ewma"`
+	RobustZ   RobustConfig   `mapstructure:"robust_z"`
+	Spread    SpreadConfig   `mapstructure:"spread"`
+	PCA       PCAConfig      `mapstructure:"pca"`
+	CUSUM     CUSUMConfig    `mapstructure:"cusum"`
+	Seasonal  SeasonalConfig `mapstructure:"seasonal"`
+	Forest    MemoryConfig   `mapstructure:"forest"`
+	Neighbour MemoryConfig   `mapstructure:"neighbour"`
+	OneClass  OneClassConfig `mapstructure:"one_class"`
+
+	Wide wide.Config `mapstructure:"wide"`
+}
+
+// MemoryConfig is of detectors that have little to set.
+type MemoryConfig struct {
+	Memory int `mapstructure:"memory" doc:"windows over which the scale of each sensor, and what scores are usual, forget"`
+}
+
+// OneClassConfig sets the one-class support vector machine.
+type OneClassConfig struct {
+	Memory int     `mapstructure:"memory" doc:"windows over which it forgets"`
+	Nu     float64 `mapstructure:"nu" doc:"share of the windows learned that may lie outside; 0.01 to 0.5"`
+}
+
+// CUSUMConfig sets the cumulative sum chart.
+type CUSUMConfig struct {
+	Allowance float64 `mapstructure:"allowance" doc:"standard deviations that add nothing to the sums; half of the shift to be found; 0.1 to 3"`
+	Memory    int     `mapstructure:"memory" doc:"windows over which the baseline forgets"`
+}
+
+// SeasonalConfig sets the profile of day and week.
+type SeasonalConfig struct {
+	Memory int `mapstructure:"memory" doc:"windows over which the spread about the profile forgets"`
+}
+
+// PCAConfig sets the joint judgement of all sensors.
+type PCAConfig struct {
+	Lambda     float64 `mapstructure:"lambda" doc:"weight of the newest window in the running mean of all sensors, in (0, 1]"`
+	Memory     int     `mapstructure:"memory" doc:"windows over which means and covariance forget"`
+	MaxSensors int     `mapstructure:"max_sensors" doc:"machines of more sensors are not judged by it: memory and work rise with their square; 2 to 512"`
 }
 
 // Limit is fixed bounds of a sensor's value and of how fast it may change. Bounds that are not given do not hold.
@@ -46,10 +85,18 @@ type SpreadConfig struct {
 // DefaultConfig is what ships.
 func DefaultConfig() Config {
 	return Config{
-		Detectors: []string{"limits", "ewma", "robust_z", "spread"},
+		Detectors: []string{"limits", "ewma", "spread", "seasonal", "pca"},
 		EWMA:      EWMAConfig{Lambda: 0.25, Memory: 1000},
-		RobustZ:   RobustConfig{History: 64},
+		RobustZ:   RobustConfig{History: 50},
 		Spread:    SpreadConfig{Memory: 1000, MinCount: 4},
+		PCA:       PCAConfig{Lambda: 0.2, Memory: 1000, MaxSensors: 128},
+		CUSUM:     CUSUMConfig{Allowance: 0.5, Memory: 1000},
+		Seasonal:  SeasonalConfig{Memory: 2000},
+		Forest:    MemoryConfig{Memory: 1000},
+		Neighbour: MemoryConfig{Memory: 1000},
+		OneClass:  OneClassConfig{Memory: 1000, Nu: 0.05},
+
+		Wide: wide.DefaultConfig(),
 	}
 }
 
@@ -70,6 +117,9 @@ func (c Config) Validate() error {
 			return fmt.Errorf("limits[%d].%w", i, err)
 		}
 	}
+	if err := c.Wide.Validate(); err != nil {
+		return fmt.Errorf("wide.%w", err)
+	}
 	switch {
 	case !(c.EWMA.Lambda > 0 && c.EWMA.Lambda <= 1):
 		return fmt.Errorf("ewma.lambda: %v is not in (0, 1]", c.EWMA.Lambda)
@@ -79,6 +129,26 @@ func (c Config) Validate() error {
 		return fmt.Errorf("robust_z.history: %d is not between 8 and %d", c.RobustZ.History, maxHistory)
 	case c.Spread.Memory < minMemory || c.Spread.Memory > maxMemory:
 		return fmt.Errorf("spread.memory: %d is not between %d and %d", c.Spread.Memory, minMemory, maxMemory)
+	case !(c.PCA.Lambda > 0 && c.PCA.Lambda <= 1):
+		return fmt.Errorf("pca.lambda: %v is not in (0, 1]", c.PCA.Lambda)
+	case c.PCA.Memory < minMemory || c.PCA.Memory > maxMemory:
+		return fmt.Errorf("pca.memory: %d is not between %d and %d", c.PCA.Memory, minMemory, maxMemory)
+	case c.PCA.MaxSensors < 2 || c.PCA.MaxSensors > 512:
+		return fmt.Errorf("pca.max_sensors: %d is not between 2 and 512", c.PCA.MaxSensors)
+	case !(c.CUSUM.Allowance >= 0.1 && c.CUSUM.Allowance <= 3):
+		return fmt.Errorf("cusum.allowance: %v is not between 0.1 and 3", c.CUSUM.Allowance)
+	case c.CUSUM.Memory < minMemory || c.CUSUM.Memory > maxMemory:
+		return fmt.Errorf("cusum.memory: %d is not between %d and %d", c.CUSUM.Memory, minMemory, maxMemory)
+	case c.Seasonal.Memory < minMemory || c.Seasonal.Memory > maxMemory:
+		return fmt.Errorf("seasonal.memory: %d is not between %d and %d", c.Seasonal.Memory, minMemory, maxMemory)
+	case c.Forest.Memory < minMemory || c.Forest.Memory > maxMemory:
+		return fmt.Errorf("forest.memory: %d is not between %d and %d", c.Forest.Memory, minMemory, maxMemory)
+	case c.Neighbour.Memory < minMemory || c.Neighbour.Memory > maxMemory:
+		return fmt.Errorf("neighbour.memory: %d is not between %d and %d", c.Neighbour.Memory, minMemory, maxMemory)
+	case c.OneClass.Memory < minMemory || c.OneClass.Memory > maxMemory:
+		return fmt.Errorf("one_class.memory: %d is not between %d and %d", c.OneClass.Memory, minMemory, maxMemory)
+	case !(c.OneClass.Nu >= 0.01 && c.OneClass.Nu <= 0.5):
+		return fmt.Errorf("one_class.nu: %v is not between 0.01 and 0.5", c.OneClass.Nu)
 	case c.Spread.MinCount < 3 || c.Spread.MinCount > 1_000_000:
 		return fmt.Errorf("spread.min_count: %d is not between 3 and 1000000", c.Spread.MinCount)
 	}

@@ -17,7 +17,10 @@ type Value struct {
 	// Resolution is the smallest difference ever seen between two neighbouring values of the sensor, 0 while it never changed. No
 	// statistic of the sensor can be known better than that.
 	Resolution float64
-	Count      uint32
+	// Drift is the variance by which the mean may have wandered off since the sensor was last learned from, for what is normal moves on while
+	// learning is frozen; 0 while it is not. Deviations from what was learned are to be held against it as well.
+	Drift float64
+	Count uint32
 }
 
 // Window is one machine's closed window: the observation vector of all its sensors, by slot. A sensor keeps its slot for ever.
@@ -47,6 +50,9 @@ type Scores struct {
 	Level []Level
 	// Joint is the surprise of the vector as a whole, for multivariate detectors; NaN: no opinion.
 	Joint float32
+	// Share is how much each sensor contributed to Joint: they sum to 1, or are all 0 when that cannot be told. Detectors whose Surprise tells of
+	// each sensor leave it alone. It has no length when nobody asks.
+	Share []float32
 }
 
 // Detector is one way to find the unusual. Implementations are bound to one machine.
@@ -75,7 +81,10 @@ type Spec struct {
 	Feature Feature
 	// Fixed detectors speak by Level and need neither learning nor calibration.
 	Fixed bool
-	New   func(*Config) Detector
+	// Yields: what it says of a sensor does not count while a detector has an opinion of all sensors together, which says the same and more; evidence must not
+	// count twice.
+	Yields bool
+	New    func(*Config) Detector
 }
 
 // Feature names a statistic of a window.
@@ -99,9 +108,19 @@ func (f Feature) Of(v *Value) float64 {
 func Builtin() []Spec {
 	return []Spec{
 		{Name: "limits", Feature: Mean, Fixed: true, New: newLimits},
-		{Name: "ewma", Feature: Mean, New: newEWMA},
-		{Name: "robust_z", Feature: Mean, New: newRobustZ},
+		{Name: "ewma", Feature: Mean, Yields: true, New: newEWMA},
+		{Name: "robust_z", Feature: Mean, Yields: true, New: newRobustZ},
 		{Name: "spread", Feature: Stddev, New: newSpread},
+		{Name: "pca", Feature: Mean, New: newPCA},
+		{Name: "cusum", Feature: Mean, New: newCUSUM},
+		{Name: "seasonal", Feature: Mean, New: newSeasonal},
+		{Name: "iforest", Feature: Mean, New: newIsolation},
+		{Name: "knn", Feature: Mean, New: newKNN},
+		{Name: "lof", Feature: Mean, New: newLOF},
+		{Name: "halfspace", Feature: Mean, New: newHalfSpace},
+		{Name: "one_class", Feature: Mean, New: newOneClass},
+		{Name: "rrcf", Feature: Mean, New: newCutForest},
+		{Name: "day_shape", Feature: Mean, New: newDayShape},
 	}
 }
 

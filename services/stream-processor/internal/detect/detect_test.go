@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine/codec"
@@ -48,7 +49,7 @@ func draw(r *rand.Rand, n int, start int64) *Window {
 }
 
 func scoresFor(n int) *Scores {
-	s := &Scores{Surprise: make([]float32, n), Low: make([]float32, n), High: make([]float32, n), Level: make([]Level, n)}
+	s := &Scores{Surprise: make([]float32, n), Low: make([]float32, n), High: make([]float32, n), Level: make([]Level, n), Share: make([]float32, n)}
 	s.preset()
 	return s
 }
@@ -56,6 +57,7 @@ func scoresFor(n int) *Scores {
 func (s *Scores) preset() {
 	nan := float32(math.NaN())
 	s.Joint = nan
+	clear(s.Share)
 	for i := range s.Surprise {
 		s.Surprise[i], s.Low[i], s.High[i], s.Level[i] = nan, nan, nan, Within
 	}
@@ -112,8 +114,9 @@ func TestEveryDetectorKeepsTheRules(t *testing.T) {
 			if n := testing.AllocsPerRun(100, func() { d.Score(w, s); d.Follow(w); d.Learn(w) }); n > 0 {
 				t.Errorf("%v allocations per window", n)
 			}
-			for n := range len(d.AppendState(nil)) {
-				in := codec.NewReader(d.AppendState(nil)[:n])
+			state := d.AppendState(nil)
+			for n := 0; n < len(state); n += 1 + len(state)/300 {
+				in := codec.NewReader(state[:n])
 				other := spec.New(config())
 				other.Grow(sensorNames(sensors))
 				other.RestoreState(in)
@@ -122,6 +125,199 @@ func TestEveryDetectorKeepsTheRules(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// everyLearner runs a test for each detector that learns.
+func everyLearner(t *testing.T, test func(t *testing.T, spec Spec)) {
+	for _, spec := range Builtin() {
+		if !spec.Fixed {
+			t.Run(spec.Name, func(t *testing.T) { test(t, spec) })
+		}
+	}
+}
+
+// Sensors that never change surprise nobody, however long; nor does a machine that sends nothing.
+func TestConstantAndMissingInput(t *testing.T) {
+	everyLearner(t, func(t *testing.T, spec Spec) {
+		d, s := spec.New(config()), scoresFor(sensors)
+		d.Grow(sensorNames(sensors))
+		nan := math.NaN()
+		for i := range int64(600) {
+			w := &Window{StartUS: i * 600e6, EndUS: i*600e6 + 5e6, Values: make([]Value, sensors)}
+			for k := range w.Values {
+				w.Values[k] = Value{Mean: float64(k) - 2, Min: float64(k) - 2, Max: float64(k) - 2, Count: 5}
+				if i%50 == 7 || i < 20 && i%2 == 1 {
+					w.Values[k] = Value{Mean: nan, Stddev: nan, Min: nan, Max: nan}
+				}
+			}
+			s.preset()
+			d.Score(w, s)
+			if s.Joint > 3 || s.Joint < 0 {
+				t.Fatalf("window %d: joint surprise %v", i, s.Joint)
+			}
+			for k, x := range s.Surprise {
+				if x > 3 || x < 0 || x == x && w.Values[k].Count == 0 {
+					t.Fatalf("window %d: surprise %v of %+v", i, x, w.Values[k])
+				}
+			}
+			d.Follow(w)
+			d.Learn(w)
+		}
+	})
+}
+
+// The unit of measurement makes no difference. Powers of two change no digit.
+func TestUnitsMakeNoDifference(t *testing.T) {
+	everyLearner(t, func(t *testing.T, spec Spec) {
+		a, b := spec.New(config()), spec.New(config())
+		sa, sb := scoresFor(sensors), scoresFor(sensors)
+		a.Grow(sensorNames(sensors))
+		b.Grow(sensorNames(sensors))
+		r := rand.New(rand.NewPCG(3, 1))
+		for i := range int64(700) {
+			w := draw(r, sensors, i*600e6)
+			scaled := &Window{StartUS: w.StartUS, EndUS: w.EndUS, Values: slices.Clone(w.Values)}
+			for k := range scaled.Values {
+				v, f := &scaled.Values[k], math.Ldexp(1, 4*k-8)
+				v.Mean, v.Stddev, v.Min, v.Max, v.Resolution = v.Mean*f, v.Stddev*f, v.Min*f, v.Max*f, v.Resolution*f
+			}
+			sa.preset()
+			sb.preset()
+			a.Score(w, sa)
+			b.Score(scaled, sb)
+			if !near(sa.Joint, sb.Joint) {
+				t.Fatalf("window %d: joint surprise %v and %v", i, sa.Joint, sb.Joint)
+			}
+			for k := range sa.Surprise {
+				if !near(sa.Surprise[k], sb.Surprise[k]) {
+					t.Fatalf("window %d, sensor %d: %v and %v", i, k, sa.Surprise[k], sb.Surprise[k])
+				}
+			}
+			a.Follow(w)
+			b.Follow(scaled)
+			a.Learn(w)
+			b.Learn(scaled)
+		}
+	})
+}
+
+func near(a, b float32) bool {
+	return a != a && b != b || math.Abs(float64(a-b)) <= 0.01+0.01*math.Abs(float64(a))
+}
+
+// What is not learned from changes no opinion for good: a window of nonsense that is only followed leaves the state of what is usual alone, so that
+// after it has passed from the charts the opinion is as it was.
+func TestNonsenseThatIsNotLearnedPasses(t *testing.T) {
+	everyLearner(t, func(t *testing.T, spec Spec) {
+		a, b := spec.New(config()), spec.New(config())
+		a.Grow(sensorNames(sensors))
+		b.Grow(sensorNames(sensors))
+		sa, sb := scoresFor(sensors), scoresFor(sensors)
+		r := rand.New(rand.NewPCG(3, 2))
+		at := int64(0)
+		usual := func() *Window { at += 600e6; return draw(r, sensors, at) }
+		for range 500 {
+			w := usual()
+			for _, d := range []Detector{a, b} {
+				d.Follow(w)
+				d.Learn(w)
+			}
+		}
+		odd := usual()
+		for k := range odd.Values {
+			odd.Values[k].Mean *= -1e12
+		}
+		for range 3 {
+			a.Score(odd, sa)
+			a.Follow(odd)
+		}
+		for range 300 {
+			w := usual()
+			a.Follow(w)
+			b.Follow(w)
+		}
+		w := usual()
+		sa.preset()
+		sb.preset()
+		a.Score(w, sa)
+		b.Score(w, sb)
+		for k := range sa.Surprise {
+			if !near(sa.Surprise[k], sb.Surprise[k]) || !near(sa.Joint, sb.Joint) {
+				t.Errorf("sensor %d: %v and %v, joint %v and %v", k, sa.Surprise[k], sb.Surprise[k], sa.Joint, sb.Joint)
+			}
+		}
+	})
+}
+
+// FuzzRestore: whatever bytes come, there is no panic, and what was taken in can be used.
+func FuzzRestore(f *testing.F) {
+	for i, spec := range Builtin() {
+		d := spec.New(config())
+		d.Grow(sensorNames(sensors))
+		r := rand.New(rand.NewPCG(5, 5))
+		for k := range int64(120) {
+			w := draw(r, sensors, k*600e6)
+			d.Follow(w)
+			d.Learn(w)
+		}
+		f.Add(uint8(i), d.AppendState(nil))
+	}
+	f.Fuzz(func(t *testing.T, which uint8, state []byte) {
+		specs := Builtin()
+		d := specs[int(which)%len(specs)].New(config())
+		d.Grow(sensorNames(sensors))
+		in := codec.NewReader(state)
+		d.RestoreState(in)
+		if in.Err() != nil {
+			return // the machine refuses the snapshot
+		}
+		s := scoresFor(sensors)
+		r := rand.New(rand.NewPCG(6, 6))
+		for k := range int64(20) {
+			w := draw(r, sensors, k*600e6)
+			s.preset()
+			d.Score(w, s)
+			d.Follow(w)
+			d.Learn(w)
+		}
+		d.AppendState(nil)
+	})
+}
+
+// BenchmarkScore and the two after it are of a machine of 8 sensors and one of 64, per window.
+func BenchmarkScore(b *testing.B) {
+	benchmark(b, func(d Detector, w *Window, s *Scores) { d.Score(w, s) })
+}
+
+func BenchmarkFollowLearn(b *testing.B) {
+	benchmark(b, func(d Detector, w *Window, _ *Scores) { d.Follow(w); d.Learn(w) })
+}
+
+func benchmark(b *testing.B, do func(d Detector, w *Window, s *Scores)) {
+	for _, spec := range Builtin() {
+		for _, n := range []int{8, 64} {
+			b.Run(fmt.Sprintf("%s/%d", spec.Name, n), func(b *testing.B) {
+				d, s := spec.New(config()), scoresFor(n)
+				d.Grow(sensorNames(n))
+				r := rand.New(rand.NewPCG(2, 2))
+				var ws []*Window
+				for i := range int64(1000) {
+					w := draw(r, n, i*600e6)
+					d.Follow(w)
+					d.Learn(w)
+					ws = append(ws, w)
+				}
+				b.ReportMetric(float64(len(d.AppendState(nil)))/float64(n), "state-B/sensor")
+				b.ReportAllocs()
+				i := 0
+				for b.Loop() {
+					w := ws[i%len(ws)]
+					do(d, w, s)
+					i++
+				}
+			})
+		}
 	}
 }
 
@@ -165,8 +361,11 @@ func TestWhatDetectorsFind(t *testing.T) {
 		{"large shift that lasts", "ewma", mean(60), 8, 20, 200},
 		{"spike in the chart", "ewma", mean(500), 1, 0, 3},
 		{"usual", "robust_z", mean(50), 1, 0, 2},
-		{"jump", "robust_z", mean(56), 1, 7, 60},
-		{"jump down", "robust_z", mean(44), 1, 7, 60},
+		{"jump", "robust_z", mean(56), 1, 5, 60},
+		{"jump down", "robust_z", mean(44), 1, 5, 60},
+		{"usual", "cusum", mean(50), 1, 0, 2},
+		{"small shift, at once", "cusum", mean(51.2), 1, 0, 4},
+		{"small shift that lasts", "cusum", mean(51.2), 16, 5, 40},
 		{"usual", "spread", sd(2), 1, 0, 2},
 		{"burst", "spread", sd(6), 1, 15, 100},
 		{"quiet", "spread", sd(0.5), 1, 15, 100},
@@ -177,7 +376,7 @@ func TestWhatDetectorsFind(t *testing.T) {
 	}
 	// A sensor that never changed: its first step is no proof of anything.
 	still := func(*rand.Rand) Value { return Value{Mean: 20, Count: 5} }
-	for _, name := range []string{"ewma", "robust_z"} {
+	for _, name := range []string{"ewma", "robust_z", "cusum"} {
 		if got := surpriseOf(name, 300, still, Value{Mean: 25, Count: 5, Resolution: 5}, 20); !(got < 5) {
 			t.Errorf("%s: a setpoint's first step surprises by %v", name, got)
 		}
@@ -244,7 +443,7 @@ func TestRobustLocation(t *testing.T) {
 		{[]float32{5, 1, 3, 2, 4, 1000, 3}, 3, mnaToSigma * (2 + 2 + 0 + 1 + 1 + 997 + 0) / 7 / 2},
 		{[]float32{1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6, 7}, 4.5, madToSigma * 2.5}, // the ring of 8 holds 9, 1 ... 7
 	} {
-		var e robustSensor
+		e := robustSensor{new(robustState), make([]float32, 8), make([]uint8, 8)}
 		for _, v := range c.values {
 			e.push(v, 8)
 		}

@@ -7,7 +7,7 @@ import (
 )
 
 // ewma is the exponentially weighted moving average control chart (Roberts 1959, "Control chart tests based on geometric moving averages"):
-// a running mean of each sensor, held against a slow baseline. It finds small shifts that last, and drift. 88 bytes per sensor.
+// a running mean of each sensor, held against a slow baseline. It finds small shifts that last, and drift. 64 bytes per sensor.
 //
 // The chart follows the signal always; the baseline learns only when it may. With weight lambda the running mean of independent values
 // has lambda/(2-lambda) of their variance. Temperatures and the like wander, and their running mean with them: the variance it really
@@ -21,9 +21,9 @@ type ewma struct {
 type ewmaSensor struct {
 	base   baseline
 	chart  float64
-	last   [2]float64 // means of the last two windows, newest first
-	usual  float64    // the chart of the windows learned from
-	wander float64    // mean square of its distance from the baseline
+	last   [2]float32 // means of the last two windows, newest first
+	usual  float32    // the chart of the windows learned from
+	wander float32    // mean square of its distance from the baseline
 	seen   bool
 }
 
@@ -35,10 +35,11 @@ func (d *ewma) Grow(sensors []string) { d.sensors = grow(d.sensors, len(sensors)
 // lingers in it. When that median is back in the expected band, so is the chart: the end of a large fault must not take longer to see than
 // that of a small one.
 func (e *ewmaSensor) next(lambda float64, v *Value) float64 {
-	median := max(min(e.last[0], e.last[1]), min(max(e.last[0], e.last[1]), v.Mean))
+	older, newer := float64(e.last[1]), float64(e.last[0])
+	median := max(min(newer, older), min(max(newer, older), v.Mean))
 	chart := e.chart
 	if b := &e.base; b.n >= minLearned {
-		band := bandWidth * b.deviation(v.Resolution, 1)
+		band := bandWidth * math.Sqrt(square(b.deviation(v.Resolution, 1))+v.Drift)
 		if math.Abs(median-b.mean) <= band {
 			chart = max(b.mean-band, min(chart, b.mean+band))
 		}
@@ -54,12 +55,12 @@ func (d *ewma) Score(w *Window, s *Scores) {
 			continue
 		}
 		thin := b.thinness(v.Count)
-		band := bandWidth * b.deviation(v.Resolution, thin)
+		band := bandWidth * math.Sqrt(square(b.deviation(v.Resolution, thin))+v.Drift)
 		s.Low[i], s.High[i] = float32(b.mean-band), float32(b.mean+band)
 		chart := e.next(d.lambda, v)
 		share := d.lambda/(2-d.lambda) + d.lambda*d.lambda*(thin-1) + 1/max(b.effective(), 1)
 		sd := b.deviation(v.Resolution, share)
-		if sd = max(sd, math.Sqrt(e.wander)); sd > 0 { // else it never varied
+		if sd = math.Sqrt(max(sd*sd, float64(e.wander)) + v.Drift); sd > 0 { // else it never varied
 			s.Surprise[i] = float32(studentSurprise((chart-b.mean)/sd, b.freedom()))
 		}
 	}
@@ -72,10 +73,10 @@ func (d *ewma) Follow(w *Window) {
 			continue
 		}
 		if !e.seen {
-			e.chart, e.last, e.seen = v.Mean, [2]float64{v.Mean, v.Mean}, true
+			e.chart, e.last, e.seen = v.Mean, [2]float32{float32(v.Mean), float32(v.Mean)}, true
 		}
 		e.chart = e.next(d.lambda, v)
-		e.last = [2]float64{v.Mean, e.last[0]}
+		e.last = [2]float32{float32(v.Mean), e.last[0]}
 	}
 }
 
@@ -86,12 +87,13 @@ func (d *ewma) Learn(w *Window) {
 			continue
 		}
 		if e.base.n == 0 {
-			e.usual = v.Mean
+			e.usual = float32(v.Mean)
 		}
 		e.base.learn(v.Mean, v.Resolution, v.Count, d.memory)
-		e.usual += d.lambda * (v.Mean - e.usual)
-		off := e.usual - e.base.mean
-		e.wander += (off*off - e.wander) / float64(e.base.n)
+		usual, wander := float64(e.usual), float64(e.wander)
+		usual += d.lambda * (v.Mean - usual)
+		off := usual - e.base.mean
+		e.usual, e.wander = float32(usual), float32(min(wander+(off*off-wander)/float64(e.base.n), math.MaxFloat32))
 	}
 }
 
@@ -101,10 +103,10 @@ func (d *ewma) AppendState(dst []byte) []byte {
 		e := &d.sensors[i]
 		dst = e.base.appendState(dst)
 		dst = codec.AppendF64(dst, e.chart)
-		dst = codec.AppendF64(dst, e.last[0])
-		dst = codec.AppendF64(dst, e.last[1])
-		dst = codec.AppendF64(dst, e.usual)
-		dst = codec.AppendF64(dst, e.wander)
+		dst = codec.AppendF64(dst, float64(e.last[0]))
+		dst = codec.AppendF64(dst, float64(e.last[1]))
+		dst = codec.AppendF64(dst, float64(e.usual))
+		dst = codec.AppendF64(dst, float64(e.wander))
 		dst = codec.AppendBool(dst, e.seen)
 	}
 	return dst
@@ -115,10 +117,12 @@ func (d *ewma) RestoreState(r *codec.Reader) {
 	for i := range n {
 		e := &d.sensors[i]
 		e.base.restoreState(r)
-		e.chart, e.last = r.F64(), [2]float64{r.F64(), r.F64()}
-		e.usual, e.wander, e.seen = r.F64(), r.F64(), r.Bool()
+		e.chart, e.last = r.F64(), [2]float32{float32(r.F64()), float32(r.F64())}
+		e.usual, e.wander, e.seen = float32(r.F64()), float32(r.F64()), r.Bool()
 	}
 }
+
+func square(x float64) float64 { return x * x }
 
 // grow lengthens s to n with zero values, without spare room: machines of 25,000 sensors are many bytes.
 func grow[T any](s []T, n int) []T {

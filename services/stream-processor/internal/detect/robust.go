@@ -16,25 +16,40 @@ const (
 // robustZ is the modified z-score (Iglewicz and Hoaglin 1993, "How to detect and handle outliers"; Hampel 1974): the distance
 // from the median of the last windows in units of their median absolute deviation. Up to half of the history may be wild without moving
 // it. It finds jumps against the recent past, and follows slow changes. The history is kept exactly, in order of time and of size: at
-// most 336 bytes per sensor, some 100 ns to score and to learn.
+// 5 bytes per window and 8 per sensor, some 100 ns to score and to learn.
 type robustZ struct {
 	history int
-	sensors []robustSensor
+	sensors []robustState
+	values  []float32 // history of them per sensor: a ring in order of time
+	order   []uint8   // the same: indices into the sensor's values, by size
 }
 
-type robustSensor struct {
-	values [maxHistory]float32 // ring in order of time
-	order  [maxHistory]uint8   // indices into values, by size
-	count  float32             // mean number of values per window
+type robustState struct {
+	count  float32 // mean number of values per window
 	n, pos uint8
+}
+
+// robustSensor is a view of one sensor.
+type robustSensor struct {
+	*robustState
+	values []float32
+	order  []uint8
+}
+
+func (d *robustZ) at(i int) robustSensor {
+	from, to := i*d.history, (i+1)*d.history
+	return robustSensor{&d.sensors[i], d.values[from:to], d.order[from:to]}
 }
 
 func newRobustZ(c *Config) Detector { return &robustZ{history: c.RobustZ.History} }
 
-func (d *robustZ) Grow(sensors []string) { d.sensors = grow(d.sensors, len(sensors)) }
+func (d *robustZ) Grow(sensors []string) {
+	d.sensors = grow(d.sensors, len(sensors))
+	d.values, d.order = grow(d.values, d.history*len(d.sensors)), grow(d.order, d.history*len(d.sensors))
+}
 
 // location is the median and a robust standard deviation of the history.
-func (e *robustSensor) location() (median, sigma float64) {
+func (e robustSensor) location() (median, sigma float64) {
 	n := int(e.n)
 	at := func(i int) float64 { return float64(e.values[e.order[i]]) }
 	median = (at((n-1)/2) + at(n/2)) / 2
@@ -70,7 +85,7 @@ func (e *robustSensor) location() (median, sigma float64) {
 }
 
 // independence is the share of the history that is worth independent windows, (1-r)/(1+r) for its first-order autocorrelation r.
-func (e *robustSensor) independence(median float64, history int) float64 {
+func (e robustSensor) independence(median float64, history int) float64 {
 	var square, lagged, before float64
 	at := int(e.pos) - int(e.n) // oldest first
 	if at < 0 {
@@ -94,7 +109,7 @@ func (e *robustSensor) independence(median float64, history int) float64 {
 
 func (d *robustZ) Score(w *Window, s *Scores) {
 	for i := range w.Values {
-		v, e := &w.Values[i], &d.sensors[i]
+		v, e := &w.Values[i], d.at(i)
 		if v.Count == 0 || int(e.n) < min(minHistory, d.history) {
 			continue
 		}
@@ -103,7 +118,7 @@ func (d *robustZ) Score(w *Window, s *Scores) {
 		thin := max(1, float64(e.count)/float64(v.Count))
 		floor := max(v.Resolution/2, math.Abs(median)*relativeEps)
 		// The median itself has variance pi/(2n), and the deviation the precision of 0.37 n values (its efficiency).
-		sd := math.Sqrt(sigma*sigma*(thin+math.Pi/(2*n)) + floor*floor)
+		sd := math.Sqrt(sigma*sigma*(thin+math.Pi/(2*n)) + floor*floor + v.Drift)
 		s.Low[i], s.High[i] = float32(median-bandWidth*sd), float32(median+bandWidth*sd)
 		if sd > 0 { // else it never varied
 			s.Surprise[i] = float32(studentSurprise((v.Mean-median)/sd, max(minFreedom, 0.37*n*e.independence(median, d.history))))
@@ -116,7 +131,7 @@ func (d *robustZ) Follow(*Window) {}
 
 func (d *robustZ) Learn(w *Window) {
 	for i := range w.Values {
-		v, e := &w.Values[i], &d.sensors[i]
+		v, e := &w.Values[i], d.at(i)
 		if v.Count == 0 {
 			continue
 		}
@@ -126,7 +141,7 @@ func (d *robustZ) Learn(w *Window) {
 }
 
 // push replaces the oldest value by x.
-func (e *robustSensor) push(x float32, history int) {
+func (e robustSensor) push(x float32, history int) {
 	n := int(e.n)
 	if n == history { // take the oldest out of the order
 		i := 0
@@ -150,7 +165,7 @@ func (e *robustSensor) push(x float32, history int) {
 func (d *robustZ) AppendState(dst []byte) []byte {
 	dst = codec.AppendU32(dst, uint32(len(d.sensors)))
 	for i := range d.sensors {
-		e := &d.sensors[i]
+		e := d.at(i)
 		dst = append(dst, e.n)
 		dst = codec.AppendF32(dst, e.count)
 		for j := range int(e.n) { // oldest first: the ring's position is then no state
@@ -163,7 +178,7 @@ func (d *robustZ) AppendState(dst []byte) []byte {
 
 func (d *robustZ) RestoreState(r *codec.Reader) {
 	for i := range r.Len(len(d.sensors), 5) {
-		e := &d.sensors[i]
+		e := d.at(i)
 		n, count := int(r.U8()), r.F32()
 		if n > d.history {
 			r.Fail("history of %d windows", n)

@@ -28,7 +28,7 @@ func (d *spread) logSpread(v *Value) float64 {
 		return math.NaN()
 	}
 	floor := 0.29 * v.Resolution // the standard deviation of the rounding, 1/sqrt(12)
-	return math.Log(v.Stddev*v.Stddev+floor*floor) / 2
+	return math.Cbrt(v.Stddev*v.Stddev + floor*floor)
 }
 
 func (d *spread) Score(w *Window, s *Scores) {
@@ -39,9 +39,9 @@ func (d *spread) Score(w *Window, s *Scores) {
 			continue
 		}
 		// The logarithm of a sample's deviation has variance of about 1/(2(n-1)): fewer values than usual, less sure.
-		fewer := max(0, 1/(2*float64(v.Count-1))-1/(2*max(float64(b.count)-1, 1)))
-		sd := math.Sqrt(b.variance + fewer + 1e-4)
-		s.Low[i], s.High[i] = float32(math.Exp(b.mean-bandWidth*sd)), float32(math.Exp(b.mean+bandWidth*sd))
+		fewer := max(0, 2/(9*float64(v.Count-1))-2/(9*max(float64(b.count)-1, 1)))
+		sd := math.Sqrt(b.variance + (fewer+1e-4)*b.mean*b.mean)
+		s.Low[i], s.High[i] = float32(math.Pow(max(0, b.mean-bandWidth*sd), 1.5)), float32(math.Pow(b.mean+bandWidth*sd, 1.5))
 		s.Surprise[i] = float32(studentSurprise((x-b.mean)/(sd*math.Sqrt(1+1/max(b.effective(), 1))), b.freedom()))
 	}
 }

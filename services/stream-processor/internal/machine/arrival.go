@@ -57,8 +57,12 @@ func (a *arrivals) silentAtMS(c *SilenceConfig) int64 {
 	if int64(a.count) < int64(c.MinArrivals) {
 		return math.MaxInt64
 	}
-	wait := max(float64(c.Min.Milliseconds()), c.Factor*float64(a.intervalMS()))
-	return a.lastMS + int64(min(wait, 1e15))
+	return a.lastMS + int64(a.patienceMS(c))
+}
+
+// patienceMS is how long nothing may be heard, finite.
+func (a *arrivals) patienceMS(c *SilenceConfig) float64 {
+	return min(max(float64(c.Min.Milliseconds()), c.Factor*float64(a.intervalMS())), 1e15)
 }
 
 func (a *arrivals) appendState(dst []byte) []byte {

@@ -3,7 +3,6 @@ package machine
 import (
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"testing"
 
 	"github.com/tocsin-io/tocsin/pkg/frame"
@@ -91,34 +90,4 @@ func TestApplyDoesNotAllocate(t *testing.T) {
 			t.Errorf("%d x %d: %v allocations per frame", c.sensors, c.samples, n)
 		}
 	}
-}
-
-func TestMemoryPerSensor(t *testing.T) {
-	const sensors, machines = 10, 200
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	var all []*Machine
-	cfg := DefaultConfig()
-	var out Output
-	f := benchFrame(sensors, 1)
-	for range machines {
-		m := New(&cfg, "pump-1")
-		for range 100 {
-			f.Sequence++
-			f.BaseTimeUS += second
-			out.Reset()
-			m.Apply(f, f.Sensors, Meta{LogTimeMS: f.BaseTimeUS / 1000}, &out)
-		}
-		all = append(all, m)
-	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	per := float64(after.HeapAlloc-before.HeapAlloc) / (machines * sensors)
-	snap := float64(len(all[0].AppendSnapshot(nil))) / sensors
-	t.Logf("%.0f bytes of heap and %.0f of snapshot per sensor, a tenth of the machine's own included", per, snap)
-	if per > 2048 {
-		t.Fatalf("%.0f bytes per sensor", per)
-	}
-	runtime.KeepAlive(all)
 }

@@ -29,6 +29,8 @@ type Config struct {
 	Detect    detect.Config    `mapstructure:"detect"`
 	Calibrate calibrate.Config `mapstructure:"calibrate"`
 	Episodes  EpisodeConfig    `mapstructure:"episodes"`
+
+	Corrections []Correction `mapstructure:"corrections" doc:"people's word on what machines may learn; each counts once, when the machine's event time gets there or the release comes into force"`
 }
 
 // SilenceConfig says when a machine is silent. All times are broker time.
@@ -96,6 +98,14 @@ func (c Config) Validate() error {
 	} {
 		if err != nil {
 			return err
+		}
+	}
+	if n := len(c.Corrections); n > maxCorrections {
+		return fmt.Errorf("corrections: %d are more than %d", n, maxCorrections)
+	}
+	for i := range c.Corrections {
+		if err := c.Corrections[i].Validate(); err != nil {
+			return fmt.Errorf("corrections[%d].%w", i, err)
 		}
 	}
 	if err := c.Quality.Validate(); err != nil {

@@ -69,6 +69,7 @@ func (m *Machine) assess(p *window.Pane, op *opinion, out *Output) {
 		m.assessed, m.assessedUS = true, p.StartUS
 	}
 	sc := &out.scratch
+	m.noteExcursion(p, op, fresh)
 	m.step(limit, p, fresh, m.limitFinding(op, sc), out)
 	m.step(behaviour, p, fresh, m.behaviourFinding(op, fresh, sc), out)
 	m.step(flatline, p, fresh, m.flatlineFinding(p, op, sc), out)
@@ -77,7 +78,7 @@ func (m *Machine) assess(p *window.Pane, op *opinion, out *Output) {
 
 func (m *Machine) behaviourFinding(op *opinion, fresh bool, sc *scratch) finding {
 	f := finding{clear: op.own < clearSurprise, score: calibrate.Score(op.final), weight: op.own} // false for NaN: nothing to see is no all-clear
-	f.anomalous = !m.learning() && op.own >= unusualSurprise && op.final >= m.pageSurprise()
+	f.anomalous = !m.learning() && op.own >= unusualSurprise && op.final >= op.demand
 	if !f.anomalous {
 		return f
 	}
@@ -178,9 +179,10 @@ func (m *Machine) step(c cause, p *window.Pane, fresh bool, f finding, out *Outp
 		if int64(e.clear) >= int64(m.cfg.Episodes.ClearWindows) {
 			m.report(c, eventv1.Phase_PHASE_ENDED, p.StartUS, endUS, f.score, e.evidence, out)
 			e.open = false
+			m.remember(c, endUS)
 			if c == behaviour {
 				m.scan.Reset()
-				m.strict = min(m.strict+pageDemand, maxStrict)
+				m.debt.Paged(max(float64(m.odd.peak), m.pageSurprise()), m.pageSurprise())
 			}
 			return
 		}
@@ -203,9 +205,7 @@ func (m *Machine) start(c cause, startedUS int64, f finding) {
 		confidence = e.confidence
 	}
 	if c == behaviour || c == limit {
-		for _, p := range m.panes.All() {
-			p.Teaches = false // they led up to it
-		}
+		m.bar()
 	}
 	*e = episode{
 		open: true, any: true, startedUS: startedUS, severity: f.severity, flagged: 1, peak: float32(f.weight),
@@ -238,6 +238,9 @@ func (m *Machine) report(c cause, phase eventv1.Phase, aboutUS, observedUS int64
 			Sensor: k.Sensor, Share: k.Share, Observed: k.Observed,
 			ExpectedLow: k.ExpectedLow, ExpectedHigh: k.ExpectedHigh, Detector: k.Detector, Statistic: k.Statistic,
 		})
+	}
+	if c == behaviour || c == limit {
+		a.Detectors, a.Earlier = spoke(a.Contributions), m.nearest(c, evid)
 	}
 	a.Summary = m.summary(c, phase, observedUS, evid)
 	out.Anomalies = append(out.Anomalies, a)
@@ -296,9 +299,14 @@ func (m *Machine) endSilence(atUS int64, out *Output) {
 	}
 }
 
-// judgeClock counts frames with samples from the future. A gateway that is behind is not at fault: it may send what it had to keep.
-func (m *Machine) judgeClock(f *frame.Frame, ahead bool, out *Output) {
-	if ahead {
+// judgeClock counts frames with samples from the future, and notices a machine of which, for as long as would count as silence, only samples arrive that
+// are too old to be judged. A gateway that sends what it had to keep is not at fault: its samples are in order, or come beside those of now.
+func (m *Machine) judgeClock(f *frame.Frame, ahead, inTime bool, out *Output) {
+	if inTime || m.inTimeMS == 0 {
+		m.inTimeMS = m.logMS
+	}
+	behind := float64(m.logMS-m.inTimeMS) >= m.arrivals.patienceMS(&m.cfg.Silence)
+	if ahead || behind {
 		m.clockAhead, m.clockFine = min(m.clockAhead+1, math.MaxUint32-1), 0
 	} else {
 		m.clockAhead, m.clockFine = 0, min(m.clockFine+1, math.MaxUint32-1)
@@ -312,7 +320,7 @@ func (m *Machine) judgeClock(f *frame.Frame, ahead bool, out *Output) {
 	case e.open && int64(m.clockFine) >= need:
 		m.report(clock, eventv1.Phase_PHASE_ENDED, at, at, 0, nil, out)
 		e.open = false
-	case e.open && ahead && at-e.reportedUS >= m.cfg.Episodes.OngoingEvery.Microseconds():
+	case e.open && (ahead || behind) && at-e.reportedUS >= m.cfg.Episodes.OngoingEvery.Microseconds():
 		m.report(clock, eventv1.Phase_PHASE_ONGOING, at, at, scoreWarning, nil, out)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
@@ -53,13 +54,22 @@ func (t *top) shares() []evidence {
 	return t.list
 }
 
-// behaviourEvidence weighs sensors by their surprise beyond the usual. The result is valid until the scratch is used again.
+// behaviourEvidence weighs sensors by their surprise beyond the usual, or by their share in that of all together if it is more. The result is valid until the scratch is used again.
 func (m *Machine) behaviourEvidence(sc *scratch) []evidence {
 	const usual = 2 // one window in seven is as surprising
 	t := top{list: sc.evidence[:0]}
 	for i := range m.sensors {
-		if s := float64(sc.surprise[i]); s > usual {
-			t.add(m.evidenceOf(i, int(sc.loudest[i]), s-usual, sc))
+		weight, by := 0.0, int(sc.loudest[i])
+		if s := float64(sc.surprise[i]); s > usual && m.named(sc.surprise[i]) {
+			weight = s - usual
+		}
+		if j := &sc.joint; j.surprise > usual && m.wide == nil {
+			if share := float64(sc.scores[j.detector].Share[i]) * (j.surprise - usual); share > weight {
+				weight, by = share, j.detector
+			}
+		}
+		if weight > 0 {
+			t.add(m.evidenceOf(i, by, weight, sc))
 		}
 	}
 	return t.shares()
@@ -130,6 +140,10 @@ func (m *Machine) summary(c cause, phase eventv1.Phase, atUS int64, evid []evide
 			return "data arrives again"
 		case clock:
 			return "gateway " + strconv.Quote(m.gateway) + " is on time again"
+		case behaviour:
+			if len(evid) == 0 {
+				return "declared to be how it is meant to be after " + e.since(atUS) + "; learning anew"
+			}
 		}
 		return "back to usual after " + e.since(atUS) + m.reasons("; it was: ", c, evid)
 	}
@@ -140,6 +154,10 @@ func (m *Machine) summary(c cause, phase eventv1.Phase, atUS int64, evid []evide
 		}
 		return "no data arrives from this machine any more; nothing about it can be judged"
 	case clock:
+		if m.logMS > m.inTimeMS {
+			return "gateway " + strconv.Quote(m.gateway) + " has sent nothing but samples too old to be judged for " +
+				(time.Duration(m.logMS-m.inTimeMS) * time.Millisecond).String() + ": its clock is behind, or what it kept comes out of order"
+		}
 		return "gateway " + strconv.Quote(m.gateway) + " stamps samples more than " + m.cfg.MaxFuture.String() +
 			" ahead of the broker's clock; they are stored but not judged"
 	case behaviour:
@@ -185,6 +203,8 @@ func (m *Machine) reason(c cause, e *evidence) string {
 	}
 	var where string
 	switch {
+	case e.low != e.low && e.high != e.high:
+		return name + " " + number(e.observed) + " does not go with the other sensors as usual"
 	case e.observed > e.high:
 		where = "above the " + expected + " " + band(e.low, e.high)
 	case e.observed < e.low:

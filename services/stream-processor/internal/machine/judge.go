@@ -25,7 +25,14 @@ type scratch struct {
 	surprise []float32       // by sensor, calibrated; NaN: no opinion
 	loudest  []uint8         // by sensor: detector that is most surprised
 	level    []detect.Level  // by sensor: worst fixed limit
+	joint    joint           // the loudest opinion of all sensors together
 	evidence [maxEvidence]evidence
+}
+
+// joint is what one detector thinks of the vector of all sensors.
+type joint struct {
+	surprise float64 // calibrated; below 0: no detector has an opinion
+	detector int
 }
 
 // opinion is what is thought of one window.
@@ -33,6 +40,7 @@ type opinion struct {
 	own     float64 // the window's surprise by itself; NaN: nobody has an opinion
 	nominal float64 // with the windows before it
 	final   float64 // calibrated by the machine's history
+	demand  float64 // what final must reach to page
 	usable  int     // sensors with usable values
 	stuck   int     // sensors that are stuck
 	worst   detect.Level
@@ -40,24 +48,35 @@ type opinion struct {
 
 // judge forms an opinion of a pane that follows those in scan. It changes nothing but sc.
 func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opinion {
-	op := opinion{stuck: p.StuckCount()}
+	op := opinion{demand: math.Inf(1), stuck: p.StuckCount()}
 	m.observe(p, sc, &op)
 	nan := float32(math.NaN())
-	var joint calibrate.Cauchy
+	var all calibrate.Cauchy
+	sc.joint = joint{surprise: -1}
 	for d := range m.detectors {
 		m.ask(d, sc)
 		if j := float64(sc.scores[d].Joint); j == j {
-			joint.Add(m.detectors[d].joint.Correct(&calibrate.SensorPrior, j))
+			t := m.detectors[d].joint.Correct(&calibrate.SensorPrior, j)
+			all.Add(t)
+			if t > sc.joint.surprise {
+				sc.joint = joint{surprise: t, detector: d}
+			}
 		}
 	}
-	for i := range m.sensors {
+	alone := m.sensors
+	if m.wide != nil {
+		m.hearWide(sc, &op)
+		alone = nil
+	}
+	together := sc.joint.surprise >= 0 && len(m.sensors) > 1
+	for i := range alone {
 		var c calibrate.Cauchy
 		most := float32(-1)
 		sc.surprise[i], sc.loudest[i], sc.level[i] = nan, 0, detect.Within
 		for d := range m.detectors {
 			s := &sc.scores[d]
 			sc.level[i] = max(sc.level[i], s.Level[i])
-			if s.Surprise[i] == s.Surprise[i] {
+			if s.Surprise[i] == s.Surprise[i] && !(together && m.detectors[d].spec.Yields) {
 				t := m.detectors[d].tails[i].Correct(&calibrate.SensorPrior, float64(s.Surprise[i]))
 				if float32(t) > most {
 					most, sc.loudest[i] = float32(t), uint8(d)
@@ -69,13 +88,14 @@ func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opini
 		if c.Count() > 0 {
 			t := c.Surprise()
 			sc.surprise[i] = float32(t)
-			joint.Add(t)
+			all.Add(t)
 		}
 	}
-	op.own = joint.Surprise()
+	op.own = all.Surprise()
 	if op.own == op.own {
 		op.nominal = scan.Surprise(op.own)
-		op.final = m.tail.Correct(&calibrate.MachinePrior, op.nominal) * math.Exp(-m.strict)
+		op.final = m.peaks.Correct(op.nominal)
+		op.demand = m.debt.Demand(m.pageSurprise()) * math.Exp(m.habit(p.StartUS))
 	}
 	return op
 }
@@ -87,11 +107,12 @@ func (m *Machine) observe(p *window.Pane, sc *scratch, op *opinion) {
 	w := &sc.window
 	w.StartUS, w.EndUS = p.StartUS, p.StartUS+m.cfg.WindowLength.Microseconds()
 	w.Values = resize(w.Values, n)
+	stale := m.stale(p.StartUS)
 	for i := range w.Values {
 		st := p.Accums[i].Stats()
 		w.Values[i] = detect.Value{
 			Mean: st.Mean, Stddev: st.Stddev, Min: st.Min, Max: st.Max, Count: st.Count,
-			Resolution: m.sensors[i].quality.Resolution(),
+			Resolution: m.sensors[i].quality.Resolution(), Drift: m.sensors[i].course.variance(stale),
 		}
 		if st.Count > 0 {
 			op.usable++
@@ -105,11 +126,11 @@ func (m *Machine) ask(d int, sc *scratch) {
 		sc.scores = append(sc.scores, detect.Scores{})
 	}
 	n, s := len(m.sensors), &sc.scores[d]
-	s.Surprise, s.Low, s.High, s.Level = resize(s.Surprise, n), resize(s.Low, n), resize(s.High, n), resize(s.Level, n)
+	s.Surprise, s.Low, s.High, s.Level, s.Share = resize(s.Surprise, n), resize(s.Low, n), resize(s.High, n), resize(s.Level, n), resize(s.Share, n)
 	nan := float32(math.NaN())
 	s.Joint = nan
 	for i := range n {
-		s.Surprise[i], s.Low[i], s.High[i], s.Level[i] = nan, nan, nan, detect.Within
+		s.Surprise[i], s.Low[i], s.High[i], s.Level[i], s.Share[i] = nan, nan, nan, detect.Within, 0
 	}
 	m.detectors[d].Score(&sc.window, s)
 }
@@ -127,14 +148,19 @@ func (m *Machine) learning() bool { return int64(m.learned) < int64(m.cfg.Calibr
 // frozen tells whether what happens now must not become usual: while an episode of behaviour or of a limit is open. (Sensors that are stuck or of bad
 // quality have no usable values, so nothing is learned from them anyway.)
 //
-// This is the place to let a machine out again after a genuine change of regime, for instance when a human says so or when a release of the configuration
-// does; time alone must not, or every persisting fault would become normal.
+// A genuine change of regime is let in by a Correction, never by time alone, or every persisting fault would become normal.
 func (m *Machine) frozen() bool { return m.episodes[behaviour].open || m.episodes[limit].open }
 
-// pageSurprise is what a window must reach to page at the budget.
+// windowUS is the usual distance of two windows in microseconds.
+func (m *Machine) windowUS() float64 {
+	return max(m.periodUS, float64(m.cfg.WindowLength.Microseconds()))
+}
+
+const monthUS = 30 * 24 * 3600 * 1e6
+
+// pageSurprise is what a window must reach to page at the budget, as far as this machine's history tells. Pages given and habits may ask for more.
 func (m *Machine) pageSurprise() float64 {
-	period := max(m.periodUS, float64(m.cfg.WindowLength.Microseconds()))
-	return calibrate.PageSurprise(m.cfg.Calibrate.Budget, period)
+	return calibrate.PageSurprise(m.cfg.Calibrate.Budget, m.windowUS())
 }
 
 // flush judges a pane that the watermark has not passed: the machine is idle. Rows in time may still come; it is learned from when it closes.
@@ -154,6 +180,7 @@ func (m *Machine) closePanes(out *Output) {
 		if p == nil || m.watermarkUS()-p.StartUS < m.cfg.WindowLength.Microseconds() {
 			return
 		}
+		m.heed(p.StartUS, out)
 		if p.State == window.Flushed && p.Changed {
 			p.Revision++
 		}
@@ -208,13 +235,16 @@ func (m *Machine) follow(p *window.Pane, op *opinion, sc *scratch) {
 	for d := range m.detectors {
 		m.detectors[d].Follow(&sc.window)
 	}
-	p.Teaches, p.Nominal = !m.frozen() && op.usable > 0, float32(math.NaN())
+	p.Teaches, p.Nominal = !m.frozen() && !m.odd.open && op.usable > 0 && m.mayTeach(p.StartUS), float32(math.NaN())
 	p.Opinions = p.Opinions[:0]
 	if op.own == op.own {
 		p.Nominal = float32(op.nominal)
 		m.scan.Push(op.own)
 	}
 	if p.Teaches {
+		if n := m.calibrated * (len(m.sensors) + 1); cap(p.Opinions) < n {
+			p.Opinions = make([]uint8, 0, n)
+		}
 		for d := range m.detectors {
 			if m.detectors[d].spec.Fixed {
 				continue
@@ -231,17 +261,8 @@ func (m *Machine) follow(p *window.Pane, op *opinion, sc *scratch) {
 		m.held = 0
 	}
 	m.notePeriod(p.StartUS)
-	m.strict = max(0, m.strict-pageDemand*math.Exp(-m.pageSurprise()))
+	m.debt.Passed(m.windowUS()/monthUS, m.cfg.Calibrate.Budget)
 }
-
-// pageDemand is the logarithm by which a page raises the demand on the next one. It wears off at the rate at which the budget allows pages: the idea of
-// adaptive conformal inference (Gibbs and Candes 2021) on the scale of surprise. A machine whose signals fit no model drifts towards its budget that way,
-// but only page by page: one with a daily mode that it never learned still paged nine times in two weeks. A true fault pays for it with a
-// higher demand on the next one of the same month.
-const (
-	pageDemand = 0.35
-	maxStrict  = 5
-)
 
 // coarse packs a nominal surprise for the tails, which tell no more than 3 from 13.
 func coarse(t float32) uint8 {
@@ -290,8 +311,10 @@ func (m *Machine) learn(p *window.Pane, sc *scratch) {
 		}
 		opinions = opinions[each:]
 	}
+	m.followCourse(&sc.window)
+	m.catchUp(p.StartUS)
 	if p.Nominal == p.Nominal && m.learned >= settled {
-		m.tail.Learn(memory, float64(p.Nominal))
+		m.peaks.Learn(float64(p.Nominal))
 	}
 	if m.learned < math.MaxUint32 {
 		m.learned++
@@ -407,7 +430,7 @@ func (v *verdict) take(m *Machine, startUS int64, op *opinion, sc *scratch) {
 	case op.worst == detect.Warning || op.stuck > 0:
 		v.atLeast = scoreWarning
 	}
-	v.flag = v.atLeast > 0 || !v.learning && op.final >= m.pageSurprise()
+	v.flag = v.atLeast > 0 || !v.learning && op.final >= op.demand
 	for _, c := range []cause{behaviour, limit, flatline} {
 		if e := &m.episodes[c]; e.open {
 			v.severity = max(v.severity, e.severity)

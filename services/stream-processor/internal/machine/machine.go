@@ -52,23 +52,35 @@ type Machine struct {
 	detectors []detector
 	// calibrated is the number of detectors that are not fixed.
 	calibrated int
+	// wide is the last of the detectors of a wide machine; nil for others.
+	wide *detect.Wide
 
-	scan     calibrate.Scan
-	tail     calibrate.Tail
-	learned  uint32  // windows learned from
-	held     uint32  // windows in a row that are suspicious
-	strict   float64 // what recent pages add to the demand on the next one, as a logarithm
-	lastUS   int64   // start of the newest window learned or passed over
-	periodUS float64 // usual distance of two windows; 0: unknown
+	scan      calibrate.Scan
+	peaks     calibrate.Peaks
+	debt      calibrate.Debt
+	habits    *calibrate.Habits // nil until there was an excursion
+	odd       excursion
+	learned   uint32  // windows learned from
+	held      uint32  // windows in a row that are suspicious
+	lastUS    int64   // start of the newest window learned or passed over
+	learnedUS int64   // start of the newest window learned from
+	behind    float64 // windows that what is usual lagged behind then
+	periodUS  float64 // usual distance of two windows; 0: unknown
+	heededUS  int64   // newest correction that was heeded, by the time from which it has learning begin anew
+	heeded    bool    // heededUS holds
 
 	episodes   [causes]episode
-	assessedUS int64 // start of the newest window that moved the episodes
+	earlier    []earlier // episodes that ended, oldest first
+	assessedUS int64     // start of the newest window that moved the episodes
 	assessed   bool
 	clockAhead uint32 // frames in a row from the future
 	clockFine  uint32
+	inTimeMS   int64 // log time of the newest frame with a sample that was not too late; 0: none yet
 	current    verdict
 
-	index  map[string]int32 // nil while there are few sensors
+	corrections []correction // of the configuration; nil mostly
+
+	byName []int32 // slots in the order of names; empty while there are few sensors
 	layout layout
 	view   Verdict // lent to callers
 	fresh  int     // detectors that the snapshot it was restored from had no state for
@@ -84,7 +96,7 @@ type detector struct {
 
 // New makes a machine of which nothing is known. cfg must be valid and is shared.
 func New(cfg *Config, equipmentID string) *Machine {
-	m := &Machine{cfg: cfg, id: equipmentID, logMS: -maxLogMS - 1}
+	m := &Machine{cfg: cfg, id: equipmentID, logMS: -maxLogMS - 1, corrections: cfg.corrections(equipmentID)}
 	for _, spec := range cfg.Detect.Specs() {
 		m.detectors = append(m.detectors, detector{Detector: spec.New(&cfg.Detect), spec: spec})
 		if !spec.Fixed {
@@ -126,17 +138,18 @@ func (m *Machine) Apply(f *frame.Frame, sensors [][]byte, at Meta, out *Output) 
 	m.endSilence(min(f.BaseTimeUS, limitUS), out)
 
 	slots := m.slotsOf(f.SchemaID, sensors)
-	ahead := false
+	ahead, inTime := false, false
 	for t := 0; t < samples; {
 		next, disposition := m.takeRun(f, slots, t, limitUS, out)
 		for ; t < next; t++ {
 			out.Dispositions = append(out.Dispositions, disposition)
 		}
 		ahead = ahead || disposition == eventv1.Disposition_DISPOSITION_QUARANTINED
+		inTime = inTime || disposition != eventv1.Disposition_DISPOSITION_TOO_LATE
 	}
 	out.Dispositions = collapse(out.Dispositions)
 	m.emitCorrections(out)
-	m.judgeClock(f, ahead, out)
+	m.judgeClock(f, ahead, inTime, out)
 }
 
 // limitUS is the latest event time that is believed now.

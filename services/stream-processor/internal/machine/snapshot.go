@@ -13,11 +13,12 @@ import (
 )
 
 // SnapshotFormat is the version of the encoding, the format of an eventv1.MachineSnapshot.
-const SnapshotFormat = 1
+const SnapshotFormat = 2
 
 const (
 	snapshotMagic   = "tocsinM"
 	snapshotTrailer = 4 // CRC-32C
+	oldestFormat    = 1
 )
 
 // castagnoli is a constant table; crc32 computes it once.
@@ -43,16 +44,26 @@ func (m *Machine) AppendSnapshot(dst []byte) []byte {
 		dst = codec.AppendString(dst, s.name)
 		dst = s.quality.AppendState(dst)
 		dst = codec.AppendU32(dst, uint32(s.badStreak))
+		dst = s.course.appendState(dst)
 	}
 	dst = m.panes.AppendState(dst)
 	dst = m.appendDetectors(dst)
 	dst = m.scan.AppendState(dst)
-	dst = m.tail.AppendState(dst)
+	dst = m.peaks.AppendState(dst)
+	dst = m.debt.AppendState(dst)
+	dst = codec.AppendBool(dst, m.habits != nil)
+	if m.habits != nil {
+		dst = m.habits.AppendState(dst)
+	}
+	dst = m.odd.appendState(dst)
 	dst = codec.AppendU32(dst, m.learned)
 	dst = codec.AppendU32(dst, m.held)
 	dst = codec.AppendI64(dst, m.lastUS)
+	dst = codec.AppendI64(dst, m.learnedUS)
 	dst = codec.AppendF64(dst, m.periodUS)
-	dst = codec.AppendF64(dst, m.strict)
+	dst = codec.AppendF64(dst, m.behind)
+	dst = codec.AppendI64(dst, m.heededUS)
+	dst = codec.AppendBool(dst, m.heeded)
 
 	for i := range m.episodes {
 		dst = m.episodes[i].appendState(dst)
@@ -61,6 +72,8 @@ func (m *Machine) AppendSnapshot(dst []byte) []byte {
 	dst = codec.AppendBool(dst, m.assessed)
 	dst = codec.AppendU32(dst, m.clockAhead)
 	dst = codec.AppendU32(dst, m.clockFine)
+	dst = codec.AppendI64(dst, m.inTimeMS)
+	dst = m.appendEarlier(dst)
 	dst = m.current.appendState(dst)
 	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[from:], castagnoli()))
 }
@@ -92,8 +105,9 @@ func Restore(cfg *Config, equipmentID string, src []byte) (*Machine, error) {
 	if len(src) < head+snapshotTrailer || string(src[:len(snapshotMagic)]) != snapshotMagic {
 		return nil, fmt.Errorf("%w: no snapshot of a machine", codec.ErrCorrupt)
 	}
-	if v := src[len(snapshotMagic)]; v != SnapshotFormat {
-		return nil, fmt.Errorf("%w: format %d, this version reads %d", codec.ErrCorrupt, v, SnapshotFormat)
+	format := src[len(snapshotMagic)]
+	if format < oldestFormat || format > SnapshotFormat {
+		return nil, fmt.Errorf("%w: format %d, this version reads %d to %d", codec.ErrCorrupt, format, oldestFormat, SnapshotFormat)
 	}
 	body := src[:len(src)-snapshotTrailer]
 	if crc32.Checksum(body, castagnoli()) != binary.LittleEndian.Uint32(src[len(body):]) {
@@ -101,7 +115,7 @@ func Restore(cfg *Config, equipmentID string, src []byte) (*Machine, error) {
 	}
 	r := codec.NewReader(body[head:])
 	m := New(cfg, equipmentID)
-	m.restore(r)
+	m.restore(r, format)
 	if r.Err() == nil && r.Remaining() > 0 {
 		r.Fail("%d bytes too many", r.Remaining())
 	}
@@ -124,7 +138,9 @@ func (m *Machine) Under(cfg *Config, scratch []byte) (next *Machine, kept bool, 
 	return next, bytes.Equal(scratch[:n], scratch[n:]), next.fresh, scratch, nil
 }
 
-func (m *Machine) restore(r *codec.Reader) {
+// restore reads what AppendSnapshot, or that of an older format, wrote. What format 1 did not hold (the machine's excursions, its habits, the
+// course of its sensors) starts with nothing; its simpler tail and demand are passed over.
+func (m *Machine) restore(r *codec.Reader, format uint8) {
 	if id := r.String(maxIDBytes); id != m.id && r.Err() == nil {
 		r.Fail("it is of machine %q", id)
 	}
@@ -141,10 +157,14 @@ func (m *Machine) restore(r *codec.Reader) {
 		s := &m.sensors[len(m.sensors)-1]
 		s.quality.RestoreState(r)
 		s.badStreak = uint16(r.U32())
+		if format > 1 {
+			s.course.restoreState(r)
+		}
 		if r.Err() != nil {
 			return
 		}
 	}
+	m.sortNames()
 	m.grow()
 	m.panes.RestoreState(r, n)
 	for _, p := range m.panes.All() {
@@ -152,19 +172,37 @@ func (m *Machine) restore(r *codec.Reader) {
 	}
 	m.restoreDetectors(r)
 	m.scan.RestoreState(r)
-	m.tail.RestoreState(r)
-	m.learned, m.held, m.lastUS, m.periodUS, m.strict = r.U32(), r.U32(), r.I64(), r.F64(), r.F64()
+	if format == 1 {
+		var tail calibrate.Tail
+		tail.RestoreState(r)
+		m.learned, m.held, m.lastUS, m.periodUS, _ = r.U32(), r.U32(), r.I64(), r.F64(), r.F64()
+		m.learnedUS = m.lastUS
+	} else {
+		m.peaks.RestoreState(r)
+		m.debt.RestoreState(r)
+		if r.Bool() {
+			m.habits = new(calibrate.Habits)
+			m.habits.RestoreState(r)
+		}
+		m.odd.restoreState(r)
+		m.learned, m.held, m.lastUS, m.learnedUS, m.periodUS = r.U32(), r.U32(), r.I64(), r.I64(), r.F64()
+		m.behind, m.heededUS, m.heeded = r.F64(), r.I64(), r.Bool()
+		if !(m.behind >= 0 && m.behind <= maxTimeUS) {
+			r.Fail("lag out of range")
+		}
+	}
 	if !(m.periodUS >= 0 && m.periodUS <= maxTimeUS*2) {
 		r.Fail("period out of range")
-	}
-	if !(m.strict >= 0 && m.strict <= maxStrict) {
-		r.Fail("demand out of range")
 	}
 	for i := range m.episodes {
 		m.episodes[i].restoreState(r, m)
 	}
 	m.assessedUS, m.assessed = r.I64(), r.Bool()
 	m.clockAhead, m.clockFine = r.U32(), r.U32()
+	if format > 1 {
+		m.inTimeMS = r.I64()
+		m.restoreEarlier(r)
+	}
 	m.current.restoreState(r, m)
 	m.checkTimes(r)
 }
@@ -172,7 +210,7 @@ func (m *Machine) restore(r *codec.Reader) {
 // checkTimes refuses times that arithmetic would overflow on.
 func (m *Machine) checkTimes(r *codec.Reader) {
 	far := func(v, limit int64) bool { return v > 2*limit || v < -2*limit }
-	bad := far(m.logMS, maxLogMS+1) || far(m.newestUS, maxTimeUS) || far(m.lastUS, maxTimeUS) || far(m.assessedUS, maxTimeUS) ||
+	bad := far(m.logMS, maxLogMS+1) || far(m.inTimeMS, maxLogMS+1) || far(m.newestUS, maxTimeUS) || far(m.lastUS, maxTimeUS) || far(m.learnedUS, maxTimeUS) || far(m.odd.startUS, maxTimeUS) || far(m.assessedUS, maxTimeUS) ||
 		far(m.arrivals.lastMS, maxLogMS) || far(m.arrivals.burstMS, maxLogMS)
 	for _, p := range m.panes.All() {
 		bad = bad || far(p.StartUS, maxTimeUS)

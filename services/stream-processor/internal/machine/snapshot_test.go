@@ -77,7 +77,7 @@ func TestRestoreUnderAnotherConfiguration(t *testing.T) {
 
 // signed gives a body a right checksum, so that the fuzzer reaches what lies behind it.
 func signed(body []byte) []byte {
-	out := append([]byte(snapshotMagic+"\x01"), body...)
+	out := append(append([]byte(snapshotMagic), SnapshotFormat), body...)
 	return binary.LittleEndian.AppendUint32(out, crc32.Checksum(out, castagnoli()))
 }
 

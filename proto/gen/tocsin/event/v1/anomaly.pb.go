@@ -299,7 +299,11 @@ type Anomaly struct {
 	// One sentence for a human, with numbers and units where known.
 	Summary string `protobuf:"bytes,13,opt,name=summary,proto3" json:"summary,omitempty"`
 	// Gateway that brought the last data of this machine.
-	GatewayId     string `protobuf:"bytes,14,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
+	GatewayId string `protobuf:"bytes,14,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
+	// The detectors that spoke for the sensors named, the heaviest first.
+	Detectors []string `protobuf:"bytes,15,rep,name=detectors,proto3" json:"detectors,omitempty"`
+	// The earlier episode of the same cause that is most like this one, of the last few that ended; none when none is alike.
+	Earlier       *EarlierEpisode `protobuf:"bytes,16,opt,name=earlier,proto3" json:"earlier,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -432,6 +436,91 @@ func (x *Anomaly) GetGatewayId() string {
 	return ""
 }
 
+func (x *Anomaly) GetDetectors() []string {
+	if x != nil {
+		return x.Detectors
+	}
+	return nil
+}
+
+func (x *Anomaly) GetEarlier() *EarlierEpisode {
+	if x != nil {
+		return x.Earlier
+	}
+	return nil
+}
+
+// EarlierEpisode says when the like of an anomaly was last seen.
+type EarlierEpisode struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "<equipment_id>/<cause>/<started_us>", as in Anomaly.
+	EpisodeId string `protobuf:"bytes,1,opt,name=episode_id,json=episodeId,proto3" json:"episode_id,omitempty"`
+	StartedUs int64  `protobuf:"zigzag64,2,opt,name=started_us,json=startedUs,proto3" json:"started_us,omitempty"`
+	EndedUs   int64  `protobuf:"zigzag64,3,opt,name=ended_us,json=endedUs,proto3" json:"ended_us,omitempty"`
+	// Cosine of the two vectors of the sensors' shares, in (0, 1]: 1 is the same sensors in the same proportion.
+	Similarity    float64 `protobuf:"fixed64,4,opt,name=similarity,proto3" json:"similarity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EarlierEpisode) Reset() {
+	*x = EarlierEpisode{}
+	mi := &file_tocsin_event_v1_anomaly_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EarlierEpisode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EarlierEpisode) ProtoMessage() {}
+
+func (x *EarlierEpisode) ProtoReflect() protoreflect.Message {
+	mi := &file_tocsin_event_v1_anomaly_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EarlierEpisode.ProtoReflect.Descriptor instead.
+func (*EarlierEpisode) Descriptor() ([]byte, []int) {
+	return file_tocsin_event_v1_anomaly_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *EarlierEpisode) GetEpisodeId() string {
+	if x != nil {
+		return x.EpisodeId
+	}
+	return ""
+}
+
+func (x *EarlierEpisode) GetStartedUs() int64 {
+	if x != nil {
+		return x.StartedUs
+	}
+	return 0
+}
+
+func (x *EarlierEpisode) GetEndedUs() int64 {
+	if x != nil {
+		return x.EndedUs
+	}
+	return 0
+}
+
+func (x *EarlierEpisode) GetSimilarity() float64 {
+	if x != nil {
+		return x.Similarity
+	}
+	return 0
+}
+
 // AlertEvent is one transition of an alert, on alert.events.v1, keyed by equipment_id.
 type AlertEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -459,7 +548,7 @@ type AlertEvent struct {
 
 func (x *AlertEvent) Reset() {
 	*x = AlertEvent{}
-	mi := &file_tocsin_event_v1_anomaly_proto_msgTypes[2]
+	mi := &file_tocsin_event_v1_anomaly_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -471,7 +560,7 @@ func (x *AlertEvent) String() string {
 func (*AlertEvent) ProtoMessage() {}
 
 func (x *AlertEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_tocsin_event_v1_anomaly_proto_msgTypes[2]
+	mi := &file_tocsin_event_v1_anomaly_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -484,7 +573,7 @@ func (x *AlertEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertEvent.ProtoReflect.Descriptor instead.
 func (*AlertEvent) Descriptor() ([]byte, []int) {
-	return file_tocsin_event_v1_anomaly_proto_rawDescGZIP(), []int{2}
+	return file_tocsin_event_v1_anomaly_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *AlertEvent) GetEventId() string {
@@ -597,7 +686,7 @@ const file_tocsin_event_v1_anomaly_proto_rawDesc = "" +
 	"\fexpected_low\x18\x04 \x01(\x01R\vexpectedLow\x12#\n" +
 	"\rexpected_high\x18\x05 \x01(\x01R\fexpectedHigh\x12\x1a\n" +
 	"\bdetector\x18\x06 \x01(\tR\bdetector\x12\x1c\n" +
-	"\tstatistic\x18\a \x01(\tR\tstatistic\"\xfb\x03\n" +
+	"\tstatistic\x18\a \x01(\tR\tstatistic\"\xd4\x04\n" +
 	"\aAnomaly\x12\x1d\n" +
 	"\n" +
 	"anomaly_id\x18\x01 \x01(\tR\tanomalyId\x12\x1d\n" +
@@ -621,7 +710,18 @@ const file_tocsin_event_v1_anomaly_proto_rawDesc = "" +
 	"\rcontributions\x18\f \x03(\v2\x1d.tocsin.event.v1.ContributionR\rcontributions\x12\x18\n" +
 	"\asummary\x18\r \x01(\tR\asummary\x12\x1d\n" +
 	"\n" +
-	"gateway_id\x18\x0e \x01(\tR\tgatewayId\"\xc4\x05\n" +
+	"gateway_id\x18\x0e \x01(\tR\tgatewayId\x12\x1c\n" +
+	"\tdetectors\x18\x0f \x03(\tR\tdetectors\x129\n" +
+	"\aearlier\x18\x10 \x01(\v2\x1f.tocsin.event.v1.EarlierEpisodeR\aearlier\"\x89\x01\n" +
+	"\x0eEarlierEpisode\x12\x1d\n" +
+	"\n" +
+	"episode_id\x18\x01 \x01(\tR\tepisodeId\x12\x1d\n" +
+	"\n" +
+	"started_us\x18\x02 \x01(\x12R\tstartedUs\x12\x19\n" +
+	"\bended_us\x18\x03 \x01(\x12R\aendedUs\x12\x1e\n" +
+	"\n" +
+	"similarity\x18\x04 \x01(\x01R\n" +
+	"similarity\"\xc4\x05\n" +
 	"\n" +
 	"AlertEvent\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12\x19\n" +
@@ -677,31 +777,33 @@ func file_tocsin_event_v1_anomaly_proto_rawDescGZIP() []byte {
 }
 
 var file_tocsin_event_v1_anomaly_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_tocsin_event_v1_anomaly_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_tocsin_event_v1_anomaly_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_tocsin_event_v1_anomaly_proto_goTypes = []any{
-	(Severity)(0),        // 0: tocsin.event.v1.Severity
-	(Phase)(0),           // 1: tocsin.event.v1.Phase
-	(AlertTransition)(0), // 2: tocsin.event.v1.AlertTransition
-	(*Contribution)(nil), // 3: tocsin.event.v1.Contribution
-	(*Anomaly)(nil),      // 4: tocsin.event.v1.Anomaly
-	(*AlertEvent)(nil),   // 5: tocsin.event.v1.AlertEvent
-	nil,                  // 6: tocsin.event.v1.AlertEvent.LabelsEntry
-	nil,                  // 7: tocsin.event.v1.AlertEvent.AnnotationsEntry
+	(Severity)(0),          // 0: tocsin.event.v1.Severity
+	(Phase)(0),             // 1: tocsin.event.v1.Phase
+	(AlertTransition)(0),   // 2: tocsin.event.v1.AlertTransition
+	(*Contribution)(nil),   // 3: tocsin.event.v1.Contribution
+	(*Anomaly)(nil),        // 4: tocsin.event.v1.Anomaly
+	(*EarlierEpisode)(nil), // 5: tocsin.event.v1.EarlierEpisode
+	(*AlertEvent)(nil),     // 6: tocsin.event.v1.AlertEvent
+	nil,                    // 7: tocsin.event.v1.AlertEvent.LabelsEntry
+	nil,                    // 8: tocsin.event.v1.AlertEvent.AnnotationsEntry
 }
 var file_tocsin_event_v1_anomaly_proto_depIdxs = []int32{
 	1, // 0: tocsin.event.v1.Anomaly.phase:type_name -> tocsin.event.v1.Phase
 	0, // 1: tocsin.event.v1.Anomaly.severity:type_name -> tocsin.event.v1.Severity
 	3, // 2: tocsin.event.v1.Anomaly.contributions:type_name -> tocsin.event.v1.Contribution
-	2, // 3: tocsin.event.v1.AlertEvent.transition:type_name -> tocsin.event.v1.AlertTransition
-	0, // 4: tocsin.event.v1.AlertEvent.severity:type_name -> tocsin.event.v1.Severity
-	6, // 5: tocsin.event.v1.AlertEvent.labels:type_name -> tocsin.event.v1.AlertEvent.LabelsEntry
-	7, // 6: tocsin.event.v1.AlertEvent.annotations:type_name -> tocsin.event.v1.AlertEvent.AnnotationsEntry
-	3, // 7: tocsin.event.v1.AlertEvent.contributions:type_name -> tocsin.event.v1.Contribution
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	5, // 3: tocsin.event.v1.Anomaly.earlier:type_name -> tocsin.event.v1.EarlierEpisode
+	2, // 4: tocsin.event.v1.AlertEvent.transition:type_name -> tocsin.event.v1.AlertTransition
+	0, // 5: tocsin.event.v1.AlertEvent.severity:type_name -> tocsin.event.v1.Severity
+	7, // 6: tocsin.event.v1.AlertEvent.labels:type_name -> tocsin.event.v1.AlertEvent.LabelsEntry
+	8, // 7: tocsin.event.v1.AlertEvent.annotations:type_name -> tocsin.event.v1.AlertEvent.AnnotationsEntry
+	3, // 8: tocsin.event.v1.AlertEvent.contributions:type_name -> tocsin.event.v1.Contribution
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_tocsin_event_v1_anomaly_proto_init() }
@@ -715,7 +817,7 @@ func file_tocsin_event_v1_anomaly_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tocsin_event_v1_anomaly_proto_rawDesc), len(file_tocsin_event_v1_anomaly_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"time"
+
+	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
+	streamprocessor "github.com/tocsin-io/tocsin/services/stream-processor"
+)
+
+// options of a run.
+type options struct {
+	rate       float64
+	window     time.Duration
+	commission time.Duration // what is known of a machine before its pages count
+	month      time.Duration
+	budgets    []float64
+}
+
+// detection is the shipped configuration with another budget, and another window length if that was asked for.
+func (o *options) detection(budget float64) *streamprocessor.DetectionConfig {
+	cfg := streamprocessor.DefaultDetection()
+	cfg.Calibrate.Budget = budget
+	if o.window != cfg.WindowLength {
+		cfg.WindowLength = o.window
+		cfg.Lateness = max(cfg.Lateness, time.Duration(2/o.rate*float64(time.Second)))
+	}
+	return &cfg
+}
+
+// page is an episode that began.
+type page struct {
+	Scenario string    `json:"scenario"`
+	Machine  string    `json:"machine"`
+	At       time.Time `json:"at"`
+	Cause    string    `json:"cause"`
+	Summary  string    `json:"summary"`
+	Score    float64   `json:"score"`
+	early    bool      // while the machine was being got to know
+	machine  int
+}
+
+// watcher judges a scenario's machines at one budget.
+type watcher struct {
+	cfg    *streamprocessor.DetectionConfig
+	judges [kinds]*streamprocessor.Judge
+}
+
+func (w *watcher) take(s *sample) []*eventv1.Anomaly {
+	j := w.judges[s.machine]
+	switch {
+	case s.values == nil && j == nil:
+		return nil
+	case s.values == nil:
+		return j.Tick(s.at)
+	case j == nil:
+		j = streamprocessor.NewJudge(w.cfg, names[s.machine], s.sensors)
+		w.judges[s.machine] = j
+	}
+	return j.Observe(s.claims, s.at, s.values)
+}
+
+// names of a scenario's machines, as the simulator gives them.
+var names = [kinds]string{"pump-0001", "compressor-0001", "fan-0001", "spindle-0001", "conveyor-0001"}
+
+// playSound plays a scenario without faults and returns each budget's pages.
+func (o *options) playSound(s scenario) ([][]page, error) {
+	samples, err := s.samples("", "", o.rate, o.commission+o.month)
+	if err != nil {
+		return nil, err
+	}
+	watchers := make([]watcher, len(o.budgets))
+	for i, b := range o.budgets {
+		watchers[i].cfg = o.detection(b)
+	}
+	pages := make([][]page, len(o.budgets))
+	counts := start.Add(o.commission)
+	for x := range samples {
+		for b := range watchers {
+			for _, a := range watchers[b].take(&x) {
+				if a.GetPhase() == eventv1.Phase_PHASE_STARTED {
+					pages[b] = append(pages[b], page{
+						Scenario: s.Name, Machine: names[x.machine], At: x.at, Cause: a.GetCause(), Summary: a.GetSummary(), Score: a.GetScore(),
+						early: x.at.Before(counts), machine: x.machine,
+					})
+				}
+			}
+		}
+	}
+	return pages, nil
+}

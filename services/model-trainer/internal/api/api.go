@@ -1,0 +1,363 @@
+// Package api serves training and scoring over HTTP. Errors are problem details with the field that is wrong.
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"go.uber.org/zap"
+
+	"github.com/tocsin-io/tocsin/pkg/httpserver"
+	"github.com/tocsin-io/tocsin/services/model-trainer/internal/dataset"
+	"github.com/tocsin-io/tocsin/services/model-trainer/internal/model"
+	"github.com/tocsin-io/tocsin/services/model-trainer/internal/registry"
+)
+
+// Limits of requests.
+type Limits struct {
+	MaxBodyBytes   int64
+	MaxRows        int // of a request to score
+	MaxTrainRows   int
+	MaxTrainValues int
+}
+
+// API answers requests. It is safe for concurrent use.
+type API struct {
+	registry *registry.Registry
+	data     *os.Root // files to train from
+	limits   Limits
+	log      *zap.Logger
+	training chan struct{} // holds a token for each training under way
+
+	scored  *metrics.Counter
+	latency *metrics.Histogram
+	trained *metrics.Histogram
+}
+
+// New serves models of reg, trained from files below data, at most trainings at once.
+func New(reg *registry.Registry, data *os.Root, limits Limits, trainings int, log *zap.Logger, set *metrics.Set) *API {
+	return &API{
+		registry: reg, data: data, limits: limits, log: log, training: make(chan struct{}, trainings),
+		scored:  set.NewCounter("tocsin_trainer_rows_scored_total"),
+		latency: set.NewHistogram("tocsin_trainer_score_seconds"),
+		trained: set.NewHistogram("tocsin_trainer_training_seconds"),
+	}
+}
+
+// Handler routes /v1/models.
+func (a *API) Handler() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, h := range map[string]func(*http.Request) (int, any, error){
+		"GET /v1/models":               a.list,
+		"POST /v1/models":              a.train,
+		"GET /v1/models/{name}":        a.show,
+		"PUT /v1/models/{name}/roles":  a.setRoles,
+		"POST /v1/models/{name}/score": a.score,
+	} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			r.Body = http.MaxBytesReader(w, r.Body, a.limits.MaxBodyBytes)
+			status, answer, err := h(r)
+			if err != nil {
+				a.refuse(w, r, err)
+				return
+			}
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(status)
+			_ = json.NewEncoder(w).Encode(answer) // the client is gone: nothing left to tell it
+		})
+	}
+	return mux
+}
+
+// errBusy: as many trainings as may run are under way.
+var errBusy = errors.New("a training is under way")
+
+// refuse classifies an error, once.
+func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	var (
+		field     *fieldError
+		parameter *model.ParameterError
+		data      *dataset.Error
+		tooLarge  *http.MaxBytesError
+	)
+	switch {
+	case errors.As(err, &field):
+		httpserver.Problem(w, http.StatusBadRequest, "Bad request", err.Error(), map[string]any{"field": field.field})
+	case errors.As(err, &parameter):
+		httpserver.Problem(w, http.StatusBadRequest, "Bad request", err.Error(), map[string]any{"field": parameter.Field})
+	case errors.As(err, &data):
+		ext := map[string]any{"field": "file"}
+		if data.Column != "" {
+			ext["column"] = data.Column
+		}
+		if data.Row > 0 {
+			ext["row"] = data.Row
+		}
+		httpserver.Problem(w, http.StatusUnprocessableEntity, "The file cannot be learned from", err.Error(), ext)
+	case errors.As(err, &tooLarge):
+		httpserver.Problem(w, http.StatusRequestEntityTooLarge, "Too large", fmt.Sprintf("more than %d bytes", tooLarge.Limit), nil)
+	case errors.Is(err, registry.ErrName):
+		httpserver.Problem(w, http.StatusBadRequest, "Bad request", err.Error(), map[string]any{"field": "name"})
+	case errors.Is(err, registry.ErrNotFound):
+		httpserver.Problem(w, http.StatusNotFound, "Not found", err.Error(), nil)
+	case errors.Is(err, registry.ErrConflict):
+		httpserver.Problem(w, http.StatusConflict, "Conflict", err.Error(), nil)
+	case errors.Is(err, errBusy):
+		w.Header().Set("Retry-After", "10")
+		httpserver.Problem(w, http.StatusServiceUnavailable, "Busy", err.Error(), nil)
+	case r.Context().Err() != nil: // nobody is left to tell
+	default:
+		a.log.Error("request failed", zap.String("path", r.URL.Path), zap.Error(err))
+		w.Header().Set("Retry-After", "5")
+		httpserver.Problem(w, http.StatusServiceUnavailable, "Not possible now", "the models' store does not answer, or holds what it should not; the log says more", nil)
+	}
+}
+
+func body(r *http.Request, v any) error {
+	b, err := io.ReadAll(r.Body)
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return err
+	case err != nil:
+		return &fieldError{"body", err.Error()}
+	}
+	return strictly(b, v)
+}
+
+func (a *API) list(r *http.Request) (int, any, error) {
+	names, err := a.registry.Names(r.Context())
+	if err != nil {
+		return 0, nil, err
+	}
+	type one struct {
+		Name string `json:"name"`
+		registry.Roles
+	}
+	out := struct {
+		Models []one `json:"models"`
+	}{Models: []one{}}
+	for _, name := range names {
+		roles, err := a.registry.Roles(r.Context(), name)
+		if errors.Is(err, registry.ErrNotFound) {
+			continue // its first version is being stored
+		}
+		if err != nil {
+			return 0, nil, err
+		}
+		out.Models = append(out.Models, one{name, roles})
+	}
+	return http.StatusOK, out, nil
+}
+
+func (a *API) show(r *http.Request) (int, any, error) {
+	name, version, err := registry.Split(r.PathValue("name"))
+	if err != nil {
+		return 0, nil, err
+	}
+	if version != "" {
+		m, err := a.registry.Load(r.Context(), name, version)
+		if err != nil {
+			return 0, nil, err
+		}
+		return http.StatusOK, m.Header, nil
+	}
+	versions, err := a.registry.Versions(r.Context(), name)
+	if err != nil {
+		return 0, nil, err
+	}
+	roles, err := a.registry.Roles(r.Context(), name)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, struct {
+		Name string `json:"name"`
+		registry.Roles
+		Versions []registry.Version `json:"versions"`
+	}{name, roles, versions}, nil
+}
+
+func (a *API) setRoles(r *http.Request) (int, any, error) {
+	var roles registry.Roles
+	if err := body(r, &roles); err != nil {
+		return 0, nil, err
+	}
+	if roles.Champion == "" {
+		return 0, nil, &fieldError{"champion", "is missing"}
+	}
+	name := r.PathValue("name")
+	if err := registry.CheckName(name); err != nil {
+		return 0, nil, err
+	}
+	if err := a.registry.SetRoles(r.Context(), name, roles); err != nil {
+		return 0, nil, err
+	}
+	a.log.Info("roles changed", zap.String("model", name), zap.String("champion", roles.Champion), zap.String("challenger", roles.Challenger))
+	return http.StatusOK, roles, nil
+}
+
+// trainRequest is the body of POST /v1/models.
+type trainRequest struct {
+	Name          string          `json:"name"`
+	Algorithm     string          `json:"algorithm"`
+	File          string          `json:"file"` // below the data folder
+	Ignore        []string        `json:"ignore_columns"`
+	Time          string          `json:"time_column"`
+	Parameters    json.RawMessage `json:"parameters"`
+	Contamination *float64        `json:"contamination"` // default 0.01
+}
+
+func (a *API) train(r *http.Request) (int, any, error) {
+	q := trainRequest{}
+	if err := body(r, &q); err != nil {
+		return 0, nil, err
+	}
+	if err := registry.CheckName(q.Name); err != nil {
+		return 0, nil, &fieldError{"name", err.Error()}
+	}
+	select {
+	case a.training <- struct{}{}:
+		defer func() { <-a.training }()
+	default:
+		return 0, nil, errBusy
+	}
+	start := time.Now()
+	t, err := a.read(&q)
+	if err != nil {
+		return 0, nil, err
+	}
+	share := 0.01
+	if q.Contamination != nil {
+		share = *q.Contamination
+	}
+	m, err := model.Train(q.Algorithm, &t.Table, q.Parameters, share, t.StepSeconds)
+	if err != nil {
+		return 0, nil, err
+	}
+	roles, err := a.registry.Save(r.Context(), q.Name, m)
+	if err != nil {
+		return 0, nil, err
+	}
+	took := time.Since(start)
+	a.trained.Update(took.Seconds())
+	a.log.Info("model trained", zap.String("model", q.Name+"@"+m.Version()), zap.String("algorithm", q.Algorithm),
+		zap.String("file", q.File), zap.Int("rows", m.Rows), zap.Duration("took", took))
+	return http.StatusCreated, struct {
+		Model string `json:"model"`
+		registry.Roles
+		Header model.Header `json:"header"`
+	}{q.Name + "@" + m.Version(), roles, m.Header}, nil
+}
+
+// read reads the file, which must lie below the data folder: os.Root follows no link out of it.
+func (a *API) read(q *trainRequest) (*dataset.Table, error) {
+	f, err := a.data.Open(filepath.FromSlash(q.File))
+	switch {
+	case q.File == "" || errors.Is(err, fs.ErrNotExist):
+		return nil, &fieldError{"file", fmt.Sprintf("%q is not in the data folder", q.File)}
+	case err != nil:
+		return nil, &fieldError{"file", fmt.Sprintf("%q cannot be opened in the data folder", q.File)}
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil || !st.Mode().IsRegular() {
+		return nil, &fieldError{"file", fmt.Sprintf("%q is no regular file", q.File)}
+	}
+	opt := dataset.Options{Ignore: q.Ignore, Time: q.Time, MaxRows: a.limits.MaxTrainRows, MaxValues: a.limits.MaxTrainValues}
+	if strings.HasSuffix(q.File, ".parquet") {
+		return dataset.ReadParquet(f, st.Size(), opt)
+	}
+	return dataset.ReadCSV(f, opt)
+}
+
+// result is what is said of one row.
+type result struct {
+	Score   float64 `json:"score"`   // in [0, 1], higher for the more unusual
+	PValue  float64 `json:"p_value"` // share of training rows at least as unusual
+	Anomaly bool    `json:"anomaly"` // at the model's threshold
+}
+
+// opinion is one model's word on all rows.
+type opinion struct {
+	Model   string   `json:"model"`
+	Results []result `json:"results"`
+	Problem string   `json:"problem,omitempty"` // why the challenger said nothing
+}
+
+func (a *API) score(r *http.Request) (int, any, error) {
+	start := time.Now()
+	name, version, err := registry.Split(r.PathValue("name"))
+	if err != nil {
+		return 0, nil, err
+	}
+	var q scoreRequest
+	if err := body(r, &q); err != nil {
+		return 0, nil, err
+	}
+	challenger := ""
+	if version == "" {
+		roles, err := a.registry.Roles(r.Context(), name)
+		if err != nil {
+			return 0, nil, err
+		}
+		version, challenger = roles.Champion, roles.Challenger
+	}
+	first, err := a.ask(r.Context(), name, version, &q)
+	if err != nil {
+		return 0, nil, err
+	}
+	answer := struct {
+		opinion
+		Challenger *opinion `json:"challenger,omitempty"`
+		Agreement  *float64 `json:"agreement,omitempty"` // share of rows that both call the same
+	}{opinion: *first}
+	if challenger != "" {
+		second, err := a.ask(r.Context(), name, challenger, &q)
+		if err != nil { // the champion's word does not hang on the challenger
+			second = &opinion{Model: name + "@" + challenger, Problem: err.Error()}
+		} else {
+			same := 0.0
+			for i := range first.Results {
+				if first.Results[i].Anomaly == second.Results[i].Anomaly {
+					same++
+				}
+			}
+			share := same / float64(len(first.Results))
+			answer.Agreement = &share
+		}
+		answer.Challenger = second
+	}
+	a.scored.Add(len(first.Results))
+	a.latency.UpdateDuration(start)
+	return http.StatusOK, answer, nil
+}
+
+func (a *API) ask(ctx context.Context, name, version string, q *scoreRequest) (*opinion, error) {
+	m, err := a.registry.Load(ctx, name, version)
+	if err != nil {
+		return nil, err
+	}
+	t, err := q.table(m, a.limits.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	scores := make([]float64, t.Rows())
+	if err := m.Score(scores, t); err != nil {
+		return nil, err
+	}
+	out := &opinion{Model: name + "@" + version, Results: make([]result, len(scores))}
+	for i, s := range scores {
+		out.Results[i] = result{s, m.PValue(s), s >= m.Threshold}
+	}
+	return out, nil
+}

@@ -1,0 +1,200 @@
+package calibrate
+
+import (
+	"math"
+
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine/codec"
+)
+
+// Peaks turns the machine's nominal surprise into how rarely it really gets that far: the rate of excursions, not of windows. It is a peaks-over-threshold
+// fit (Davison and Smith 1990, "Models for exceedances over high thresholds"):
+//
+//   - Neighbouring windows are dependent, so what counts is the highest window of each excursion. Excursions end after some calm windows (runs declustering,
+//     Leadbetter 1989; Smith and Weissman 1994 for its extremal index), as episodes do: a page is an excursion, and a budget counts pages.
+//   - The threshold rises with what is known: the highest level that enough excursions went beyond.
+//   - Beyond it the excess is generalised Pareto. Scale and shape are those of the first two moments (Hosking and Wallis 1987), the shape drawn
+//     towards 0, and the tail is the predictive one: with n excursions, one of exponential excess has shape 1/n to who knows no more than those.
+//   - An excursion that paged counts, but no further than the highest of twenty usual ones (winsorised): what is wrong with a machine must not make the next
+//     fault usual.
+//
+// The memory is long (about a month), because daily habits must fit into it several times over. 160 bytes.
+type Peaks struct {
+	windows float32 // exposure, with forgetting
+	top     float32 // highest window of the excursion under way; 0: none
+	calm    uint16  // calm windows in a row since
+	long    uint16  // windows of the excursion
+	counts  [peakBins]float32
+
+	// The fit, made of counts alone, so that a restored one is the same.
+	fitted      bool
+	u, beyond   float64 // threshold, and excursions beyond it
+	prior       float64 // windows to add to those seen
+	scale, form float64
+}
+
+const (
+	peakBins   = 34
+	peakLowest = threshold // lower edge of the first bin
+	perOctave  = 4.5
+	// An excursion ends after calmWindows below the lowest threshold, and one that lasts longer than longestExcursion is counted again: what is
+	// always unusual is not one event.
+	calmWindows      = 6
+	longestExcursion = 720
+	// peakMemory is the number of windows after which excursions are forgotten: a month of windows of 5 s.
+	peakMemory = 500_000
+	// enough excursions beyond a threshold to trust it.
+	enoughPeaks = 20
+	maxForm     = 0.5
+)
+
+// The prior, as if so many windows had been seen with the excursions that the nominal model expects. The nominal scan is more dependent than
+// assumed, so its excess is believed to be somewhat larger than 1.
+const (
+	priorWindows = 100
+	priorBeta    = 1.25
+	priorPeaks   = 10 // weight of priorBeta while little is known
+	latePeaks    = 3  // and later, above a higher threshold
+	minBeta      = 0.8
+)
+
+func peakBin(t float64) int {
+	return max(0, min(int(perOctave*math.Log2(t/peakLowest)), peakBins-1))
+}
+
+// peakEdge is the lower edge of a bin, peakMiddle what its excursions count as.
+func peakEdge(i int) float64   { return peakLowest * math.Exp2(float64(i)/perOctave) }
+func peakMiddle(i int) float64 { return peakLowest * math.Exp2((float64(i)+0.5)/perOctave) }
+
+// Correct returns the calibrated surprise of a nominal one: -ln of the number of excursions per window that go that far. It rises with t and is
+// at least 0.
+func (a *Peaks) Correct(t float64) float64 {
+	if !(t > 0) {
+		return 0
+	}
+	at := a.atThreshold()
+	if t <= a.u {
+		return t * at / a.u
+	}
+	y := (t - a.u) / a.scale
+	return at + math.Log1p(a.form*y)/a.form
+}
+
+// Nominal is the inverse of Correct.
+func (a *Peaks) Nominal(t float64) float64 {
+	at := a.atThreshold()
+	if t <= at {
+		return max(0, t*a.u/at)
+	}
+	return a.u + a.scale*math.Expm1(min((t-at)*a.form, 50))/a.form
+}
+
+// atThreshold is the calibrated surprise of the threshold.
+func (a *Peaks) atThreshold() float64 {
+	if !a.fitted {
+		a.fit()
+	}
+	return max(math.Log((float64(a.windows)+a.prior)/a.beyond), 0.1)
+}
+
+// Learn takes the nominal surprise of one more window in which nobody was told of anything.
+func (a *Peaks) Learn(t float64) {
+	a.expose()
+	if t > peakLowest {
+		a.top = max(a.top, float32(min(t, mostSurprise)))
+		a.calm = 0
+	} else if a.top > 0 {
+		a.calm++
+	}
+	if a.top > 0 {
+		if a.long++; a.calm >= calmWindows || a.long >= longestExcursion {
+			a.count(float64(a.top), 1)
+			a.top, a.calm, a.long = 0, 0, 0
+		}
+	}
+}
+
+// Paged takes an excursion that paged. How far it went is not learned.
+func (a *Peaks) Paged() {
+	if !a.fitted {
+		a.fit()
+	}
+	a.top, a.calm, a.long = 0, 0, 0
+	a.count(a.u+3*a.scale, 1)
+}
+
+func (a *Peaks) expose() {
+	if a.windows >= peakMemory {
+		const keep = 1 - 1.0/peakMemory
+		a.windows *= keep
+		for i := range a.counts {
+			a.counts[i] *= keep
+		}
+		a.fitted = false
+	}
+	a.windows++
+}
+
+func (a *Peaks) count(t float64, n float32) {
+	a.counts[peakBin(t)] += n
+	a.fitted = false
+}
+
+func (a *Peaks) fit() {
+	var n, sum, square float64
+	from := 0
+	for i := peakBins - 1; i >= 0; i-- {
+		if n += float64(a.counts[i]); n >= enoughPeaks {
+			from = i
+			break
+		}
+	}
+	n = 0
+	u := peakEdge(from)
+	for i := from; i < peakBins; i++ {
+		c, x := float64(a.counts[i]), peakMiddle(i)-u
+		n, sum, square = n+c, sum+c*x, square+c*x*x
+	}
+	weight := float64(latePeaks)
+	a.beyond, a.prior = n, 0
+	if from == 0 {
+		weight, a.beyond, a.prior = priorPeaks, n+priorWindows*zeta0, priorWindows
+	}
+	beta := max((sum+priorBeta*weight)/(n+weight), minBeta)
+	form := 0.0
+	if variance := square/max(n, 1) - (sum/max(n, 1))*(sum/max(n, 1)); n > 1 && variance > 0 {
+		mean := sum / n
+		form = max(0, min((1-mean*mean/variance)/2, maxForm)) * n / (n + 20)
+	}
+	// The moments of a generalised Pareto of that shape.
+	a.u, a.form = u, max(form, 0.01)
+	a.scale = beta * (1 - form)
+	a.fitted = true
+}
+
+// PeaksSize is the number of bytes that AppendState appends.
+const PeaksSize = 4 + 4 + 4 + 4 + 4*peakBins
+
+// AppendState appends the PeaksSize bytes of a.
+func (a *Peaks) AppendState(dst []byte) []byte {
+	dst = codec.AppendF32(dst, a.windows)
+	dst = codec.AppendF32(dst, a.top)
+	dst = codec.AppendU32(dst, uint32(a.calm))
+	dst = codec.AppendU32(dst, uint32(a.long))
+	for _, c := range a.counts {
+		dst = codec.AppendF32(dst, c)
+	}
+	return dst
+}
+
+// RestoreState is the inverse of AppendState.
+func (a *Peaks) RestoreState(r *codec.Reader) {
+	*a = Peaks{windows: r.F32(), top: r.F32(), calm: uint16(r.U32()), long: uint16(r.U32())}
+	bad := !(a.windows >= 0 && a.windows < 1e9 && a.top >= 0 && a.top <= mostSurprise)
+	for i := range a.counts {
+		a.counts[i] = r.F32()
+		bad = bad || !(a.counts[i] >= 0 && a.counts[i] < 1e9)
+	}
+	if bad {
+		r.Fail("peaks out of range")
+	}
+}
