@@ -18,7 +18,6 @@ const SnapshotFormat = 2
 const (
 	snapshotMagic   = "tocsinM"
 	snapshotTrailer = 4 // CRC-32C
-	oldestFormat    = 1
 )
 
 // castagnoli is a constant table; crc32 computes it once.
@@ -105,9 +104,8 @@ func Restore(cfg *Config, equipmentID string, src []byte) (*Machine, error) {
 	if len(src) < head+snapshotTrailer || string(src[:len(snapshotMagic)]) != snapshotMagic {
 		return nil, fmt.Errorf("%w: no snapshot of a machine", codec.ErrCorrupt)
 	}
-	format := src[len(snapshotMagic)]
-	if format < oldestFormat || format > SnapshotFormat {
-		return nil, fmt.Errorf("%w: format %d, this version reads %d to %d", codec.ErrCorrupt, format, oldestFormat, SnapshotFormat)
+	if v := src[len(snapshotMagic)]; v != SnapshotFormat {
+		return nil, fmt.Errorf("%w: format %d, this version reads %d", codec.ErrCorrupt, v, SnapshotFormat)
 	}
 	body := src[:len(src)-snapshotTrailer]
 	if crc32.Checksum(body, castagnoli()) != binary.LittleEndian.Uint32(src[len(body):]) {
@@ -115,7 +113,7 @@ func Restore(cfg *Config, equipmentID string, src []byte) (*Machine, error) {
 	}
 	r := codec.NewReader(body[head:])
 	m := New(cfg, equipmentID)
-	m.restore(r, format)
+	m.restore(r)
 	if r.Err() == nil && r.Remaining() > 0 {
 		r.Fail("%d bytes too many", r.Remaining())
 	}
@@ -138,9 +136,7 @@ func (m *Machine) Under(cfg *Config, scratch []byte) (next *Machine, kept bool, 
 	return next, bytes.Equal(scratch[:n], scratch[n:]), next.fresh, scratch, nil
 }
 
-// restore reads what AppendSnapshot, or that of an older format, wrote. What format 1 did not hold (the machine's excursions, its habits, the
-// course of its sensors) starts with nothing; its simpler tail and demand are passed over.
-func (m *Machine) restore(r *codec.Reader, format uint8) {
+func (m *Machine) restore(r *codec.Reader) {
 	if id := r.String(maxIDBytes); id != m.id && r.Err() == nil {
 		r.Fail("it is of machine %q", id)
 	}
@@ -157,9 +153,7 @@ func (m *Machine) restore(r *codec.Reader, format uint8) {
 		s := &m.sensors[len(m.sensors)-1]
 		s.quality.RestoreState(r)
 		s.badStreak = uint16(r.U32())
-		if format > 1 {
-			s.course.restoreState(r)
-		}
+		s.course.restoreState(r)
 		if r.Err() != nil {
 			return
 		}
@@ -172,24 +166,17 @@ func (m *Machine) restore(r *codec.Reader, format uint8) {
 	}
 	m.restoreDetectors(r)
 	m.scan.RestoreState(r)
-	if format == 1 {
-		var tail calibrate.Tail
-		tail.RestoreState(r)
-		m.learned, m.held, m.lastUS, m.periodUS, _ = r.U32(), r.U32(), r.I64(), r.F64(), r.F64()
-		m.learnedUS = m.lastUS
-	} else {
-		m.peaks.RestoreState(r)
-		m.debt.RestoreState(r)
-		if r.Bool() {
-			m.habits = new(calibrate.Habits)
-			m.habits.RestoreState(r)
-		}
-		m.odd.restoreState(r)
-		m.learned, m.held, m.lastUS, m.learnedUS, m.periodUS = r.U32(), r.U32(), r.I64(), r.I64(), r.F64()
-		m.behind, m.heededUS, m.heeded = r.F64(), r.I64(), r.Bool()
-		if !(m.behind >= 0 && m.behind <= maxTimeUS) {
-			r.Fail("lag out of range")
-		}
+	m.peaks.RestoreState(r)
+	m.debt.RestoreState(r)
+	if r.Bool() {
+		m.habits = new(calibrate.Habits)
+		m.habits.RestoreState(r)
+	}
+	m.odd.restoreState(r)
+	m.learned, m.held, m.lastUS, m.learnedUS, m.periodUS = r.U32(), r.U32(), r.I64(), r.I64(), r.F64()
+	m.behind, m.heededUS, m.heeded = r.F64(), r.I64(), r.Bool()
+	if !(m.behind >= 0 && m.behind <= maxTimeUS) {
+		r.Fail("lag out of range")
 	}
 	if !(m.periodUS >= 0 && m.periodUS <= maxTimeUS*2) {
 		r.Fail("period out of range")
@@ -199,10 +186,8 @@ func (m *Machine) restore(r *codec.Reader, format uint8) {
 	}
 	m.assessedUS, m.assessed = r.I64(), r.Bool()
 	m.clockAhead, m.clockFine = r.U32(), r.U32()
-	if format > 1 {
-		m.inTimeMS = r.I64()
-		m.restoreEarlier(r)
-	}
+	m.inTimeMS = r.I64()
+	m.restoreEarlier(r)
 	m.current.restoreState(r, m)
 	m.checkTimes(r)
 }

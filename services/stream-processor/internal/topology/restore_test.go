@@ -155,7 +155,7 @@ func TestAStateInPartsGrowsAndShrinks(t *testing.T) {
 	}
 	same(t, l.restored(t), l.p)
 	c := judgeConfig()
-	c.Detect.Detectors = nil
+	c.Detect.Detectors, c.Detect.Wide.From = nil, 1<<20
 	l.apply(t, l.p, l.write(configRecord(3, detection.New(c, 2))))
 	l.commit(t, always)
 	if len(l.saved.parts) >= many {
