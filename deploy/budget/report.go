@@ -93,7 +93,7 @@ func (r *report) faults(list []scenario, outcomes [][]outcome) {
 	for k, t := range trials() {
 		row := faultRow{Fault: t.name, ByScenario: map[string]int{}}
 		var delays []float64
-		for i := range list {
+		for i, sc := range list {
 			for _, f := range outcomes[i] {
 				if f.trial != k {
 					continue
@@ -102,7 +102,7 @@ func (r *report) faults(list []scenario, outcomes [][]outcome) {
 				switch {
 				case f.detected:
 					row.Detected++
-					row.ByScenario[list[i].Name]++
+					row.ByScenario[sc.Name]++
 					delays = append(delays, f.delay.Seconds())
 				case f.masked:
 					row.Masked++
