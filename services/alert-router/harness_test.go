@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-const patience = 30 * time.Second
+const patience = 90 * time.Second
 
 // scratchKafka names a real Kafka broker (host:port) to run these tests on instead of the embedded one. ALL ITS TOCSIN TOPICS
 // ARE DELETED before each test: give it a broker of its own.

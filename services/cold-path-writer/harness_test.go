@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-const patience = 30 * time.Second
+const patience = 90 * time.Second
 
 // testConfig writes small files into dir.
 func testConfig(dir string) Config {

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 30 * time.Second
+const patience = 90 * time.Second
 
 func start(t *testing.T, dir string) (*broker.Broker, kafka.Config) {
 	t.Helper()

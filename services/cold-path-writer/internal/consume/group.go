@@ -129,6 +129,7 @@ func (g *Group) Run(ctx context.Context, opts []kgo.Opt) error {
 		kgo.BlockRebalanceOnPoll(),
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.SessionTimeout(g.cfg.SessionTimeout),
+		kgo.RebalanceTimeout(2*g.cfg.SessionTimeout), // one that hangs holds all others up for so long, not for the client's minute
 		kgo.HeartbeatInterval(g.cfg.SessionTimeout/5),
 		kgo.AdjustFetchOffsetsFn(g.start),
 		kgo.OnPartitionsAssigned(g.joinedGroup),
