@@ -42,6 +42,7 @@ func processorRestore() []Mutant {
 				{topologyDir + "topology.go", "\t\t\t\tr.slot.part, r.slot.inForce, r.slot.machines = r.part, r.part.in, len(r.part.machines)\n", "\t\t\t\ts := t.slots[r.id]\n\t\t\t\ts.part, s.inForce, s.machines = r.part, r.part.in, len(r.part.machines)\n"},
 			},
 			Scenarios: []string{"aborts-while-partitions-are-restored", "rebalance-storm"},
+			Tests:     []Tests{{topologyPkg, "TestAnOlderRestoreIsThrownAway"}},
 		},
 		{
 			Name: "processor-replay-says-it-again",

@@ -341,6 +341,57 @@ func TestAPartitionTakenInSilenceIsDropped(t *testing.T) {
 	await(t, "the partition is dropped", func() bool { return len(top.owned()) == 2 })
 }
 
+// Of two restores of a partition the one for the newest assignment counts, also when the older one ends after it.
+func TestAnOlderRestoreIsThrownAway(t *testing.T) {
+	k := kafkatest.Start(t, 2)
+	top := newTopology(t, k)
+	work, stop := context.WithCancel(context.Background())
+	top.work, top.client = work, kafkatest.Client(t, k)
+	t.Cleanup(func() {
+		top.drop(top.owned())
+		stop()
+		top.workers.Wait()
+	})
+	top.workers.Go(func() { top.detections.Run(work) })
+	if _, err := top.detections.Settle(work, top.mine); err != nil {
+		t.Fatal(err)
+	}
+	const older, newer = 5, 9
+	for range cap(top.restore1) { // neither restores before both have begun
+		top.restore1 <- struct{}{}
+	}
+	top.begin(0, older, true)
+	top.begin(0, newer, true)
+	for range cap(top.restore1) {
+		<-top.restore1
+	}
+	ended := []restored{<-top.done, <-top.done}
+	if top.slots[0] != ended[0].slot {
+		slices.Reverse(ended)
+	}
+	for _, r := range ended {
+		handed := make(chan struct{})
+		go func() {
+			defer close(handed)
+			top.done <- r
+		}()
+		await(t, "it is taken", func() bool {
+			if err := top.adopt(top.client); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-handed:
+				return true
+			default:
+				return false
+			}
+		})
+	}
+	if p := top.slots[0].part; p == nil || p.next != newer {
+		t.Errorf("in force: %+v, want the one that begins at %d", p, newer)
+	}
+}
+
 // A replay waits for a schema that was known when the record was judged, and says so.
 func TestARestoreWaitsForASchema(t *testing.T) {
 	k := kafkatest.Start(t, 2)
