@@ -69,6 +69,24 @@ func (m *Machine) noteExcursion(p *window.Pane, op *opinion, fresh bool) {
 	}
 }
 
+// What a window's score keeps of its surprise once its excursion is known.
+const (
+	knownShare = 0.9  // of what a page asks for
+	knownRange = 50.0 // surprise over which the rest of it is spread, so that order is kept
+)
+
+// news is the surprise that a window's score shows: all of it in the window that an excursion begins with, and less than a page asks for in those that follow. The score of a window
+// says how unlikely it is that this begins by chance; that it goes on is no news. Otherwise one lasting change of level would outweigh, window by window, whatever else is found
+// (Lavin and Ahmad 2015, "Evaluating real-time anomaly detection algorithms", count each such row as a false alarm). Flags, episodes and severity look at the surprise itself.
+func (m *Machine) news(startUS int64, t float64) float64 {
+	page := m.pageSurprise()
+	known := knownShare * page
+	if !m.odd.open || startUS <= m.odd.startUS || t <= known {
+		return t
+	}
+	return known - (page-known)*math.Expm1(-(t-known)/knownRange)
+}
+
 // bar keeps the windows that are not learned from yet from ever being: they led up to something.
 func (m *Machine) bar() {
 	for _, p := range m.panes.All() {

@@ -201,7 +201,7 @@ func (m *Machine) conclude(p *window.Pane, op *opinion, out *Output) {
 	p.Learning = m.learning()
 	p.Surprise = 0
 	if !p.Learning {
-		p.Surprise = float32(op.final)
+		p.Surprise = float32(m.news(p.StartUS, op.final))
 	}
 	p.Marks = resize(p.Marks, len(m.sensors))
 	for i := range p.Marks {
@@ -422,7 +422,7 @@ type verdict struct {
 func (v *verdict) take(m *Machine, startUS int64, op *opinion, sc *scratch) {
 	*v = verdict{startUS: startUS, learning: m.learning(), evidence: v.evidence[:0]}
 	if !v.learning {
-		v.surprise = float32(op.final)
+		v.surprise = float32(m.news(startUS, op.final))
 	}
 	switch {
 	case op.worst == detect.Critical:
