@@ -6,7 +6,7 @@
 //  1. Each detector's nominal surprise of each sensor is corrected by a Tail: how often and how far that surprise really
 //     went, on this machine.
 //  2. Detectors are joined to a sensor, and sensors to the machine, by the Cauchy combination, which holds whatever the dependence.
-//  3. A Scan joins the last few windows, so that a small but lasting shift counts, and one more Tail corrects the machine's
+//  3. A Scan joins the last few windows, so that a small but lasting shift counts, and Peaks correct the machine's
 //     value by this machine's own history: whatever dependence is left (over time, between sensors) ends up there.
 package calibrate
 
@@ -59,11 +59,8 @@ const (
 	maxExcess = 10
 )
 
-// SensorPrior fits a detector on one sensor; MachinePrior the machine's scan over windows, which are more dependent than assumed.
-var (
-	SensorPrior  = Prior{Beta: 1, Windows: 60, Peaks: 5, MinBeta: 0.9}
-	MachinePrior = Prior{Beta: 1.25, Windows: 100, Peaks: 10, MinBeta: 1}
-)
+// SensorPrior fits a detector on one sensor.
+var SensorPrior = Prior{Beta: 1, Windows: 60, Peaks: 5, MinBeta: 0.9}
 
 var zeta0 = math.Exp(-threshold)
 

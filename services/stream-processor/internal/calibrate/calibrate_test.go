@@ -63,7 +63,7 @@ func TestTailIsMonotone(t *testing.T) {
 			tail.Learn(100, rapid.Float64Range(0, 1000).Draw(t, "t"))
 		}
 		a, b := rapid.Float64Range(0, 100).Draw(t, "a"), rapid.Float64Range(0, 100).Draw(t, "b")
-		if x, y := tail.Correct(&MachinePrior, a), tail.Correct(&MachinePrior, b); a < b != (x < y) && a != b || x < 0 || math.IsNaN(x) {
+		if x, y := tail.Correct(&SensorPrior, a), tail.Correct(&SensorPrior, b); a < b != (x < y) && a != b || x < 0 || math.IsNaN(x) {
 			t.Fatalf("%v to %v, %v to %v", a, x, b, y)
 		}
 	})
