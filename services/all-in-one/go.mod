@@ -11,6 +11,7 @@ require (
 	github.com/tocsin-io/tocsin/services/cold-path-writer v0.0.0-00010101000000-000000000000
 	github.com/tocsin-io/tocsin/services/fleet-simulator v0.0.0-00010101000000-000000000000
 	github.com/tocsin-io/tocsin/services/ingest-gateway v0.0.0-00010101000000-000000000000
+	github.com/tocsin-io/tocsin/services/model-trainer v0.0.0-00010101000000-000000000000
 	github.com/tocsin-io/tocsin/services/realtime-api v0.0.0-00010101000000-000000000000
 	github.com/tocsin-io/tocsin/services/stream-processor v0.0.0-00010101000000-000000000000
 	github.com/twmb/franz-go v1.22.2
@@ -179,5 +180,7 @@ replace github.com/tocsin-io/tocsin/services/alert-router => ../alert-router
 replace github.com/tocsin-io/tocsin/services/cold-path-writer => ../cold-path-writer
 
 replace github.com/tocsin-io/tocsin/services/realtime-api => ../realtime-api
+
+replace github.com/tocsin-io/tocsin/services/model-trainer => ../model-trainer
 
 replace github.com/tocsin-io/tocsin/services/fleet-simulator => ../fleet-simulator

@@ -3,14 +3,17 @@ package modeltrainer
 import (
 	"errors"
 	"fmt"
+	"net"
 
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
+	"github.com/tocsin-io/tocsin/services/model-trainer/internal/access"
 )
 
 // Config of the model-trainer.
 type Config struct {
 	HTTP          httpserver.Config `mapstructure:"http" doc:"Training, scoring, health, metrics."`
+	Auth          Auth              `mapstructure:"auth" doc:"Who may ask."`
 	Models        objstore.Config   `mapstructure:"models" doc:"Where the models are kept."`
 	DataDir       string            `mapstructure:"data_dir" doc:"Folder with the files to train from; requests name files below it."`
 	Trainings     int               `mapstructure:"trainings" doc:"Most trainings at once; further requests are told to come back."`
@@ -22,7 +25,39 @@ type Config struct {
 	CacheBytes    int64             `mapstructure:"cache_bytes" doc:"Bytes of models kept in memory; the longest unused go first."`
 }
 
-// DefaultConfig keeps models and data in folders of the working directory.
+// Auth says who may ask.
+type Auth struct {
+	AllowAnonymous bool            `mapstructure:"allow_anonymous" doc:"Let anybody who reaches the listener train and score. Without it that is only so when no clients are listed and the listener is on loopback."`
+	Clients        []access.Client `mapstructure:"clients" doc:"Who may ask, each with a token and rights."`
+}
+
+// anonymous tells whether requests without a token are answered.
+func (a Auth) anonymous() bool { return a.AllowAnonymous || len(a.Clients) == 0 }
+
+func (a Auth) validate(listen string) error {
+	for i, c := range a.Clients {
+		if err := c.Validate(); err != nil {
+			return fmt.Errorf("clients[%d].%w", i, err)
+		}
+	}
+	if a.anonymous() && !a.AllowAnonymous && !loopback(listen) {
+		return fmt.Errorf("clients: empty, so anybody who reaches http.listen (%s) could train; list the clients, listen on loopback, or set auth.allow_anonymous", listen)
+	}
+	_, err := access.New(a.Clients, a.anonymous())
+	return err
+}
+
+// loopback tells whether only this machine can reach the address. A name other than localhost may resolve to anything.
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// DefaultConfig listens on loopback for anybody there, and keeps models and data in folders of the working directory.
 func DefaultConfig() Config {
 	return Config{
 		HTTP: httpserver.DefaultConfig("127.0.0.1:8087"), Models: objstore.DefaultConfig("./.tocsin/models"), DataDir: "./.tocsin/train",
@@ -35,6 +70,9 @@ func DefaultConfig() Config {
 func (c Config) Validate() error {
 	if err := c.HTTP.Validate(); err != nil {
 		return fmt.Errorf("http.%w", err)
+	}
+	if err := c.Auth.validate(c.HTTP.Listen); err != nil {
+		return fmt.Errorf("auth.%w", err)
 	}
 	if err := c.Models.Validate(); err != nil {
 		return fmt.Errorf("models.%w", err)

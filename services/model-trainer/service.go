@@ -18,6 +18,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
 	"github.com/tocsin-io/tocsin/pkg/service"
+	"github.com/tocsin-io/tocsin/services/model-trainer/internal/access"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/api"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/registry"
 )
@@ -56,10 +57,17 @@ func New(cfg Config, deps service.Deps) (_ *Service, err error) {
 	if s.http, err = httpserver.New(cfg.HTTP, "model-trainer", s.Ready, cfg, deps); err != nil {
 		return nil, err
 	}
+	keeper, err := access.New(cfg.Auth.Clients, cfg.Auth.anonymous())
+	if err != nil {
+		return nil, fmt.Errorf("auth.%w", err)
+	}
+	if cfg.Auth.anonymous() {
+		deps.Log.Warn("anybody who reaches the listener may train and score", zap.String("http", s.http.Addr()))
+	}
 	a := api.New(registry.New(s.bucket, cfg.MaxModelBytes, cfg.CacheBytes), s.data, api.Limits{
 		MaxBodyBytes: cfg.MaxBodyBytes, MaxRows: cfg.MaxRows, MaxTrainRows: cfg.MaxTrainRows, MaxTrainValues: cfg.MaxTrainCells,
 	}, cfg.Trainings, deps.Log, deps.Metrics)
-	s.http.Handle("/v1/", a.Handler())
+	s.http.Handle("/v1/", a.Handler(keeper))
 	return s, nil
 }
 

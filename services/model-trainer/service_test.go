@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tocsin-io/tocsin/pkg/service"
+	"github.com/tocsin-io/tocsin/services/model-trainer/internal/access"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -29,6 +30,8 @@ type fixture struct {
 	base string
 	http *http.Client
 	stop func()
+	// token goes with every request; "": none does.
+	token string
 }
 
 func start(t *testing.T, dir string, change func(*Config)) *fixture {
@@ -78,6 +81,9 @@ func (f *fixture) do(method, path, body string) (int, map[string]any) {
 	r, err := http.NewRequestWithContext(context.Background(), method, f.base+path, strings.NewReader(body))
 	if err != nil {
 		f.t.Fatal(err)
+	}
+	if f.token != "" {
+		r.Header.Set("Authorization", "Bearer "+f.token)
 	}
 	a, err := f.http.Do(r)
 	if err != nil {
@@ -274,6 +280,37 @@ func TestRefusalsNameTheField(t *testing.T) {
 	}
 }
 
+// TestTokens: with clients listed nobody else is answered, and scoring gives no right to train.
+func TestTokens(t *testing.T) {
+	const reader, master = "reader-0123456789", "master-0123456789"
+	f := start(t, t.TempDir(), func(c *Config) {
+		c.Auth.Clients = []access.Client{{Name: "reader", Token: reader, Rights: "score"}, {Name: "master", Token: master, Rights: "train"}}
+	})
+	f.file("pump.csv", usual(300))
+	const train = `{"name":"pump","algorithm":"isolation_forest","file":"pump.csv","ignore_columns":["note","time"]}`
+	const row = `{"row":{"temperature":70,"pressure":3}}`
+	for _, c := range []struct {
+		token, method, path, body string
+		status                    int
+	}{
+		{"", "POST", "/v1/models", train, 401},
+		{"", "GET", "/v1/models", "", 401},
+		{"guessed-0123456789", "GET", "/v1/models", "", 401},
+		{"", "GET", "/health/ready", "", 200},
+		{reader, "POST", "/v1/models", train, 403},
+		{master, "POST", "/v1/models", train, 201},
+		{reader, "GET", "/v1/models/pump", "", 200},
+		{reader, "POST", "/v1/models/pump/score", row, 200},
+		{reader, "PUT", "/v1/models/pump/roles", `{"champion":"000000000000"}`, 403},
+		{master, "PUT", "/v1/models/pump/roles", `{"champion":"000000000000"}`, 404},
+	} {
+		f.token = c.token
+		if status, answer := f.do(c.method, c.path, c.body); status != c.status {
+			t.Errorf("%q: %s %s: %d %v, want %d", c.token, c.method, c.path, status, answer, c.status)
+		}
+	}
+}
+
 func TestCloseWithoutRun(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.HTTP.Listen = "127.0.0.1:0"
@@ -298,7 +335,8 @@ func TestConfigNamesTheField(t *testing.T) {
 		"trainings": func(c *Config) { c.Trainings = 0 }, "max_train_rows": func(c *Config) { c.MaxTrainRows = 0 },
 		"max_train_values": func(c *Config) { c.MaxTrainCells = 0 }, "max_rows": func(c *Config) { c.MaxRows = 0 },
 		"max_body_bytes": func(c *Config) { c.MaxBodyBytes = 0 }, "max_model_bytes": func(c *Config) { c.MaxModelBytes = 0 },
-		"cache_bytes": func(c *Config) { c.CacheBytes = 0 },
+		"cache_bytes": func(c *Config) { c.CacheBytes = 0 }, "auth.clients: empty": func(c *Config) { c.HTTP.Listen = "0.0.0.0:8087" },
+		"auth.clients[0].token": func(c *Config) { c.Auth.Clients = []access.Client{{Name: "a", Rights: "score"}} },
 	} {
 		c := DefaultConfig()
 		change(&c)

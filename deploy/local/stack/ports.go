@@ -28,6 +28,7 @@ var documented = []struct { //nolint:gochecknoglobals // a constant table
 	{"stream-processor", 8082},
 	{"alert-router", 8083},
 	{"cold-path-writer", 8084},
+	{"model-trainer", 8087},
 }
 
 // Auto ports lie below the kernel's default ephemeral range (32768 up), so no outgoing connection takes one between

@@ -23,6 +23,7 @@ import (
 	coldpathwriter "github.com/tocsin-io/tocsin/services/cold-path-writer"
 	fleetsimulator "github.com/tocsin-io/tocsin/services/fleet-simulator"
 	ingestgateway "github.com/tocsin-io/tocsin/services/ingest-gateway"
+	modeltrainer "github.com/tocsin-io/tocsin/services/model-trainer"
 	realtimeapi "github.com/tocsin-io/tocsin/services/realtime-api"
 	streamprocessor "github.com/tocsin-io/tocsin/services/stream-processor"
 )
@@ -36,6 +37,7 @@ type Config struct {
 	Router    alertrouter.Config
 	Writer    coldpathwriter.Config
 	Realtime  realtimeapi.Config
+	Trainer   modeltrainer.Config
 	Simulator fleetsimulator.Config
 }
 
@@ -44,7 +46,7 @@ func DefaultConfig() Config {
 	return Config{
 		Process: launch.DefaultProcess(), Broker: broker.DefaultConfig(), Gateway: ingestgateway.DefaultConfig(),
 		Processor: streamprocessor.DefaultConfig(), Router: alertrouter.DefaultConfig(), Writer: coldpathwriter.DefaultConfig(),
-		Realtime: realtimeapi.DefaultConfig(), Simulator: fleetsimulator.DefaultConfig(),
+		Realtime: realtimeapi.DefaultConfig(), Trainer: modeltrainer.DefaultConfig(), Simulator: fleetsimulator.DefaultConfig(),
 	}
 }
 
@@ -54,13 +56,15 @@ func LaptopConfig(dir string) Config {
 	c := DefaultConfig()
 	c.Process.Log.Format = "console"
 	c.Router.DataDir = filepath.Join(dir, "alert-router")
-	c.Writer.Lake.URL = lakeURL(filepath.Join(dir, "lake"))
+	c.Writer.Lake.URL = dirURL(filepath.Join(dir, "lake"))
 	c.Writer.Chunk.Interval = 15 * time.Second
+	c.Trainer.Models.URL = dirURL(filepath.Join(dir, "models"))
+	c.Trainer.DataDir = filepath.Join(dir, "train")
 	c.Simulator.TruthFile = filepath.Join(dir, "truth.jsonl")
 	return c
 }
 
-func lakeURL(dir string) string { return "file://" + filepath.ToSlash(dir) }
+func dirURL(dir string) string { return "file://" + filepath.ToSlash(dir) }
 
 // Sections are the sections of the fleet file.
 func (c *Config) Sections() []config.Section {
@@ -71,12 +75,13 @@ func (c *Config) Sections() []config.Section {
 		config.Section{Name: "alert_router", Value: &c.Router},
 		config.Section{Name: "cold_path_writer", Value: &c.Writer},
 		config.Section{Name: "realtime_api", Value: &c.Realtime},
+		config.Section{Name: "model_trainer", Value: &c.Trainer},
 		config.Section{Name: "fleet_simulator", Value: &c.Simulator},
 	)
 }
 
 // Names of the services, in the order they start in.
-var names = []string{"realtime-api", "cold-path-writer", "alert-router", "stream-processor", "ingest-gateway", "fleet-simulator"}
+var names = []string{"realtime-api", "model-trainer", "cold-path-writer", "alert-router", "stream-processor", "ingest-gateway", "fleet-simulator"}
 
 // Targets turns --target's list into names; "all" is every service but the simulator.
 func Targets(list []string) ([]string, error) {
@@ -173,6 +178,8 @@ func (f *Fleet) make(name string, deps service.Deps) (service.Runner, map[string
 	switch name {
 	case "realtime-api":
 		return bound(realtimeapi.New(f.cfg.Realtime, deps))
+	case "model-trainer":
+		return bound(modeltrainer.New(f.cfg.Trainer, deps))
 	case "cold-path-writer":
 		return bound(coldpathwriter.New(f.cfg.Writer, deps))
 	case "alert-router":

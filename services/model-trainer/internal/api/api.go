@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
+	"github.com/tocsin-io/tocsin/services/model-trainer/internal/access"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/dataset"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/model"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/registry"
@@ -54,17 +55,11 @@ func New(reg *registry.Registry, data *os.Root, limits Limits, trainings int, lo
 	}
 }
 
-// Handler routes /v1/models.
-func (a *API) Handler() http.Handler {
+// Handler routes /v1/models for those whom keeper lets through.
+func (a *API) Handler(keeper *access.Keeper) http.Handler {
 	mux := http.NewServeMux()
-	for pattern, h := range map[string]func(*http.Request) (int, any, error){
-		"GET /v1/models":               a.list,
-		"POST /v1/models":              a.train,
-		"GET /v1/models/{name}":        a.show,
-		"PUT /v1/models/{name}/roles":  a.setRoles,
-		"POST /v1/models/{name}/score": a.score,
-	} {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+	handle := func(need access.Right, pattern string, h func(*http.Request) (int, any, error)) {
+		mux.Handle(pattern, keeper.Guard(need, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			r.Body = http.MaxBytesReader(w, r.Body, a.limits.MaxBodyBytes)
 			status, answer, err := h(r)
 			if err != nil {
@@ -74,8 +69,13 @@ func (a *API) Handler() http.Handler {
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(status)
 			_ = json.NewEncoder(w).Encode(answer) // the client is gone: nothing left to tell it
-		})
+		})))
 	}
+	handle(access.Score, "GET /v1/models", a.list)
+	handle(access.Train, "POST /v1/models", a.train)
+	handle(access.Score, "GET /v1/models/{name}", a.show)
+	handle(access.Train, "PUT /v1/models/{name}/roles", a.setRoles)
+	handle(access.Score, "POST /v1/models/{name}/score", a.score)
 	return mux
 }
 
