@@ -23,6 +23,8 @@ const (
 	Registry  = "equipment.registry.v1"
 	// Config holds detection configurations by revision.
 	Config = "detect.config.v1"
+	// Cases holds what was known of a machine before each of its episodes.
+	Cases = "detect.cases.v1"
 	// Told holds which receiver was told of which alerts, by each alert-router.
 	Told = "alert.told.v1"
 )
@@ -47,6 +49,7 @@ const (
 	TypeAnomaly  = "tocsin.event.v1.Anomaly"
 	TypeAlert    = "tocsin.event.v1.AlertEvent"
 	TypeSnapshot = "tocsin.event.v1.MachineSnapshot"
+	TypeCase     = "tocsin.event.v1.Case"
 	TypeMeta     = "tocsin.event.v1.PartitionMeta"
 	// TypeDetection marks a detection configuration, on Config and in Frames.
 	TypeDetection       = "tocsin.event.v1.DetectionConfig"
@@ -109,6 +112,13 @@ func event(name string) Spec {
 	}}
 }
 
+// cases are as old as the frames that they are replayed with. The bound on bytes is for machines with megabytes of state that call often.
+func cases() Spec {
+	s := event(Cases)
+	s.Configs["retention.bytes"], s.Configs["segment.bytes"] = "1073741824", "67108864"
+	return s
+}
+
 func ms(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 // Count is the topic's number of partitions where topics keyed by machine have perMachine of them.
@@ -137,7 +147,11 @@ func All() []Spec {
 			// Longer than the longest restore, or a restore could miss a tombstone.
 			"delete.retention.ms": ms(24 * time.Hour),
 			"max.message.bytes":   "8388608",
+			// An alert's case is copied from here right after it opened. By then its machine may have been saved anew: what was
+			// replaced stays long enough for a processor that crashed to come back. It is also what a restore reads in vain.
+			"min.compaction.lag.ms": ms(2 * time.Minute),
 		}},
+		cases(),
 		{Name: Registry, Partitioning: Single, Configs: map[string]string{"cleanup.policy": "compact", "max.message.bytes": "8388608"}},
 		{Name: Config, Partitioning: Single, Configs: map[string]string{"cleanup.policy": "compact", "max.message.bytes": "8388608"}},
 		{Name: Told, Partitioning: Single, Configs: map[string]string{

@@ -23,13 +23,18 @@ func NewSavedState() *SavedState { return topology.NewSaved() }
 // NewReplayer is a judge that knows nothing yet. Of cfg only Detection, Revision and MaxMachines count. schemas names the sensors of a schema; an id that is not
 // registered is schema.ErrUnknown, any other error ends the call that needed it.
 func NewReplayer(cfg Config, partition int32, schemas func(ctx context.Context, id string) ([]string, error)) *Replayer {
-	return &Replayer{topology.NewReplayer(partition, &cfg.Detection, cfg.Revision, cfg.MaxMachines, func(ctx context.Context, id string) ([]string, error) {
+	return &Replayer{topology.NewReplayer(partition, &cfg.Detection, cfg.Revision, cfg.MaxMachines, resolver(schemas))}
+}
+
+// resolver speaks of schemas as the topology does.
+func resolver(schemas func(context.Context, string) ([]string, error)) func(context.Context, string) ([]string, error) {
+	return func(ctx context.Context, id string) ([]string, error) {
 		names, err := schemas(ctx, id)
 		if errors.Is(err, schema.ErrUnknown) {
 			return nil, topology.ErrUnknownSchema
 		}
 		return names, err
-	})}
+	}
 }
 
 // Load makes an empty Replayer know what was saved, which it uses up, once the hash of the snapshots is proven. Then Replay takes the records from the saved state's

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
+	"github.com/tocsin-io/tocsin/pkg/launch"
 	"github.com/tocsin-io/tocsin/pkg/schema"
 	"github.com/tocsin-io/tocsin/pkg/service"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detection"
@@ -45,7 +46,7 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	s.topology, err = topology.New(topology.Config{
 		Group: cfg.Group, InstanceID: cfg.InstanceID, SessionTimeout: cfg.SessionTimeout,
 		CommitInterval: cfg.CommitInterval, CommitRecords: cfg.CommitRecords,
-		RestoreTimeout: cfg.RestoreTimeout, RestoreParallel: cfg.RestoreParallel, MaxMachines: cfg.MaxMachines, Revision: cfg.Revision,
+		RestoreTimeout: cfg.RestoreTimeout, RestoreParallel: cfg.RestoreParallel, MaxMachines: cfg.MaxMachines, Revision: cfg.Revision, Build: launch.Version(),
 		Snapshot: topology.SnapshotConfig{MaxAgeMS: cfg.Snapshot.MaxAge.Milliseconds(), MaxRecords: cfg.Snapshot.MaxRecords, MaxBytes: cfg.Snapshot.MaxBytes},
 	}, &cfg.Detection, s.resolve, s.pusher, deps)
 	if err != nil {

@@ -45,13 +45,14 @@ with the reason in the call.
   tocsin simulate --machines 50 --faults auto
   tocsin replay --input history.csv          send recorded data through the gateway
   tocsin backtest --input history.csv --output scores.csv
+  tocsin replay-alert pump-1/behaviour/1772344800000000    judge an alert again: the same, bit by bit?
   tocsin dlq list                            what could not be processed, and why; dlq retry gives it back
   tocsin validate --config tocsin.yaml`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       launch.Version(),
 	}
-	root.AddCommand(runCommand(), simulateCommand(), replayCommand(), backtestCommand(), validateCommand(), doctorCommand(), dlqCommand(), lakeCommand(), referenceCommand(), versionCommand())
+	root.AddCommand(runCommand(), simulateCommand(), replayCommand(), backtestCommand(), replayAlertCommand(), validateCommand(), doctorCommand(), dlqCommand(), lakeCommand(), referenceCommand(), versionCommand())
 	started := false
 	onStart(root, func() { started = true })
 	root.SetArgs(args)

@@ -30,7 +30,7 @@ func tocsin(args ...string) (code int, stdout, stderr string) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, command := range []string{"", "run", "simulate", "replay", "backtest", "validate", "doctor", "dlq", "dlq list", "dlq show", "dlq retry", "lake", "lake audit", "version"} {
+	for _, command := range []string{"", "run", "simulate", "replay", "backtest", "replay-alert", "validate", "doctor", "dlq", "dlq list", "dlq show", "dlq retry", "lake", "lake audit", "version"} {
 		t.Run("tocsin "+command, func(t *testing.T) {
 			code, got, stderr := tocsin(append(strings.Fields(command), "--help")...)
 			if code != launch.ExitOK || stderr != "" {
@@ -67,6 +67,9 @@ func TestAWrongCommandLineExitsWith2(t *testing.T) {
 		{"backtest --input x.csv", `"output"`},
 		{"backtest --input " + some + " --output " + dir + "/o.csv --train " + some + " --train-rows 1", "give one of them"},
 		{"replay --input " + dir + "/*.nothing", "no such file"},
+		{"replay-alert", "accepts 1 arg"},
+		{"replay-alert pump-1", "names no alert"},
+		{"replay-alert 0123456789abcdef", "fingerprint"},
 		{"replay --input [", "--input"},
 		{"simulate --machines 0", "fleet_simulator.machines"},
 		{"dlq list --topic telemetry.frams.v1", `--topic: "telemetry.frams.v1"`},

@@ -208,6 +208,9 @@ func (m *Machine) conclude(p *window.Pane, op *opinion, out *Output) {
 		p.Marks[i] = m.mark(i, p.Learning, sc)
 	}
 	m.emit(p, out)
+	if out.Explain {
+		out.Explanations = append(out.Explanations, m.explain(p, op, &out.scratch))
+	}
 	m.assess(p, op, out)
 	m.current.take(m, p.StartUS, op, sc)
 }

@@ -37,6 +37,9 @@ type Output struct {
 	Windows []Window
 	// Anomalies reported, in order.
 	Anomalies []*eventv1.Anomaly
+	// Explain asks for Explanations: one for each window that was judged, in order. It costs, and changes nothing.
+	Explain      bool
+	Explanations []Explanation
 
 	sensors []SensorWindow // backs Windows[i].Sensors
 	scratch scratch
@@ -51,6 +54,7 @@ func (o *Output) Reset() {
 	o.sensors = o.sensors[:0]
 	clear(o.Anomalies)
 	o.Anomalies = o.Anomalies[:0]
+	o.Explanations = nil
 }
 
 // Window is eventv1.Window, flat.

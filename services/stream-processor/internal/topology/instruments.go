@@ -15,6 +15,7 @@ type instruments struct {
 	frames, duplicates, windows, anomalies, dead, ticks *metrics.Counter
 	switches, fresh, unfit                              *metrics.Counter
 	commits, aborts, fetchErrors, gap                   *metrics.Counter
+	casesKept, casesMissing, casesFailed, casesDropped  *metrics.Counter
 	commitSeconds, restoreSeconds                       *metrics.Histogram
 }
 
@@ -34,6 +35,10 @@ func newInstruments(s *metrics.Set) *instruments {
 		aborts:         s.NewCounter(`tocsin_processor_transactions_total{outcome="aborted"}`),
 		fetchErrors:    s.NewCounter("tocsin_processor_fetch_errors_total"),
 		gap:            s.NewCounter("tocsin_processor_skipped_offsets_total"),
+		casesKept:      s.NewCounter(`tocsin_processor_cases_total{outcome="kept"}`),
+		casesMissing:   s.NewCounter(`tocsin_processor_cases_total{outcome="state_gone"}`),
+		casesFailed:    s.NewCounter(`tocsin_processor_cases_total{outcome="failed"}`),
+		casesDropped:   s.NewCounter(`tocsin_processor_cases_total{outcome="dropped"}`),
 		commitSeconds:  s.NewHistogram("tocsin_processor_transaction_seconds"),
 		restoreSeconds: s.NewHistogram("tocsin_processor_restore_seconds"),
 	}
@@ -49,6 +54,7 @@ func (m *instruments) add(c counts) {
 	m.switches.Add(c.switches)
 	m.fresh.Add(c.fresh)
 	m.unfit.Add(c.unfit)
+	m.casesDropped.Add(c.unkept)
 }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {

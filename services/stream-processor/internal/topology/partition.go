@@ -43,6 +43,8 @@ type entry struct {
 	snapshotHash uint64
 	// parts is the number of records that its last snapshot took; 0: it has none.
 	parts int
+	// stateAt is where the first of them stands in the state's topic; -1: unknown, or it has none.
+	stateAt int64
 }
 
 // partition is everything the processor knows of one input partition. Its content is a pure function of the
@@ -76,6 +78,7 @@ type partition struct {
 	windowID    []byte
 	arena       arena
 	count       counts
+	cases       cases
 	tracer      trace.Tracer // nil: tracing is off
 	export      Exporter
 	committing  []byte // what the exporter made of this transaction's windows
@@ -87,6 +90,8 @@ type counts struct {
 	// switches is how often another detection configuration came into force, fresh how many detectors had to start with nothing for it, unfit how
 	// many machines.
 	switches, fresh, unfit int
+	// unkept is how many episodes opened whose cases could not even be noted.
+	unkept int
 }
 
 // newPartition is one of which nothing is known yet, judged by in.
@@ -186,7 +191,7 @@ func (p *partition) judge(ctx context.Context, r *kgo.Record, ms int64, tracepar
 			return fmt.Errorf("partition %d holds %d machines already: quota", p.id, len(p.machines)), nil
 		}
 		id := string(f.EquipmentID)
-		e = &entry{id: id, machine: machine.New(p.in.Judge, id), applied: -1, firstDirty: -1, heapAt: -1}
+		e = &entry{id: id, machine: machine.New(p.in.Judge, id), applied: -1, firstDirty: -1, heapAt: -1, stateAt: -1}
 		p.machines[id] = e
 	}
 	if r.Offset <= e.applied {
@@ -195,6 +200,7 @@ func (p *partition) judge(ctx context.Context, r *kgo.Record, ms int64, tracepar
 	p.out.Reset()
 	e.machine.Apply(f, sensors, machine.Meta{Partition: r.Partition, Offset: r.Offset, LogTimeMS: ms, Returned: dlq.IsReturned(r)}, &p.out)
 	p.touch(e, r.Offset, ms)
+	p.noteOpenings(e, r.Offset, ms)
 	if p.out.Duplicate {
 		p.count.duplicates++
 		return nil, nil
@@ -269,6 +275,7 @@ func (p *partition) tick(offset, ms int64, emit emitter) {
 		p.out.Reset()
 		e.machine.Tick(ms, &p.out)
 		p.touch(e, offset, ms)
+		p.noteOpenings(e, offset, ms)
 		if emit != nil {
 			p.emitJudgements([]byte(e.id), nil, emit)
 		}

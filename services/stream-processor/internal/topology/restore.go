@@ -35,7 +35,7 @@ const (
 // Memory: the state, what is saved of it until each machine is made of it, and some fetches.
 func (t *Topology) restore(ctx context.Context, id int32, committed int64, fresh bool, prog *progress) (*partition, error) {
 	began := time.Now()
-	r := &reader{base: t.base}
+	r := &reader{base: t.base, fetch: restoreFetch}
 	defer r.close()
 	stop := t.sayProgress(id, prog)
 	defer stop()
@@ -201,8 +201,9 @@ func (t *Topology) replay(ctx context.Context, r *reader, p *partition, committe
 
 // reader reads ranges of partitions with one client. Not safe for concurrent use.
 type reader struct {
-	base []kgo.Opt
-	cl   *kgo.Client
+	base  []kgo.Opt
+	fetch int32 // most compressed bytes to ask for at once
+	cl    *kgo.Client
 }
 
 func (r *reader) close() {
@@ -225,8 +226,8 @@ func (r *reader) read(ctx context.Context, name string, id int32, from, to int64
 			kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 			kgo.KeepControlRecords(),
 			kgo.FetchMaxWait(100*time.Millisecond),
-			kgo.FetchMaxBytes(restoreFetch),
-			kgo.FetchMaxPartitionBytes(restoreFetch),
+			kgo.FetchMaxBytes(r.fetch),
+			kgo.FetchMaxPartitionBytes(r.fetch),
 		)...)
 		if err != nil {
 			return fmt.Errorf("client: %w", err)

@@ -80,7 +80,7 @@ func (p *partition) snapshot(c SnapshotConfig, emit emitter) {
 func (p *partition) save(e *entry, state []byte, emit emitter) {
 	parts := max(1, (len(state)+partBytes-1)/partBytes)
 	e.snapshotHash = 0
-	for i := range parts {
+	for i := range parts { // one after the other: the keeper of cases reads them so
 		m := &eventv1.MachineSnapshot{Format: stateFormat, ConfigVersion: p.in.Fingerprint, AppliedOffset: p.next - 1, State: state[i*partBytes : min(len(state), (i+1)*partBytes)]}
 		if i == 0 {
 			m.MoreParts = uint32(parts - 1)
@@ -89,6 +89,9 @@ func (p *partition) save(e *entry, state []byte, emit emitter) {
 		rec := p.stateRecord(partKey(e.id, i), topic.TypeSnapshot, value)
 		e.snapshotHash ^= hashSnapshot(rec.Key, rec.Value)
 		emit(rec)
+		if i == 0 {
+			p.cases.saved = append(p.cases.saved, savedAs{e, rec})
+		}
 	}
 	for i := parts; i < e.parts; i++ {
 		emit(p.stateRecord(partKey(e.id, i), topic.TypeSnapshot, nil))
@@ -143,6 +146,7 @@ type saved struct {
 	machines map[string][]byte
 	parts    map[partOf][]byte // where a machine's state goes on; nil until there is one
 	bytes    int
+	at       map[string]int64 // where the newest record of each machine stands
 	// disposable lets load give up each snapshot once its machine is made, so that memory never holds both of all.
 	disposable bool
 }
@@ -177,6 +181,10 @@ func (s *saved) add(r *kgo.Record) error {
 		// A copy: the record's value is part of a fetch, which one that lives on would keep from being freed.
 		s.bytes += len(r.Value) - len(s.machines[id])
 		s.machines[id] = append(s.machines[id][:0], r.Value...)
+		if s.at == nil {
+			s.at = map[string]int64{}
+		}
+		s.at[id] = r.Offset
 	default:
 		return fmt.Errorf("unknown key %q at offset %d", key, r.Offset)
 	}
@@ -248,6 +256,9 @@ func (p *partition) loadMachines(s *saved) error {
 	for _, e := range entries {
 		parts += e.parts - 1
 		p.hash ^= e.snapshotHash
+		if at, ok := s.at[e.id]; ok {
+			e.stateAt = at
+		}
 		p.machines[e.id] = e
 		p.due.set(e)
 	}
@@ -281,7 +292,7 @@ func (p *partition) loadMachine(id string, value []byte, parts map[partOf][]byte
 	if err != nil {
 		return nil, err
 	}
-	return &entry{id: id, machine: m, applied: snap.AppliedOffset, firstDirty: -1, heapAt: -1, snapshotHash: hash, parts: 1 + int(snap.MoreParts)}, nil
+	return &entry{id: id, machine: m, applied: snap.AppliedOffset, firstDirty: -1, heapAt: -1, snapshotHash: hash, parts: 1 + int(snap.MoreParts), stateAt: -1}, nil
 }
 
 func decodeSnapshot(value []byte, m *eventv1.MachineSnapshot) error {

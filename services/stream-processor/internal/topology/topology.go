@@ -54,6 +54,7 @@ type Config struct {
 	RestoreParallel int
 	MaxMachines     int    // per partition
 	Revision        uint32 // of the detection configuration
+	Build           string // of the program, for the record
 	Snapshot        SnapshotConfig
 }
 
@@ -83,6 +84,8 @@ type Topology struct {
 	adm   *kadm.Client
 
 	outcomes *kafka.Outcomes // the loop's
+
+	keeper *keeper
 
 	detections *detection.Log
 	told       map[int32]announced // by the tick loop alone
@@ -152,9 +155,11 @@ func New(cfg Config, judge *machine.Config, schemas func(context.Context, string
 		detections.Close()
 		return nil, err
 	}
+	m := newInstruments(deps.Metrics)
 	return &Topology{
-		cfg: cfg, pace: newPace(cfg.CommitRecords), mine: detection.New(judge, cfg.Revision), detections: detections, schemas: schemas, export: export, log: deps.Log,
-		metrics: newInstruments(deps.Metrics), tracer: newTracer(deps.Tracer), kafka: deps.Kafka, base: base, plain: plain, adm: kadm.NewClient(plain), outcomes: outcomes,
+		keeper: newKeeper(base, cfg.Build, m, deps.Log),
+		cfg:    cfg, pace: newPace(cfg.CommitRecords), mine: detection.New(judge, cfg.Revision), detections: detections, schemas: schemas, export: export, log: deps.Log,
+		metrics: m, tracer: newTracer(deps.Tracer), kafka: deps.Kafka, base: base, plain: plain, adm: kadm.NewClient(plain), outcomes: outcomes,
 		slots: map[int32]*slot{}, told: map[int32]announced{}, running: errors.New("starting"),
 		restore1: make(chan struct{}, max(1, cfg.RestoreParallel)), done: make(chan restored), ready: make(chan struct{}),
 	}, nil
@@ -275,6 +280,7 @@ func (t *Topology) Run(ctx context.Context) error {
 	}
 	t.set(func() { t.running = nil })
 	t.workers.Go(func() { t.tickLoop(work) })
+	t.workers.Go(func() { t.keeper.run(work) })
 
 	err = t.loop(ctx, sess)
 	t.set(func() { t.running = errors.New("stopped") })
@@ -478,6 +484,7 @@ func (t *Topology) adopt(cl *kgo.Client) error {
 			case r.err != nil:
 				return fmt.Errorf("restore: %w", r.err)
 			default:
+				t.keeper.offer(r.part.takeOpenings()) // a process that ended may not have kept them
 				cl.ResumeFetchPartitions(map[string][]int32{topic.Frames: {r.id}})
 			}
 		default:

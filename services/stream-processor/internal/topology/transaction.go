@@ -89,6 +89,7 @@ func (t *Topology) transact(ctx context.Context, sess *kgo.GroupTransactSession,
 				zap.Int("detectors_begun_anew", p.count.fresh), zap.Int("machines_begun_anew", p.count.unfit))
 		}
 		p.count = counts{}
+		t.keeper.offer(p.takeOpenings())
 		t.set(func() {
 			if s := t.slots[id]; s != nil && s.part == p {
 				s.fresh, s.inForce, s.machines = false, p.in, len(p.machines)
