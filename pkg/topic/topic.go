@@ -18,6 +18,8 @@ const (
 	Readings  = "telemetry.readings.v1"
 	Windows   = "telemetry.windows.v1"
 	Anomalies = "detect.anomalies.v1"
+	// Coverage holds, of each machine, what is judged of it and what not.
+	Coverage  = "detect.coverage.v1"
 	Alerts    = "alert.events.v1"
 	State     = "processor.state.v1"
 	Registry  = "equipment.registry.v1"
@@ -47,6 +49,7 @@ const (
 	TypeWindow   = "tocsin.event.v1.Window"
 	TypeTick     = "tocsin.event.v1.Tick"
 	TypeAnomaly  = "tocsin.event.v1.Anomaly"
+	TypeCoverage = "tocsin.event.v1.MachineCoverage"
 	TypeAlert    = "tocsin.event.v1.AlertEvent"
 	TypeSnapshot = "tocsin.event.v1.MachineSnapshot"
 	TypeCase     = "tocsin.event.v1.Case"
@@ -152,6 +155,7 @@ func All() []Spec {
 			"min.compaction.lag.ms": ms(2 * time.Minute),
 		}},
 		cases(),
+		{Name: Coverage, Configs: map[string]string{"cleanup.policy": "compact", "segment.bytes": "33554432", "max.message.bytes": "8388608"}},
 		{Name: Registry, Partitioning: Single, Configs: map[string]string{"cleanup.policy": "compact", "max.message.bytes": "8388608"}},
 		{Name: Config, Partitioning: Single, Configs: map[string]string{"cleanup.policy": "compact", "max.message.bytes": "8388608"}},
 		{Name: Told, Partitioning: Single, Configs: map[string]string{

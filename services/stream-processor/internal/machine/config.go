@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/calibrate"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/coverage"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/quality"
 )
@@ -29,6 +30,7 @@ type Config struct {
 	Detect    detect.Config    `mapstructure:"detect"`
 	Calibrate calibrate.Config `mapstructure:"calibrate"`
 	Episodes  EpisodeConfig    `mapstructure:"episodes"`
+	Coverage  coverage.Config  `mapstructure:"coverage"`
 
 	Corrections []Correction `mapstructure:"corrections" doc:"people's word on what machines may learn; each counts once, when the machine's event time gets there or the release comes into force"`
 }
@@ -60,6 +62,7 @@ func DefaultConfig() Config {
 		Detect:    detect.DefaultConfig(),
 		Calibrate: calibrate.DefaultConfig(),
 		Episodes:  EpisodeConfig{OngoingEvery: time.Minute, ClearWindows: 6, CriticalWindows: 3, QualityWindows: 3, ClockFrames: 3},
+		Coverage:  coverage.DefaultConfig(),
 	}
 }
 
@@ -113,6 +116,9 @@ func (c Config) Validate() error {
 	}
 	if err := c.Detect.Validate(); err != nil {
 		return fmt.Errorf("detect.%w", err)
+	}
+	if err := c.Coverage.Validate(); err != nil {
+		return fmt.Errorf("coverage.%w", err)
 	}
 	if err := c.Calibrate.Validate(); err != nil {
 		return fmt.Errorf("calibrate.%w", err)

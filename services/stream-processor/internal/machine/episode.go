@@ -8,6 +8,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/frame"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/calibrate"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/coverage"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/window"
 )
@@ -22,11 +23,13 @@ const (
 	badQuality
 	silence
 	clock
+	blind
+	model
 	causes
 )
 
 func (c cause) String() string {
-	return [causes]string{"behaviour", "limit", "flatline", "bad_quality", "silence", "clock"}[c]
+	return [causes]string{"behaviour", "limit", "flatline", "bad_quality", "silence", "clock", "blind", "model"}[c]
 }
 
 // episode is one fault as told to others: started once, reported while it lasts, ended once.
@@ -74,6 +77,10 @@ func (m *Machine) assess(p *window.Pane, op *opinion, out *Output) {
 	m.step(behaviour, p, fresh, m.behaviourFinding(op, fresh, sc), out)
 	m.step(flatline, p, fresh, m.flatlineFinding(p, op, sc), out)
 	m.step(badQuality, p, fresh, m.qualityFinding(p, fresh, sc), out)
+	if fresh {
+		m.coverPane(p, sc)
+	}
+	m.step(blind, p, fresh, m.blindFinding(p, sc), out)
 }
 
 func (m *Machine) behaviourFinding(op *opinion, fresh bool, sc *scratch) finding {
@@ -116,7 +123,9 @@ func (m *Machine) flatlineFinding(p *window.Pane, op *opinion, sc *scratch) find
 	}
 	return finding{
 		anomalous: true, severity: eventv1.Severity_SEVERITY_WARNING, score: scoreWarning,
-		evidence: m.sensorEvidence(sc, func(i int) (float64, bool) { return m.sensors[i].quality.StuckAt(), p.Stuck(i) }),
+		evidence: m.sensorEvidence(sc, func(i int) (float64, bool) {
+			return m.sensors[i].quality.StuckAt(), p.Stuck(i) && !m.shelf.holds(i, p.StartUS)
+		}),
 	}
 }
 
@@ -125,6 +134,10 @@ func (m *Machine) qualityFinding(p *window.Pane, fresh bool, sc *scratch) findin
 	worst, arrived := uint16(0), false
 	for i := range m.sensors {
 		a, s := &p.Accums[i], &m.sensors[i]
+		if m.shelf.holds(i, p.StartUS) {
+			s.badStreak = 0
+			continue
+		}
 		if a.Count == 0 && a.Unusable == 0 || p.Stuck(i) {
 			continue
 		}
@@ -231,6 +244,7 @@ func (m *Machine) report(c cause, phase eventv1.Phase, aboutUS, observedUS int64
 		ObservedUs:  observedUS,
 		JudgedAtMs:  m.logMS,
 		GatewayId:   m.gateway,
+		Origin:      m.origin(c),
 	}
 	for i := range evid {
 		k := m.contribution(&evid[i])
@@ -244,6 +258,22 @@ func (m *Machine) report(c cause, phase eventv1.Phase, aboutUS, observedUS int64
 	}
 	a.Summary = m.summary(c, phase, observedUS, evid)
 	out.Anomalies = append(out.Anomalies, a)
+}
+
+// origin is what an episode of the cause is about. Of silence the machine cannot tell: it knows nothing of others.
+func (m *Machine) origin(c cause) eventv1.Origin {
+	switch c {
+	case flatline, badQuality, blind:
+		return eventv1.Origin_ORIGIN_SENSOR
+	case clock:
+		if r, _, ok := m.cover.lag.Late(); ok && r == coverage.FallingBehind {
+			return eventv1.Origin_ORIGIN_GATEWAY
+		}
+		return eventv1.Origin_ORIGIN_CLOCK
+	case model:
+		return eventv1.Origin_ORIGIN_MODEL
+	}
+	return eventv1.Origin_ORIGIN_MACHINE
 }
 
 func phaseName(p eventv1.Phase) string {
@@ -275,6 +305,7 @@ func (m *Machine) judgeSilence(out *Output) {
 		phase := eventv1.Phase_PHASE_ONGOING
 		if e.open {
 			e.severity = eventv1.Severity_SEVERITY_CRITICAL
+			m.cover.dirty = true // by now it shows whether others behind its gateway are heard again
 		} else {
 			phase = eventv1.Phase_PHASE_STARTED
 			since := m.newestUS
@@ -305,7 +336,7 @@ func (m *Machine) judgeClock(f *frame.Frame, ahead, inTime bool, out *Output) {
 	if inTime || m.inTimeMS == 0 {
 		m.inTimeMS = m.logMS
 	}
-	behind := float64(m.logMS-m.inTimeMS) >= m.arrivals.patienceMS(&m.cfg.Silence)
+	behind := float64(m.logMS-m.inTimeMS) >= m.arrivals.patienceMS(&m.cfg.Silence) || m.cover.lag.Wrong()
 	if ahead || behind {
 		m.clockAhead, m.clockFine = min(m.clockAhead+1, math.MaxUint32-1), 0
 	} else {

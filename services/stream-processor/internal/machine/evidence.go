@@ -149,11 +149,18 @@ func (m *Machine) summary(c cause, phase eventv1.Phase, atUS int64, evid []evide
 	}
 	switch c {
 	case silence:
+		if m.cover.refused > 0 {
+			return "frames arrive from this machine and are refused (" + strconv.FormatUint(uint64(m.cover.refused), 10) +
+				" dead letters since the last that was taken); nothing about it can be judged"
+		}
 		if phase == eventv1.Phase_PHASE_ONGOING {
 			return "still no data from this machine; nothing about it can be judged"
 		}
 		return "no data arrives from this machine any more; nothing about it can be judged"
 	case clock:
+		if late := m.lateText(); late != "" {
+			return late
+		}
 		if m.logMS > m.inTimeMS {
 			return "gateway " + strconv.Quote(m.gateway) + " has sent nothing but samples too old to be judged for " +
 				(time.Duration(m.logMS-m.inTimeMS) * time.Millisecond).String() + ": its clock is behind, or what it kept comes out of order"
@@ -192,6 +199,8 @@ func (m *Machine) reasons(prefix string, c cause, evid []evidence) string {
 func (m *Machine) reason(c cause, e *evidence) string {
 	name := m.sensors[e.slot].name
 	switch c {
+	case blind:
+		return m.blindReason(e.slot)
 	case flatline:
 		return name + " is stuck at " + number(e.observed)
 	case badQuality:

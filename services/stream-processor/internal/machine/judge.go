@@ -48,7 +48,7 @@ type opinion struct {
 
 // judge forms an opinion of a pane that follows those in scan. It changes nothing but sc.
 func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opinion {
-	op := opinion{demand: math.Inf(1), stuck: p.StuckCount()}
+	op := opinion{demand: math.Inf(1), stuck: p.StuckCount() - m.shelf.stuck(p)}
 	m.observe(p, sc, &op)
 	nan := float32(math.NaN())
 	var all calibrate.Cauchy
@@ -113,6 +113,10 @@ func (m *Machine) observe(p *window.Pane, sc *scratch, op *opinion) {
 		w.Values[i] = detect.Value{
 			Mean: st.Mean, Stddev: st.Stddev, Min: st.Min, Max: st.Max, Count: st.Count,
 			Resolution: m.sensors[i].quality.Resolution(), Drift: m.sensors[i].course.variance(stale),
+		}
+		if m.shelf.holds(i, p.StartUS) {
+			absent(&w.Values[i])
+			continue
 		}
 		if st.Count > 0 {
 			op.usable++

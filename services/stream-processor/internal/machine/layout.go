@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/coverage"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/quality"
 )
 
@@ -12,8 +13,9 @@ type sensor struct {
 	name      string
 	low, high float32 // physical range
 	quality   quality.Sensor
-	badStreak uint16 // windows in a row with mostly unusable values
 	course    course
+	cover     coverage.Sensor
+	badStreak uint16 // windows in a row with mostly unusable values
 }
 
 // unslotted stands for a sensor beyond the limit of sensors per machine.
@@ -140,6 +142,7 @@ func (m *Machine) addSensor(name string) {
 	s := sensor{name: name}
 	s.low, s.high = m.cfg.Quality.Bounds(name)
 	m.sensors = append(m.sensors, s)
+	m.shelf.add(name)
 }
 
 // grow gives new sensors their place in everything that is kept by slot.

@@ -18,6 +18,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/frame"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/calibrate"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/coverage"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/quality"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/window"
@@ -80,6 +81,9 @@ type Machine struct {
 
 	corrections []correction // of the configuration; nil mostly
 
+	cover cover
+	shelf *shelf // sensors that the configuration takes out of judgement; nil mostly
+
 	byName []int32 // slots in the order of names; empty while there are few sensors
 	layout layout
 	view   Verdict // lent to callers
@@ -96,7 +100,7 @@ type detector struct {
 
 // New makes a machine of which nothing is known. cfg must be valid and is shared.
 func New(cfg *Config, equipmentID string) *Machine {
-	m := &Machine{cfg: cfg, id: equipmentID, logMS: -maxLogMS - 1, corrections: cfg.corrections(equipmentID)}
+	m := &Machine{cfg: cfg, id: equipmentID, logMS: -maxLogMS - 1, corrections: cfg.corrections(equipmentID), cover: newCover(), shelf: newShelf(cfg.Coverage.ShelvesOf(equipmentID))}
 	for _, spec := range cfg.Detect.Specs() {
 		m.detectors = append(m.detectors, detector{Detector: spec.New(&cfg.Detect), spec: spec})
 		if !spec.Fixed {
@@ -117,7 +121,7 @@ func (m *Machine) SensorCount() int { return len(m.sensors) }
 //
 // The result is the same as that of its samples sent one by one: a frame is only a way to pack them.
 func (m *Machine) Apply(f *frame.Frame, sensors [][]byte, at Meta, out *Output) {
-	m.Tick(at.LogTimeMS, out)
+	m.advance(at.LogTimeMS, out)
 	samples := f.Samples()
 	if n := len(sensors) * samples; len(f.Values) != n || n == 0 || len(f.Qualities) != 0 && len(f.Qualities) != n {
 		out.Malformed = true
@@ -134,10 +138,12 @@ func (m *Machine) Apply(f *frame.Frame, sensors [][]byte, at Meta, out *Output) 
 	if m.gateway != string(f.GatewayID) {
 		m.gateway = string(f.GatewayID)
 	}
+	m.coverArrival()
 	m.arrivals.note(m.logMS)
 	m.endSilence(min(f.BaseTimeUS, limitUS), out)
 
 	slots := m.slotsOf(f.SchemaID, sensors)
+	m.coverOverflow()
 	ahead, inTime := false, false
 	for t := 0; t < samples; {
 		next, disposition := m.takeRun(f, slots, t, limitUS, out)
@@ -150,6 +156,7 @@ func (m *Machine) Apply(f *frame.Frame, sensors [][]byte, at Meta, out *Output) 
 	out.Dispositions = collapse(out.Dispositions)
 	m.emitCorrections(out)
 	m.judgeClock(f, ahead, inTime, out)
+	m.reportCoverage(out)
 }
 
 // limitUS is the latest event time that is believed now.
@@ -198,6 +205,7 @@ func (m *Machine) takeRun(f *frame.Frame, slots []int32, t int, limitUS int64, o
 	}
 	if pane == nil {
 		m.passOver(f, slots, t, next, out)
+		m.noteLate(slots)
 		return next, d
 	}
 	m.addRun(f, slots, pane, t, next, d == eventv1.Disposition_DISPOSITION_ON_TIME, out)
@@ -232,6 +240,9 @@ func (m *Machine) paneFor(start int64) (*window.Pane, eventv1.Disposition) {
 func (m *Machine) addRun(f *frame.Frame, slots []int32, pane *window.Pane, from, to int, onTime bool, out *Output) {
 	samples := f.Samples()
 	pane.Changed = true
+	if !onTime {
+		m.noteLate(slots)
+	}
 	for s, slot := range slots {
 		if slot == unslotted {
 			m.passOverSensor(f, s, from, to, unslotted, out)
@@ -255,8 +266,18 @@ func (m *Machine) addRun(f *frame.Frame, slots []int32, pane *window.Pane, from,
 				acc.Reject()
 			}
 			if validity != eventv1.Validity_VALIDITY_GOOD {
+				sn.cover.NoteValidity(validity)
 				out.setValidity(i, len(f.Values), validity)
 			}
+		}
+	}
+}
+
+// noteLate remembers that the sensors sent something for a window that was closed.
+func (m *Machine) noteLate(slots []int32) {
+	for _, slot := range slots {
+		if slot != unslotted {
+			m.sensors[slot].cover.Note(coverage.SawLate)
 		}
 	}
 }
@@ -305,6 +326,11 @@ func collapse(d []eventv1.Disposition) []eventv1.Disposition {
 // Tick moves log time: what a machine that sends nothing owes is done, which is to judge windows that wait for more rows, and to notice the silence.
 // Apply does the same with its own log time first, so ticks in between change when things are said, never what.
 func (m *Machine) Tick(logTimeMS int64, out *Output) {
+	m.advance(logTimeMS, out)
+	m.reportCoverage(out)
+}
+
+func (m *Machine) advance(logTimeMS int64, out *Output) {
 	logTimeMS = max(-maxLogMS, min(logTimeMS, maxLogMS))
 	if logTimeMS <= m.logMS {
 		return
@@ -332,4 +358,6 @@ func (m *Machine) flushAtMS() int64 {
 
 // NextDeadline is the log time in ms before which Tick says nothing, unless there is an Apply in between; math.MaxInt64: however long it takes.
 // It never falls but by Apply.
-func (m *Machine) NextDeadline() int64 { return min(m.flushAtMS(), m.silenceDeadlineMS()) }
+func (m *Machine) NextDeadline() int64 {
+	return min(m.flushAtMS(), m.silenceDeadlineMS(), m.coverDueMS())
+}

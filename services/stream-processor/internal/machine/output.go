@@ -40,6 +40,8 @@ type Output struct {
 	// Explain asks for Explanations: one for each window that was judged, in order. It costs, and changes nothing.
 	Explain      bool
 	Explanations []Explanation
+	// Coverage of the machine, when there is something new to say; at most one for each call. Like Anomalies, it may be kept.
+	Coverage []*eventv1.MachineCoverage
 
 	sensors []SensorWindow // backs Windows[i].Sensors
 	scratch scratch
@@ -55,6 +57,8 @@ func (o *Output) Reset() {
 	clear(o.Anomalies)
 	o.Anomalies = o.Anomalies[:0]
 	o.Explanations = nil
+	clear(o.Coverage)
+	o.Coverage = o.Coverage[:0]
 }
 
 // Window is eventv1.Window, flat.

@@ -8,12 +8,13 @@ import (
 
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/calibrate"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/coverage"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine/codec"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/quality"
 )
 
 // SnapshotFormat is the version of the encoding, the format of an eventv1.MachineSnapshot.
-const SnapshotFormat = 2
+const SnapshotFormat = 3
 
 const (
 	snapshotMagic   = "tocsinM"
@@ -44,6 +45,7 @@ func (m *Machine) AppendSnapshot(dst []byte) []byte {
 		dst = s.quality.AppendState(dst)
 		dst = codec.AppendU32(dst, uint32(s.badStreak))
 		dst = s.course.appendState(dst)
+		dst = s.cover.AppendState(dst)
 	}
 	dst = m.panes.AppendState(dst)
 	dst = m.appendDetectors(dst)
@@ -72,6 +74,7 @@ func (m *Machine) AppendSnapshot(dst []byte) []byte {
 	dst = codec.AppendU32(dst, m.clockAhead)
 	dst = codec.AppendU32(dst, m.clockFine)
 	dst = codec.AppendI64(dst, m.inTimeMS)
+	dst = m.cover.appendState(dst)
 	dst = m.appendEarlier(dst)
 	dst = m.current.appendState(dst)
 	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[from:], castagnoli()))
@@ -145,7 +148,7 @@ func (m *Machine) restore(r *codec.Reader) {
 	m.logMS, m.newestUS, m.started = r.I64(), r.I64(), r.Bool()
 	m.gateway = r.String(maxIDBytes)
 
-	n := r.Len(hardMaxSensors, 4+quality.SensorSize+4)
+	n := r.Len(hardMaxSensors, 4+quality.SensorSize+4+coverage.SensorSize)
 	m.sensors = make([]sensor, 0, n)
 	for range n {
 		name := r.String(maxIDBytes)
@@ -154,6 +157,7 @@ func (m *Machine) restore(r *codec.Reader) {
 		s.quality.RestoreState(r)
 		s.badStreak = uint16(r.U32())
 		s.course.restoreState(r)
+		s.cover.RestoreState(r)
 		if r.Err() != nil {
 			return
 		}
@@ -187,6 +191,7 @@ func (m *Machine) restore(r *codec.Reader) {
 	m.assessedUS, m.assessed = r.I64(), r.Bool()
 	m.clockAhead, m.clockFine = r.U32(), r.U32()
 	m.inTimeMS = r.I64()
+	m.cover.restoreState(r)
 	m.restoreEarlier(r)
 	m.current.restoreState(r, m)
 	m.checkTimes(r)
@@ -196,6 +201,7 @@ func (m *Machine) restore(r *codec.Reader) {
 func (m *Machine) checkTimes(r *codec.Reader) {
 	far := func(v, limit int64) bool { return v > 2*limit || v < -2*limit }
 	bad := far(m.logMS, maxLogMS+1) || far(m.inTimeMS, maxLogMS+1) || far(m.newestUS, maxTimeUS) || far(m.lastUS, maxTimeUS) || far(m.learnedUS, maxTimeUS) || far(m.odd.startUS, maxTimeUS) || far(m.assessedUS, maxTimeUS) ||
+		far(m.cover.reportedMS, maxLogMS) ||
 		far(m.arrivals.lastMS, maxLogMS) || far(m.arrivals.burstMS, maxLogMS)
 	for _, p := range m.panes.All() {
 		bad = bad || far(p.StartUS, maxTimeUS)

@@ -12,7 +12,7 @@ import (
 type instruments struct {
 	set *metrics.Set
 
-	frames, duplicates, windows, anomalies, dead, ticks *metrics.Counter
+	frames, duplicates, windows, anomalies, coverage, dead, ticks *metrics.Counter
 	switches, fresh, unfit                              *metrics.Counter
 	commits, aborts, fetchErrors, gap                   *metrics.Counter
 	casesKept, casesMissing, casesFailed, casesDropped  *metrics.Counter
@@ -26,6 +26,7 @@ func newInstruments(s *metrics.Set) *instruments {
 		duplicates:     s.NewCounter("tocsin_processor_duplicate_frames_total"),
 		windows:        s.NewCounter("tocsin_processor_windows_total"),
 		anomalies:      s.NewCounter("tocsin_processor_anomalies_total"),
+		coverage:       s.NewCounter("tocsin_processor_coverage_records_total"),
 		dead:           s.NewCounter("tocsin_processor_dead_letters_total"),
 		ticks:          s.NewCounter("tocsin_processor_ticks_total"),
 		switches:       s.NewCounter("tocsin_processor_detection_switches_total"),
@@ -49,6 +50,7 @@ func (m *instruments) add(c counts) {
 	m.duplicates.Add(c.duplicates)
 	m.windows.Add(c.windows)
 	m.anomalies.Add(c.anomalies)
+	m.coverage.Add(c.coverage)
 	m.dead.Add(c.dead)
 	m.ticks.Add(c.ticks)
 	m.switches.Add(c.switches)

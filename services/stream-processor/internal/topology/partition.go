@@ -81,12 +81,13 @@ type partition struct {
 	cases       cases
 	tracer      trace.Tracer // nil: tracing is off
 	export      Exporter
+	census      census
 	committing  []byte // what the exporter made of this transaction's windows
 }
 
 // counts is what happened since the last time they were taken.
 type counts struct {
-	frames, duplicates, windows, anomalies, dead, ticks int
+	frames, duplicates, windows, anomalies, coverage, dead, ticks int
 	// switches is how often another detection configuration came into force, fresh how many detectors had to start with nothing for it, unfit how
 	// many machines.
 	switches, fresh, unfit int
@@ -117,6 +118,7 @@ func (p *partition) apply(ctx context.Context, r *kgo.Record, emit emitter) erro
 	}
 	p.logTimeMS = max(p.logTimeMS, ms)
 	if emit == nil && p.dead.has(r.Offset) {
+		p.refused(r, ms)
 		return nil
 	}
 	var dead, err error
@@ -138,6 +140,7 @@ func (p *partition) apply(ctx context.Context, r *kgo.Record, emit emitter) erro
 	}
 	p.count.dead++
 	p.dead.add(r.Offset)
+	p.refused(r, ms)
 	if emit != nil {
 		emit(dlq.Record(r, dead))
 	}
@@ -264,6 +267,7 @@ var ErrUnknownSchema = errors.New("unknown schema")
 // tick moves time for the machines that are due.
 func (p *partition) tick(offset, ms int64, emit emitter) {
 	p.count.ticks++
+	gateways := gateways{p: p, nowMS: ms}
 	var later []*entry // due, but restored from a snapshot that holds this tick's effect
 	for len(p.due) > 0 && p.due[0].deadline <= ms {
 		e := p.due[0]
@@ -277,6 +281,7 @@ func (p *partition) tick(offset, ms int64, emit emitter) {
 		p.touch(e, offset, ms)
 		p.noteOpenings(e, offset, ms)
 		if emit != nil {
+			gateways.blame(e.machine, &p.out)
 			p.emitJudgements([]byte(e.id), nil, emit)
 		}
 		if e.heapAt >= 0 && e.deadline <= ms && e.deadline <= before {
@@ -293,6 +298,9 @@ func (p *partition) tick(offset, ms int64, emit emitter) {
 		for _, t := range []string{topic.Readings, topic.Windows, topic.Anomalies} {
 			emit(&kgo.Record{Topic: t, Partition: p.id, Value: value, Headers: []kgo.RecordHeader{{Key: topic.HeaderType, Value: []byte(topic.TypeTick)}}})
 		}
+	}
+	if ms/censusMS > p.lastTickMS/censusMS && emit != nil {
+		p.takeCensus()
 	}
 	p.lastTickMS = max(p.lastTickMS, ms)
 	p.logTimeMS = max(p.logTimeMS, ms)
@@ -320,6 +328,11 @@ func (p *partition) emitJudgements(key []byte, traceparent []byte, emit emitter)
 		p.count.anomalies++
 		p.scratch, _ = proto.MarshalOptions{Deterministic: true}.MarshalAppend(p.scratch[:0], a)
 		emit(p.record(topic.Anomalies, topic.TypeAnomaly, key, p.scratch, a.AnomalyId, traceparent))
+	}
+	for _, c := range p.out.Coverage {
+		p.count.coverage++
+		p.scratch, _ = proto.MarshalOptions{Deterministic: true}.MarshalAppend(p.scratch[:0], c)
+		emit(p.record(topic.Coverage, topic.TypeCoverage, key, p.scratch, c.EquipmentId+"/"+strconv.FormatInt(c.AtMs, 10), traceparent))
 	}
 }
 

@@ -120,6 +120,7 @@ type slot struct {
 	part     *partition        // nil while restoring
 	inForce  *detection.Config // after the last commit; nil while restoring
 	machines int
+	census   census // after the last commit
 	progress *progress
 }
 
@@ -149,20 +150,22 @@ func New(cfg Config, judge *machine.Config, schemas func(context.Context, string
 		plain.Close()
 		return nil, err
 	}
-	outcomes, err := kafka.NewOutcomes(base, deps.Metrics, deps.Log, cfg.transactionalID(), topic.Readings, topic.Windows, topic.Anomalies, topic.State, topic.DLQ(topic.Frames))
+	outcomes, err := kafka.NewOutcomes(base, deps.Metrics, deps.Log, cfg.transactionalID(), topic.Readings, topic.Windows, topic.Anomalies, topic.Coverage, topic.State, topic.DLQ(topic.Frames))
 	if err != nil {
 		plain.Close()
 		detections.Close()
 		return nil, err
 	}
 	m := newInstruments(deps.Metrics)
-	return &Topology{
+	t := &Topology{
 		keeper: newKeeper(base, cfg.Build, m, deps.Log),
 		cfg:    cfg, pace: newPace(cfg.CommitRecords), mine: detection.New(judge, cfg.Revision), detections: detections, schemas: schemas, export: export, log: deps.Log,
 		metrics: m, tracer: newTracer(deps.Tracer), kafka: deps.Kafka, base: base, plain: plain, adm: kadm.NewClient(plain), outcomes: outcomes,
 		slots: map[int32]*slot{}, told: map[int32]announced{}, running: errors.New("starting"),
 		restore1: make(chan struct{}, max(1, cfg.RestoreParallel)), done: make(chan restored), ready: make(chan struct{}),
-	}, nil
+	}
+	t.exposeCensus(deps.Metrics)
+	return t, nil
 }
 
 // Close releases the clients. After Run, or instead of it.

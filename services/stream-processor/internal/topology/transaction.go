@@ -92,7 +92,7 @@ func (t *Topology) transact(ctx context.Context, sess *kgo.GroupTransactSession,
 		t.keeper.offer(p.takeOpenings())
 		t.set(func() {
 			if s := t.slots[id]; s != nil && s.part == p {
-				s.fresh, s.inForce, s.machines = false, p.in, len(p.machines)
+				s.fresh, s.inForce, s.machines, s.census = false, p.in, len(p.machines), p.census
 			}
 		})
 	}

@@ -126,6 +126,66 @@ func (Phase) EnumDescriptor() ([]byte, []int) {
 	return file_tocsin_event_v1_anomaly_proto_rawDescGZIP(), []int{1}
 }
 
+// Origin is the part of the plant, or of Tocsin, that an anomaly is about.
+type Origin int32
+
+const (
+	Origin_ORIGIN_UNSPECIFIED Origin = 0
+	Origin_ORIGIN_MACHINE     Origin = 1
+	Origin_ORIGIN_SENSOR      Origin = 2
+	Origin_ORIGIN_GATEWAY     Origin = 3
+	Origin_ORIGIN_CLOCK       Origin = 4
+	// A detector has failed.
+	Origin_ORIGIN_MODEL Origin = 5
+)
+
+// Enum value maps for Origin.
+var (
+	Origin_name = map[int32]string{
+		0: "ORIGIN_UNSPECIFIED",
+		1: "ORIGIN_MACHINE",
+		2: "ORIGIN_SENSOR",
+		3: "ORIGIN_GATEWAY",
+		4: "ORIGIN_CLOCK",
+		5: "ORIGIN_MODEL",
+	}
+	Origin_value = map[string]int32{
+		"ORIGIN_UNSPECIFIED": 0,
+		"ORIGIN_MACHINE":     1,
+		"ORIGIN_SENSOR":      2,
+		"ORIGIN_GATEWAY":     3,
+		"ORIGIN_CLOCK":       4,
+		"ORIGIN_MODEL":       5,
+	}
+)
+
+func (x Origin) Enum() *Origin {
+	p := new(Origin)
+	*p = x
+	return p
+}
+
+func (x Origin) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Origin) Descriptor() protoreflect.EnumDescriptor {
+	return file_tocsin_event_v1_anomaly_proto_enumTypes[2].Descriptor()
+}
+
+func (Origin) Type() protoreflect.EnumType {
+	return &file_tocsin_event_v1_anomaly_proto_enumTypes[2]
+}
+
+func (x Origin) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Origin.Descriptor instead.
+func (Origin) EnumDescriptor() ([]byte, []int) {
+	return file_tocsin_event_v1_anomaly_proto_rawDescGZIP(), []int{2}
+}
+
 type AlertTransition int32
 
 const (
@@ -163,11 +223,11 @@ func (x AlertTransition) String() string {
 }
 
 func (AlertTransition) Descriptor() protoreflect.EnumDescriptor {
-	return file_tocsin_event_v1_anomaly_proto_enumTypes[2].Descriptor()
+	return file_tocsin_event_v1_anomaly_proto_enumTypes[3].Descriptor()
 }
 
 func (AlertTransition) Type() protoreflect.EnumType {
-	return &file_tocsin_event_v1_anomaly_proto_enumTypes[2]
+	return &file_tocsin_event_v1_anomaly_proto_enumTypes[3]
 }
 
 func (x AlertTransition) Number() protoreflect.EnumNumber {
@@ -176,7 +236,7 @@ func (x AlertTransition) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AlertTransition.Descriptor instead.
 func (AlertTransition) EnumDescriptor() ([]byte, []int) {
-	return file_tocsin_event_v1_anomaly_proto_rawDescGZIP(), []int{2}
+	return file_tocsin_event_v1_anomaly_proto_rawDescGZIP(), []int{3}
 }
 
 // Contribution says how much one sensor drove an anomaly, and what was expected of it.
@@ -283,7 +343,8 @@ type Anomaly struct {
 	// The same for every report of one episode: "<equipment_id>/<cause>/<started_us>".
 	EpisodeId   string `protobuf:"bytes,2,opt,name=episode_id,json=episodeId,proto3" json:"episode_id,omitempty"`
 	EquipmentId string `protobuf:"bytes,3,opt,name=equipment_id,json=equipmentId,proto3" json:"equipment_id,omitempty"`
-	// Why: "limit", "behaviour", "flatline", "bad_quality", "silence", "clock".
+	// Why: "limit", "behaviour", "flatline", "bad_quality", "silence", "clock"; "blind" (sensors are not judged though they should be), "model" (a
+	// detector has failed).
 	Cause    string   `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"`
 	Phase    Phase    `protobuf:"varint,5,opt,name=phase,proto3,enum=tocsin.event.v1.Phase" json:"phase,omitempty"`
 	Severity Severity `protobuf:"varint,6,opt,name=severity,proto3,enum=tocsin.event.v1.Severity" json:"severity,omitempty"`
@@ -303,7 +364,11 @@ type Anomaly struct {
 	// The detectors that spoke for the sensors named, the heaviest first.
 	Detectors []string `protobuf:"bytes,15,rep,name=detectors,proto3" json:"detectors,omitempty"`
 	// The earlier episode of the same cause that is most like this one, of the last few that ended; none when none is alike.
-	Earlier       *EarlierEpisode `protobuf:"bytes,16,opt,name=earlier,proto3" json:"earlier,omitempty"`
+	Earlier *EarlierEpisode `protobuf:"bytes,16,opt,name=earlier,proto3" json:"earlier,omitempty"`
+	// What is at fault, where that is known.
+	Origin Origin `protobuf:"varint,20,opt,name=origin,proto3,enum=tocsin.event.v1.Origin" json:"origin,omitempty"`
+	// Where a gateway is at fault: how many machines of this partition fell silent with it. Their reports carry the same gateway_id and cause.
+	Machines      uint32 `protobuf:"varint,21,opt,name=machines,proto3" json:"machines,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -448,6 +513,20 @@ func (x *Anomaly) GetEarlier() *EarlierEpisode {
 		return x.Earlier
 	}
 	return nil
+}
+
+func (x *Anomaly) GetOrigin() Origin {
+	if x != nil {
+		return x.Origin
+	}
+	return Origin_ORIGIN_UNSPECIFIED
+}
+
+func (x *Anomaly) GetMachines() uint32 {
+	if x != nil {
+		return x.Machines
+	}
+	return 0
 }
 
 // EarlierEpisode says when the like of an anomaly was last seen.
@@ -686,7 +765,7 @@ const file_tocsin_event_v1_anomaly_proto_rawDesc = "" +
 	"\fexpected_low\x18\x04 \x01(\x01R\vexpectedLow\x12#\n" +
 	"\rexpected_high\x18\x05 \x01(\x01R\fexpectedHigh\x12\x1a\n" +
 	"\bdetector\x18\x06 \x01(\tR\bdetector\x12\x1c\n" +
-	"\tstatistic\x18\a \x01(\tR\tstatistic\"\xd4\x04\n" +
+	"\tstatistic\x18\a \x01(\tR\tstatistic\"\xa1\x05\n" +
 	"\aAnomaly\x12\x1d\n" +
 	"\n" +
 	"anomaly_id\x18\x01 \x01(\tR\tanomalyId\x12\x1d\n" +
@@ -712,7 +791,9 @@ const file_tocsin_event_v1_anomaly_proto_rawDesc = "" +
 	"\n" +
 	"gateway_id\x18\x0e \x01(\tR\tgatewayId\x12\x1c\n" +
 	"\tdetectors\x18\x0f \x03(\tR\tdetectors\x129\n" +
-	"\aearlier\x18\x10 \x01(\v2\x1f.tocsin.event.v1.EarlierEpisodeR\aearlier\"\x89\x01\n" +
+	"\aearlier\x18\x10 \x01(\v2\x1f.tocsin.event.v1.EarlierEpisodeR\aearlier\x12/\n" +
+	"\x06origin\x18\x14 \x01(\x0e2\x17.tocsin.event.v1.OriginR\x06origin\x12\x1a\n" +
+	"\bmachines\x18\x15 \x01(\rR\bmachines\"\x89\x01\n" +
 	"\x0eEarlierEpisode\x12\x1d\n" +
 	"\n" +
 	"episode_id\x18\x01 \x01(\tR\tepisodeId\x12\x1d\n" +
@@ -757,7 +838,14 @@ const file_tocsin_event_v1_anomaly_proto_rawDesc = "" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rPHASE_STARTED\x10\x01\x12\x11\n" +
 	"\rPHASE_ONGOING\x10\x02\x12\x0f\n" +
-	"\vPHASE_ENDED\x10\x03*\x8d\x01\n" +
+	"\vPHASE_ENDED\x10\x03*\x7f\n" +
+	"\x06Origin\x12\x16\n" +
+	"\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eORIGIN_MACHINE\x10\x01\x12\x11\n" +
+	"\rORIGIN_SENSOR\x10\x02\x12\x12\n" +
+	"\x0eORIGIN_GATEWAY\x10\x03\x12\x10\n" +
+	"\fORIGIN_CLOCK\x10\x04\x12\x10\n" +
+	"\fORIGIN_MODEL\x10\x05*\x8d\x01\n" +
 	"\x0fAlertTransition\x12 \n" +
 	"\x1cALERT_TRANSITION_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17ALERT_TRANSITION_OPENED\x10\x01\x12\x1e\n" +
@@ -776,34 +864,36 @@ func file_tocsin_event_v1_anomaly_proto_rawDescGZIP() []byte {
 	return file_tocsin_event_v1_anomaly_proto_rawDescData
 }
 
-var file_tocsin_event_v1_anomaly_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_tocsin_event_v1_anomaly_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_tocsin_event_v1_anomaly_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_tocsin_event_v1_anomaly_proto_goTypes = []any{
 	(Severity)(0),          // 0: tocsin.event.v1.Severity
 	(Phase)(0),             // 1: tocsin.event.v1.Phase
-	(AlertTransition)(0),   // 2: tocsin.event.v1.AlertTransition
-	(*Contribution)(nil),   // 3: tocsin.event.v1.Contribution
-	(*Anomaly)(nil),        // 4: tocsin.event.v1.Anomaly
-	(*EarlierEpisode)(nil), // 5: tocsin.event.v1.EarlierEpisode
-	(*AlertEvent)(nil),     // 6: tocsin.event.v1.AlertEvent
-	nil,                    // 7: tocsin.event.v1.AlertEvent.LabelsEntry
-	nil,                    // 8: tocsin.event.v1.AlertEvent.AnnotationsEntry
+	(Origin)(0),            // 2: tocsin.event.v1.Origin
+	(AlertTransition)(0),   // 3: tocsin.event.v1.AlertTransition
+	(*Contribution)(nil),   // 4: tocsin.event.v1.Contribution
+	(*Anomaly)(nil),        // 5: tocsin.event.v1.Anomaly
+	(*EarlierEpisode)(nil), // 6: tocsin.event.v1.EarlierEpisode
+	(*AlertEvent)(nil),     // 7: tocsin.event.v1.AlertEvent
+	nil,                    // 8: tocsin.event.v1.AlertEvent.LabelsEntry
+	nil,                    // 9: tocsin.event.v1.AlertEvent.AnnotationsEntry
 }
 var file_tocsin_event_v1_anomaly_proto_depIdxs = []int32{
-	1, // 0: tocsin.event.v1.Anomaly.phase:type_name -> tocsin.event.v1.Phase
-	0, // 1: tocsin.event.v1.Anomaly.severity:type_name -> tocsin.event.v1.Severity
-	3, // 2: tocsin.event.v1.Anomaly.contributions:type_name -> tocsin.event.v1.Contribution
-	5, // 3: tocsin.event.v1.Anomaly.earlier:type_name -> tocsin.event.v1.EarlierEpisode
-	2, // 4: tocsin.event.v1.AlertEvent.transition:type_name -> tocsin.event.v1.AlertTransition
-	0, // 5: tocsin.event.v1.AlertEvent.severity:type_name -> tocsin.event.v1.Severity
-	7, // 6: tocsin.event.v1.AlertEvent.labels:type_name -> tocsin.event.v1.AlertEvent.LabelsEntry
-	8, // 7: tocsin.event.v1.AlertEvent.annotations:type_name -> tocsin.event.v1.AlertEvent.AnnotationsEntry
-	3, // 8: tocsin.event.v1.AlertEvent.contributions:type_name -> tocsin.event.v1.Contribution
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	1,  // 0: tocsin.event.v1.Anomaly.phase:type_name -> tocsin.event.v1.Phase
+	0,  // 1: tocsin.event.v1.Anomaly.severity:type_name -> tocsin.event.v1.Severity
+	4,  // 2: tocsin.event.v1.Anomaly.contributions:type_name -> tocsin.event.v1.Contribution
+	6,  // 3: tocsin.event.v1.Anomaly.earlier:type_name -> tocsin.event.v1.EarlierEpisode
+	2,  // 4: tocsin.event.v1.Anomaly.origin:type_name -> tocsin.event.v1.Origin
+	3,  // 5: tocsin.event.v1.AlertEvent.transition:type_name -> tocsin.event.v1.AlertTransition
+	0,  // 6: tocsin.event.v1.AlertEvent.severity:type_name -> tocsin.event.v1.Severity
+	8,  // 7: tocsin.event.v1.AlertEvent.labels:type_name -> tocsin.event.v1.AlertEvent.LabelsEntry
+	9,  // 8: tocsin.event.v1.AlertEvent.annotations:type_name -> tocsin.event.v1.AlertEvent.AnnotationsEntry
+	4,  // 9: tocsin.event.v1.AlertEvent.contributions:type_name -> tocsin.event.v1.Contribution
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_tocsin_event_v1_anomaly_proto_init() }
@@ -816,7 +906,7 @@ func file_tocsin_event_v1_anomaly_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tocsin_event_v1_anomaly_proto_rawDesc), len(file_tocsin_event_v1_anomaly_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
