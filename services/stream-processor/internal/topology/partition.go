@@ -107,7 +107,7 @@ type emitter func(*kgo.Record)
 // letter): it means that the judgement could not be made now.
 //
 // Whether a record can be judged is no function of the log alone: it hangs on the schemas registered by then, on the quota, on the build. A record that
-// became a dead letter left no trace in the state, and a replay (emit is nil) passes it over; one that did not must be judged again, so what
+// became a dead letter left nothing but a count in the state, and a replay (emit is nil) judges it no more; one that did not must be judged again, so what
 // stands in its way is an error: ErrUnknownSchema, which may pass, or errDiverged. After ErrUnknownSchema apply may be called again.
 func (p *partition) apply(ctx context.Context, r *kgo.Record, emit emitter) error {
 	ms := r.Timestamp.UnixMilli()
