@@ -19,10 +19,10 @@ const (
 	Windows   = "telemetry.windows.v1"
 	Anomalies = "detect.anomalies.v1"
 	// Coverage holds, of each machine, what is judged of it and what not.
-	Coverage  = "detect.coverage.v1"
-	Alerts    = "alert.events.v1"
-	State     = "processor.state.v1"
-	Registry  = "equipment.registry.v1"
+	Coverage = "detect.coverage.v1"
+	Alerts   = "alert.events.v1"
+	State    = "processor.state.v1"
+	Registry = "equipment.registry.v1"
 	// Config holds detection configurations by revision.
 	Config = "detect.config.v1"
 	// Cases holds what was known of a machine before each of its episodes.

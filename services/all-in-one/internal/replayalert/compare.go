@@ -30,6 +30,13 @@ func compare(recorded, recomputed []byte) ([]Difference, error) {
 	if err := proto.Unmarshal(recomputed, &b); err != nil {
 		return nil, fmt.Errorf("recomputed anomaly: %w", err)
 	}
+	if a.Origin == eventv1.Origin_ORIGIN_GATEWAY && a.Cause == "silence" {
+		// That the gateway is silent was said by its other machines, which are not judged again.
+		b.Origin, b.Machines, b.Summary = a.Origin, a.Machines, a.Summary
+		if proto.Equal(&a, &b) {
+			return nil, nil
+		}
+	}
 	out := messages("", a.ProtoReflect(), b.ProtoReflect(), nil)
 	if len(out) == 0 {
 		out = append(out, Difference{Field: "encoding", Recorded: fmt.Sprintf("%d bytes", len(recorded)), Recomputed: fmt.Sprintf("%d bytes", len(recomputed))})

@@ -122,7 +122,7 @@ func wholeCase(records []*eventv1.Case) ([]*eventv1.Case, error) {
 
 // Takes tells whether the record can move the machine: its frames, ticks, and configurations.
 func (c *CaseReplay) Takes(rec *kgo.Record) bool {
-	return rec.Offset >= c.first && !rec.Attrs.IsControl() && !c.dead[rec.Offset] &&
+	return rec.Offset >= c.first && !rec.Attrs.IsControl() && (!c.dead[rec.Offset] || string(rec.Key) == c.id) &&
 		(topic.IsTick(rec) || topic.Is(rec, topic.TypeDetection) || string(rec.Key) == c.id)
 }
 
@@ -141,6 +141,10 @@ type Report struct {
 // Apply judges the next record of telemetry.frames.v1 for which Takes is true.
 func (c *CaseReplay) Apply(ctx context.Context, rec *kgo.Record) (Judged, error) {
 	c.r.p.out.Reset()
+	if c.dead[rec.Offset] {
+		c.r.p.refused(rec, rec.Timestamp.UnixMilli())
+		return Judged{}, nil
+	}
 	out, err := c.r.Apply(ctx, rec)
 	if err != nil {
 		return Judged{}, err
@@ -154,7 +158,7 @@ func (c *CaseReplay) Apply(ctx context.Context, rec *kgo.Record) (Judged, error)
 				return j, fmt.Errorf("anomaly at offset %d: %w", rec.Offset, err)
 			}
 			j.Anomalies = append(j.Anomalies, Report{Value: slices.Clone(r.Value), Anomaly: a})
-		case r.Topic != topic.Readings && r.Topic != topic.Windows && r.Topic != topic.Anomalies:
+		case r.Topic != topic.Readings && r.Topic != topic.Windows && r.Topic != topic.Anomalies && r.Topic != topic.Coverage:
 			return j, fmt.Errorf("offset %d was judged then and cannot be now: %s", rec.Offset, topic.Header(r, "dlq_reason"))
 		}
 	}

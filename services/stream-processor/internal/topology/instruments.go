@@ -13,10 +13,10 @@ type instruments struct {
 	set *metrics.Set
 
 	frames, duplicates, windows, anomalies, coverage, dead, ticks *metrics.Counter
-	switches, fresh, unfit                              *metrics.Counter
-	commits, aborts, fetchErrors, gap                   *metrics.Counter
-	casesKept, casesMissing, casesFailed, casesDropped  *metrics.Counter
-	commitSeconds, restoreSeconds                       *metrics.Histogram
+	switches, fresh, unfit                                        *metrics.Counter
+	commits, aborts, fetchErrors, gap                             *metrics.Counter
+	casesKept, casesMissing, casesFailed, casesDropped            *metrics.Counter
+	commitSeconds, restoreSeconds                                 *metrics.Histogram
 }
 
 func newInstruments(s *metrics.Set) *instruments {
