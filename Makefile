@@ -151,6 +151,12 @@ bench-wide: ## frames of 25,000 features and batches of 64 of them, beside the m
 	$(GO) build -trimpath -o bin/ ./services/stream-processor/cmd/benchwide
 	@bin/benchwide -out out/wide.json
 
+.PHONY: bench-memory
+bench-memory: ## heap bytes per sensor at 100,000 sensors with the default detectors, and what for (out/memory.json)
+	@mkdir -p bin
+	$(GO) build -trimpath -o bin/ ./services/stream-processor/cmd/benchmemory
+	@bin/benchmemory -out out/memory.json
+
 .PHONY: bench-iforest
 bench-iforest: ## the isolation forest beside scikit-learn in one run; installs that into out/venv (out/iforest.json)
 	@mkdir -p bin out

@@ -14,7 +14,7 @@ const (
 )
 
 // cusum is the two-sided cumulative sum chart (Page 1954, "Continuous inspection schemes") of each sensor: what deviations exceed an
-// allowance by, added up. It is the quickest way to a shift of twice the allowance (Moustakides 1986). 44 bytes per sensor.
+// allowance by, added up. It is the quickest way to a shift of twice the allowance (Moustakides 1986). 40 bytes per sensor.
 //
 // Deviations are innovations: neighbouring windows are alike, so only what the one before did not foretell is added (Alwan and Roberts
 // 1988, "Time-series modeling for statistical process control"). The reference adapts: it is the baseline, learned with
@@ -66,7 +66,7 @@ func (d *cusum) Score(w *Window, s *Scores) {
 		}
 		b := &e.base
 		band := bandWidth * math.Sqrt(square(b.deviation(v.Resolution, b.thinness(v.Count)))+v.Drift)
-		s.Low[i], s.High[i] = float32(b.mean-band), float32(b.mean+band)
+		s.Low[i], s.High[i] = float32(b.mean()-band), float32(b.mean()+band)
 		up, down, _ := d.next(e, v)
 		s.Surprise[i] = float32(max(0, 2*d.allowance*max(up, down)-math.Ln2)) // two sides
 	}

@@ -65,7 +65,7 @@ func (e *shapeSensor) compare(h *dayHours, weekday, before int) (angle, volume f
 		if h.count[i] == 0 {
 			continue
 		}
-		x, y := float64(h.mean[i])-e.level.mean, float64(e.usual[weekday][i])-e.level.mean
+		x, y := float64(h.mean[i])-e.level.mean(), float64(e.usual[weekday][i])-e.level.mean()
 		xx, yy, xy = xx+x*x, yy+y*y, xy+x*y
 		volume += x - y
 		hours++
@@ -73,7 +73,7 @@ func (e *shapeSensor) compare(h *dayHours, weekday, before int) (angle, volume f
 	if hours == 0 {
 		return 0, 0, 0
 	}
-	noise := 1e-3 * e.level.variance * float64(hours) // a flat day has no direction
+	noise := 1e-3 * e.level.variance() * float64(hours) // a flat day has no direction
 	cos := (xy + noise) / math.Sqrt((xx+noise)*(yy+noise)+math.SmallestNonzeroFloat64)
 	return math.Sqrt(max(0, 1-cos)), volume / float64(hours), hours
 }
@@ -85,17 +85,17 @@ func (d *dayShape) Score(w *Window, s *Scores) {
 	}
 	for i := range w.Values {
 		e := &d.sensors[i]
-		if w.Values[i].Count == 0 || e.days[f.weekday] < shapeSeen || e.level.variance == 0 {
+		if w.Values[i].Count == 0 || e.days[f.weekday] < shapeSeen || e.level.variance() == 0 {
 			continue
 		}
 		angle, volume, hours := e.compare(&e.today, f.weekday, f.left)
 		if hours < shapeHours || e.volume.n < minLearned {
 			continue
 		}
-		t := aboveSurprise(angle, e.angle.mean, e.angle.variance+leastRarity, e.angle.freedom())
-		sd := math.Sqrt(e.volume.variance*float64(knots)/float64(hours) + square(w.Values[i].Resolution))
+		t := aboveSurprise(angle, e.angle.mean(), e.angle.variance()+leastRarity, e.angle.freedom())
+		sd := math.Sqrt(e.volume.variance()*float64(knots)/float64(hours) + square(w.Values[i].Resolution))
 		if sd > 0 {
-			t = max(t, studentSurprise((volume-e.volume.mean)/sd, e.volume.freedom()))
+			t = max(t, studentSurprise((volume-e.volume.mean())/sd, e.volume.freedom()))
 		}
 		s.Surprise[i] = float32(max(0, t-math.Ln2)) // the larger of two
 	}

@@ -8,6 +8,8 @@
 package detect
 
 import (
+	"slices"
+
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine/codec"
 )
 
@@ -27,6 +29,16 @@ type Value struct {
 type Window struct {
 	StartUS, EndUS int64
 	Values         []Value
+
+	scratch []float64
+}
+
+// floats are n numbers of any value, for as long as the detector works on w.
+func (w *Window) floats(n int) []float64 {
+	if n > cap(w.scratch) {
+		w.scratch = make([]float64, n)
+	}
+	return w.scratch[:n]
 }
 
 // Level is how far a value is beyond a fixed limit.
@@ -104,38 +116,39 @@ func (f Feature) Of(v *Value) float64 {
 	return v.Mean
 }
 
-// Builtin lists every detector there is. The order is that of the configuration reference; Config.Detectors chooses.
-func Builtin() []Spec {
-	return []Spec{
-		{Name: "limits", Feature: Mean, Fixed: true, New: newLimits},
-		{Name: "ewma", Feature: Mean, Yields: true, New: newEWMA},
-		{Name: "robust_z", Feature: Mean, Yields: true, New: newRobustZ},
-		{Name: "spread", Feature: Stddev, New: newSpread},
-		{Name: "pca", Feature: Mean, New: newPCA},
-		{Name: "cusum", Feature: Mean, New: newCUSUM},
-		{Name: "seasonal", Feature: Mean, New: newSeasonal},
-		{Name: "iforest", Feature: Mean, New: newIsolation},
-		{Name: "knn", Feature: Mean, New: newKNN},
-		{Name: "lof", Feature: Mean, New: newLOF},
-		{Name: "halfspace", Feature: Mean, New: newHalfSpace},
-		{Name: "one_class", Feature: Mean, New: newOneClass},
-		{Name: "rrcf", Feature: Mean, New: newCutForest},
-		{Name: "day_shape", Feature: Mean, New: newDayShape},
-	}
+// builtin is a constant table.
+var builtin = [...]Spec{
+	{Name: "limits", Feature: Mean, Fixed: true, New: newLimits},
+	{Name: "ewma", Feature: Mean, Yields: true, New: newEWMA},
+	{Name: "robust_z", Feature: Mean, Yields: true, New: newRobustZ},
+	{Name: "spread", Feature: Stddev, New: newSpread},
+	{Name: "pca", Feature: Mean, New: newPCA},
+	{Name: "cusum", Feature: Mean, New: newCUSUM},
+	{Name: "seasonal", Feature: Mean, New: newSeasonal},
+	{Name: "iforest", Feature: Mean, New: newIsolation},
+	{Name: "knn", Feature: Mean, New: newKNN},
+	{Name: "lof", Feature: Mean, New: newLOF},
+	{Name: "halfspace", Feature: Mean, New: newHalfSpace},
+	{Name: "one_class", Feature: Mean, New: newOneClass},
+	{Name: "rrcf", Feature: Mean, New: newCutForest},
+	{Name: "day_shape", Feature: Mean, New: newDayShape},
 }
 
-func specOf(name string) (Spec, bool) {
-	for _, s := range Builtin() {
-		if s.Name == name {
-			return s, true
+// Builtin lists every detector there is. The order is that of the configuration reference; Config.Detectors chooses.
+func Builtin() []Spec { return slices.Clone(builtin[:]) }
+
+func specOf(name string) (*Spec, bool) {
+	for i := range builtin {
+		if builtin[i].Name == name {
+			return &builtin[i], true
 		}
 	}
-	return Spec{}, false
+	return nil, false
 }
 
-// Specs are the detectors that the configuration, which must be valid, puts in use, in its order.
-func (c *Config) Specs() []Spec {
-	out := make([]Spec, 0, len(c.Detectors))
+// Specs are the detectors that the configuration, which must be valid, puts in use, in its order. They are shared and must not be changed.
+func (c *Config) Specs() []*Spec {
+	out := make([]*Spec, 0, len(c.Detectors))
 	for _, name := range c.Detectors {
 		if s, ok := specOf(name); ok {
 			out = append(out, s)

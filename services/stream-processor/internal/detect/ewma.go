@@ -7,7 +7,7 @@ import (
 )
 
 // ewma is the exponentially weighted moving average control chart (Roberts 1959, "Control chart tests based on geometric moving averages"):
-// a running mean of each sensor, held against a slow baseline. It finds small shifts that last, and drift. 64 bytes per sensor.
+// a running mean of each sensor, held against a slow baseline. It finds small shifts that last, and drift. 56 bytes per sensor.
 //
 // The chart follows the signal always; the baseline learns only when it may. With weight lambda the running mean of independent values
 // has lambda/(2-lambda) of their variance. Temperatures and the like wander, and their running mean with them: the variance it really
@@ -20,7 +20,7 @@ type ewma struct {
 
 type ewmaSensor struct {
 	base   baseline
-	chart  float64
+	chart  double
 	last   [2]float32 // means of the last two windows, newest first
 	usual  float32    // the chart of the windows learned from
 	wander float32    // mean square of its distance from the baseline
@@ -37,11 +37,11 @@ func (d *ewma) Grow(sensors []string) { d.sensors = grow(d.sensors, len(sensors)
 func (e *ewmaSensor) next(lambda float64, v *Value) float64 {
 	older, newer := float64(e.last[1]), float64(e.last[0])
 	median := max(min(newer, older), min(max(newer, older), v.Mean))
-	chart := e.chart
+	chart := e.chart.value()
 	if b := &e.base; b.n >= minLearned {
 		band := bandWidth * math.Sqrt(square(b.deviation(v.Resolution, 1))+v.Drift)
-		if math.Abs(median-b.mean) <= band {
-			chart = max(b.mean-band, min(chart, b.mean+band))
+		if math.Abs(median-b.mean()) <= band {
+			chart = max(b.mean()-band, min(chart, b.mean()+band))
 		}
 	}
 	return chart + lambda*(median-chart)
@@ -56,12 +56,12 @@ func (d *ewma) Score(w *Window, s *Scores) {
 		}
 		thin := b.thinness(v.Count)
 		band := bandWidth * math.Sqrt(square(b.deviation(v.Resolution, thin))+v.Drift)
-		s.Low[i], s.High[i] = float32(b.mean-band), float32(b.mean+band)
+		s.Low[i], s.High[i] = float32(b.mean()-band), float32(b.mean()+band)
 		chart := e.next(d.lambda, v)
 		share := d.lambda/(2-d.lambda) + d.lambda*d.lambda*(thin-1) + 1/max(b.effective(), 1)
 		sd := b.deviation(v.Resolution, share)
 		if sd = math.Sqrt(max(sd*sd, float64(e.wander)) + v.Drift); sd > 0 { // else it never varied
-			s.Surprise[i] = float32(studentSurprise((chart-b.mean)/sd, b.freedom()))
+			s.Surprise[i] = float32(studentSurprise((chart-b.mean())/sd, b.freedom()))
 		}
 	}
 }
@@ -73,9 +73,9 @@ func (d *ewma) Follow(w *Window) {
 			continue
 		}
 		if !e.seen {
-			e.chart, e.last, e.seen = v.Mean, [2]float32{float32(v.Mean), float32(v.Mean)}, true
+			e.chart, e.last, e.seen = doubled(v.Mean), [2]float32{float32(v.Mean), float32(v.Mean)}, true
 		}
-		e.chart = e.next(d.lambda, v)
+		e.chart = doubled(e.next(d.lambda, v))
 		e.last = [2]float32{float32(v.Mean), e.last[0]}
 	}
 }
@@ -92,7 +92,7 @@ func (d *ewma) Learn(w *Window) {
 		e.base.learn(v.Mean, v.Resolution, v.Count, d.memory)
 		usual, wander := float64(e.usual), float64(e.wander)
 		usual += d.lambda * (v.Mean - usual)
-		off := usual - e.base.mean
+		off := usual - e.base.mean()
 		e.usual, e.wander = float32(usual), float32(min(wander+(off*off-wander)/float64(e.base.n), math.MaxFloat32))
 	}
 }
@@ -102,23 +102,21 @@ func (d *ewma) AppendState(dst []byte) []byte {
 	for i := range d.sensors {
 		e := &d.sensors[i]
 		dst = e.base.appendState(dst)
-		dst = codec.AppendF64(dst, e.chart)
-		dst = codec.AppendF64(dst, float64(e.last[0]))
-		dst = codec.AppendF64(dst, float64(e.last[1]))
-		dst = codec.AppendF64(dst, float64(e.usual))
-		dst = codec.AppendF64(dst, float64(e.wander))
+		dst = e.chart.appendState(dst)
+		for _, x := range [...]float32{e.last[0], e.last[1], e.usual, e.wander} {
+			dst = codec.AppendF32(dst, x)
+		}
 		dst = codec.AppendBool(dst, e.seen)
 	}
 	return dst
 }
 
 func (d *ewma) RestoreState(r *codec.Reader) {
-	n := r.Len(len(d.sensors), baselineSize+41)
-	for i := range n {
+	for i := range r.Len(len(d.sensors), baselineSize+25) {
 		e := &d.sensors[i]
 		e.base.restoreState(r)
-		e.chart, e.last = r.F64(), [2]float32{float32(r.F64()), float32(r.F64())}
-		e.usual, e.wander, e.seen = float32(r.F64()), float32(r.F64()), r.Bool()
+		e.chart.restoreState(r)
+		e.last, e.usual, e.wander, e.seen = [2]float32{r.F32(), r.F32()}, r.F32(), r.F32(), r.Bool()
 	}
 }
 

@@ -28,7 +28,7 @@ const (
 //
 // The statistics' own distribution is learned on their cube root, near to normal (Wilson and Hilferty 1931), from windows that were not yet in the model.
 //
-// Machines of one sensor, or of more than max_sensors, get no opinion. Memory: 80 + 2d bytes per sensor of d. Cost: 2*d*d multiplications to score, 3*d*d to learn.
+// Machines of one sensor, or of more than max_sensors, get no opinion. Memory: 52 + 2d bytes per sensor of d. Cost: 2*d*d multiplications to score, 3*d*d to learn.
 type pca struct {
 	lambda  float64
 	memory  int
@@ -40,8 +40,17 @@ type pca struct {
 	now     baseline  // cube root of T2 per sensor
 	chart   baseline  // the same of the running means
 
-	z, y []float64 // scratch: standardised, whitened
+	z, y []float64 // lent by the window while it is worked on: standardised, whitened
 }
+
+// work takes scratch memory from the window, and rest gives it back.
+func (d *pca) work(w *Window) {
+	n := len(d.sensors)
+	b := w.floats(2 * n)
+	d.z, d.y = b[:n:n], b[n:]
+}
+
+func (d *pca) rest() { d.z, d.y = nil, nil }
 
 type pcaSensor struct {
 	base    baseline
@@ -66,7 +75,6 @@ func (d *pca) Grow(sensors []string) {
 	for i := from; i < n; i++ {
 		d.factor[triangle(i)+i] = 1
 	}
-	d.z, d.y = grow(d.z, n), grow(d.y, n)
 }
 
 // triangle is the number of entries in the first n rows.
@@ -89,7 +97,7 @@ func (d *pca) standard(w *Window, limit float64) int {
 			continue
 		}
 		if sd := d.deviation(v, &d.sensors[i]); sd > 0 {
-			d.z[i] = max(-limit, min((v.Mean-b.mean)/sd, limit))
+			d.z[i] = max(-limit, min((v.Mean-b.mean())/sd, limit))
 			n++
 		}
 	}
@@ -136,8 +144,10 @@ func (d *pca) explain() {
 // running is a mean that forgets.
 type running struct {
 	mean float32
-	last [2]float32 // the two windows before, newest first
+	last [2]int16 // the two windows before, newest first, in steps of 1/runningSteps
 }
+
+const runningSteps = 2048 // strange of them fit
 
 // next is the running mean one window on. Like the chart of ewma it takes in the median of three windows, so that one spike does not linger in it, and it comes back
 // at once from far out when that median is as usual.
@@ -146,7 +156,7 @@ func (d *pca) next(m *running, z float64) float64 {
 	if z != z {
 		return x
 	}
-	older, newer := float64(m.last[1]), float64(m.last[0])
+	older, newer := float64(m.last[1])/runningSteps, float64(m.last[0])/runningSteps
 	median := max(min(older, newer), min(max(older, newer), max(-strange, min(z, strange))))
 	if math.Abs(median) <= bandWidth {
 		x = max(-bandWidth, min(x, bandWidth))
@@ -157,7 +167,7 @@ func (d *pca) next(m *running, z float64) float64 {
 func (d *pca) follow(m *running, z float64) {
 	m.mean = float32(d.next(m, z))
 	if z == z {
-		m.last = [2]float32{float32(max(-strange, min(z, strange))), m.last[0]}
+		m.last = [2]int16{int16(math.RoundToEven(runningSteps * max(-strange, min(z, strange)))), m.last[0]}
 	}
 }
 
@@ -168,8 +178,8 @@ func root(t2 float64, n int) float64 { return math.Cbrt(t2 / float64(max(n, 1)))
 // scale times a single window's: a machine whose sensors rest has no experience.
 func tooHigh(b *baseline, t2 float64, n int, scale, share float64) float64 {
 	spread, scale := 2/(9*float64(max(n, 1))), math.Cbrt(scale)
-	variance := max(b.variance*(1+1/max(b.effective(), 1)), share*spread*scale*scale)
-	return aboveSurprise(root(t2, n), max(b.mean, share*scale*(1-spread)), variance, b.freedom())
+	variance := max(b.variance()*(1+1/max(b.effective(), 1)), share*spread*scale*scale)
+	return aboveSurprise(root(t2, n), max(b.mean(), share*scale*(1-spread)), variance, b.freedom())
 }
 
 // aboveSurprise is the one-sided surprise of x.
@@ -186,6 +196,8 @@ func (d *pca) Score(w *Window, s *Scores) {
 	if !d.speaks() {
 		return
 	}
+	d.work(w)
+	defer d.rest()
 	n := d.standard(w, mostDeviates)
 	if n < 2 {
 		return
@@ -200,7 +212,7 @@ func (d *pca) Score(w *Window, s *Scores) {
 			s.Surprise[i] = float32(studentSurprise(u/open, e.base.freedom()))
 			// u is the precision times the distance from what the others make of it, and its mean square is the precision.
 			sd := d.deviation(&w.Values[i], e)
-			mid, half := e.base.mean+(z-u/precision)*sd, bandWidth*sd/open
+			mid, half := e.base.mean()+(z-u/precision)*sd, bandWidth*sd/open
 			if math.Abs(z) < mostDeviates {
 				s.Low[i], s.High[i] = float32(mid-half), float32(mid+half)
 			}
@@ -226,6 +238,8 @@ func (d *pca) Follow(w *Window) {
 	if !d.ready() {
 		return
 	}
+	d.work(w)
+	defer d.rest()
 	d.standard(w, mostDeviates)
 	for i := range d.sensors {
 		d.follow(&d.sensors[i].chart, d.z[i])
@@ -236,6 +250,8 @@ func (d *pca) Learn(w *Window) {
 	if len(d.sensors) < 2 {
 		return
 	}
+	d.work(w)
+	defer d.rest()
 	if d.ready() {
 		d.learnStatistics(w)
 	}
@@ -329,18 +345,25 @@ func (d *pca) update(k int, a float64) {
 	}
 }
 
-const pcaSensorSize = baselineSize + 32
+func (m *running) appendState(dst []byte) []byte {
+	return codec.AppendU32(codec.AppendF32(dst, m.mean), uint32(uint16(m.last[0]))|uint32(uint16(m.last[1]))<<16)
+}
+
+func (m *running) restoreState(r *codec.Reader) {
+	m.mean = r.F32()
+	last := r.U32()
+	m.last = [2]int16{int16(uint16(last)), int16(uint16(last >> 16))}
+}
+
+const pcaSensorSize = baselineSize + 24
 
 func (d *pca) AppendState(dst []byte) []byte {
 	dst = codec.AppendU32(dst, uint32(len(d.sensors)))
 	for i := range d.sensors {
 		e := &d.sensors[i]
 		dst = e.base.appendState(dst)
-		for _, x := range [...]float32{
-			e.chart.mean, e.chart.last[0], e.chart.last[1], e.learned.mean, e.learned.last[0], e.learned.last[1], e.alone, e.slow,
-		} {
-			dst = codec.AppendF32(dst, x)
-		}
+		dst = e.learned.appendState(e.chart.appendState(dst))
+		dst = codec.AppendF32(codec.AppendF32(dst, e.alone), e.slow)
 	}
 	for _, x := range d.factor {
 		dst = codec.AppendF32(dst, x)
@@ -356,8 +379,8 @@ func (d *pca) RestoreState(r *codec.Reader) {
 	for i := range n {
 		e := &d.sensors[i]
 		e.base.restoreState(r)
-		e.chart = running{r.F32(), [2]float32{r.F32(), r.F32()}}
-		e.learned = running{r.F32(), [2]float32{r.F32(), r.F32()}}
+		e.chart.restoreState(r)
+		e.learned.restoreState(r)
 		e.alone, e.slow = r.F32(), r.F32()
 		if !(e.alone >= 0 && e.slow >= 0) {
 			r.Fail("mean square below 0")

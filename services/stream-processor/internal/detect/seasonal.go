@@ -23,19 +23,56 @@ const (
 // hours and a level for each weekday, fitted by normalised least mean squares (Widrow and Hoff 1960), and the spread about
 // it (the decomposition into level, season and rest is Holt's and Winters', 1957 and 1960; the periods are fixed here, as machines follow people).
 // It speaks from the third day on, of sensors whose variance the profile lessens, and is silent about all others. Days
-// are those of UTC and of event time. 176 bytes per sensor.
+// are those of UTC and of event time. 112 bytes per sensor.
+//
+// Only the two knots of the hour and the weekday that is learned now are at full precision; the others rest at 16 bits, which is far below what is left about a profile.
 type seasonal struct {
 	memory int
 	calendar
+	now     phase // whose knots and weekday are awake; those of the newest window learned
+	awake   bool
 	sensors []seasonalSensor
 }
 
 type seasonalSensor struct {
-	rest        baseline // what the profile leaves
-	plain, vary float32  // a running level that forgets as fast, and its mean squared error: what a profile must beat
-	knot        [knots]float32
-	weekday     [weekdays]float32
-	cyclic      bool
+	rest                 baseline // what the profile leaves
+	plain, vary          float32  // a running level that forgets as fast, and its mean squared error: what a profile must beat
+	left, right, weekday float32  // what is awake
+	profile              profile
+	cyclic               bool
+}
+
+// profile is 31 numbers of one scale: 24 knots and 7 weekdays. Each is value times 2^exponent.
+type profile struct {
+	value    [knots + weekdays]int16
+	exponent int8
+}
+
+func (p *profile) at(i int) float64 { return math.Ldexp(float64(p.value[i]), int(p.exponent)) }
+
+// set rounds x to the scale that it and all others need. The scale is a power of two, so units make no difference.
+func (p *profile) set(i int, x float64) {
+	const most = math.MaxInt16
+	if x != x {
+		x = 0
+	}
+	x = max(-math.MaxFloat32/2, min(x, math.MaxFloat32/2))
+	p.value[i] = 0
+	widest := math.Abs(x)
+	for _, v := range p.value {
+		widest = max(widest, math.Ldexp(math.Abs(float64(v)), int(p.exponent)))
+	}
+	if widest == 0 {
+		return
+	}
+	_, e := math.Frexp(widest / most)
+	if e = max(e, math.MinInt8); e != int(p.exponent) {
+		for k, v := range p.value {
+			p.value[k] = int16(math.RoundToEven(math.Ldexp(float64(v), int(p.exponent)-e)))
+		}
+		p.exponent = int8(e)
+	}
+	p.value[i] = int16(math.RoundToEven(math.Ldexp(x, -e)))
 }
 
 // calendar counts the days learned from.
@@ -98,17 +135,44 @@ func newSeasonal(c *Config) Detector { return &seasonal{memory: c.Seasonal.Memor
 
 func (d *seasonal) Grow(sensors []string) { d.sensors = grow(d.sensors, len(sensors)) }
 
-func (e *seasonalSensor) course(f phase) float64 {
-	return float64(e.knot[f.left])*(1-f.share) + float64(e.knot[f.right])*f.share
-}
-
 // usual is the profile at a time, without the level of what is left.
 func (d *seasonal) usual(e *seasonalSensor, f phase) float64 {
-	x := e.course(f)
+	left, right, weekday := float64(e.left), float64(e.right), float64(e.weekday)
+	if f.left != d.now.left {
+		left, right = e.profile.at(f.left), e.profile.at(f.right)
+		if f.left == d.now.right {
+			left = float64(e.right)
+		} else if f.right == d.now.left {
+			right = float64(e.left)
+		}
+	}
+	x := left*(1-f.share) + right*f.share
 	if d.days() >= fewestWeeks*weekdays {
-		x += float64(e.weekday[f.weekday])
+		if f.weekday != d.now.weekday {
+			weekday = e.profile.at(knots + f.weekday)
+		}
+		x += weekday
 	}
 	return x
+}
+
+// turn puts to rest what the hour or the day no longer needs, and wakes what it does.
+func (d *seasonal) turn(f phase) {
+	was := d.now
+	d.now = f
+	if d.awake && was.left == f.left && was.weekday == f.weekday {
+		return
+	}
+	for i := range d.sensors {
+		e := &d.sensors[i]
+		if d.awake {
+			e.profile.set(was.left, float64(e.left))
+			e.profile.set(was.right, float64(e.right))
+			e.profile.set(knots+was.weekday, float64(e.weekday))
+		}
+		e.left, e.right, e.weekday = float32(e.profile.at(f.left)), float32(e.profile.at(f.right)), float32(e.profile.at(knots+f.weekday))
+	}
+	d.awake = true
 }
 
 func (d *seasonal) Score(w *Window, s *Scores) {
@@ -119,7 +183,7 @@ func (d *seasonal) Score(w *Window, s *Scores) {
 		if !e.cyclic || v.Count == 0 || b.n < minLearned {
 			continue
 		}
-		mid := b.mean + d.usual(e, f)
+		mid := b.mean() + d.usual(e, f)
 		sd := math.Sqrt(square(b.deviation(v.Resolution, b.thinness(v.Count)+1/max(b.effective(), 1))) + v.Drift)
 		s.Low[i], s.High[i] = float32(mid-bandWidth*sd), float32(mid+bandWidth*sd)
 		if sd > 0 {
@@ -134,6 +198,7 @@ func (d *seasonal) Follow(*Window) {}
 func (d *seasonal) Learn(w *Window) {
 	f := phaseOf(w)
 	turned := d.note(w)
+	d.turn(f)
 	days := d.days()
 	knotGain := d.gain(hourUS, 1.5*min(days, profileDays)) // a knot hears of the hours to both sides, of each with half the weight
 	dayGain := d.gain(dayUS, max(1, min(days/weekdays, profileWeek)))
@@ -145,7 +210,7 @@ func (d *seasonal) Learn(w *Window) {
 			continue
 		}
 		b := &e.rest
-		first, before := b.n == 0, b.mean
+		first, before := b.n == 0, b.mean()
 		if first {
 			e.plain = float32(v.Mean)
 		}
@@ -163,12 +228,12 @@ func (d *seasonal) Learn(w *Window) {
 			left = max(-limit, min(left, limit))
 		}
 		step := knotGain * left / normal
-		e.knot[f.left] += float32(step * (1 - f.share))
-		e.knot[f.right] += float32(step * f.share)
+		e.left += float32(step * (1 - f.share))
+		e.right += float32(step * f.share)
 		if days < fewestDays {
 			continue
 		}
-		e.weekday[f.weekday] += float32(dayGain * (left - step))
+		e.weekday += float32(dayGain * (left - step))
 		if turned {
 			if days < youngDays { // what a young profile missed is no measure of what an older one will
 				b.n = min(b.n, max(young, minLearned))
@@ -177,7 +242,7 @@ func (d *seasonal) Learn(w *Window) {
 			if e.cyclic {
 				limit = 1
 			}
-			e.cyclic = b.variance < limit*float64(e.vary)
+			e.cyclic = b.variance() < limit*float64(e.vary)
 		}
 	}
 }
@@ -186,22 +251,25 @@ func (d *seasonal) AppendState(dst []byte) []byte {
 	dst = codec.AppendI64(dst, d.firstUS)
 	dst = codec.AppendI64(dst, d.lastUS)
 	dst = codec.AppendF64(dst, d.gapUS)
+	dst = codec.AppendBool(dst, d.awake)
+	dst = append(dst, byte(d.now.left), byte(d.now.weekday))
 	dst = codec.AppendU32(dst, uint32(len(d.sensors)))
 	for i := range d.sensors {
 		e := &d.sensors[i]
 		dst = e.rest.appendState(dst)
-		dst = codec.AppendF32(dst, e.plain)
-		dst = codec.AppendF32(dst, e.vary)
-		for _, k := range e.knot {
-			dst = codec.AppendF32(dst, k)
+		for _, x := range [...]float32{e.plain, e.vary, e.left, e.right, e.weekday} {
+			dst = codec.AppendF32(dst, x)
 		}
-		for _, k := range e.weekday {
-			dst = codec.AppendF32(dst, k)
+		for _, v := range e.profile.value {
+			dst = append(dst, byte(v), byte(uint16(v)>>8))
 		}
+		dst = append(dst, byte(e.profile.exponent))
 		dst = codec.AppendBool(dst, e.cyclic)
 	}
 	return dst
 }
+
+const seasonalSensorSize = baselineSize + 5*4 + 2*(knots+weekdays) + 2
 
 func (d *seasonal) RestoreState(r *codec.Reader) {
 	d.calendar = calendar{firstUS: r.I64(), lastUS: r.I64(), gapUS: r.F64()}
@@ -209,16 +277,19 @@ func (d *seasonal) RestoreState(r *codec.Reader) {
 		r.Fail("distance of windows out of range")
 		d.calendar = calendar{}
 	}
-	for i := range r.Len(len(d.sensors), baselineSize+8+4*(knots+weekdays)+1) {
+	d.awake, d.now = r.Bool(), phase{left: int(r.U8()), weekday: int(r.U8())}
+	d.now.right = (d.now.left + 1) % knots
+	if d.now.left >= knots || d.now.weekday >= weekdays {
+		r.Fail("hour out of range")
+		d.now = phase{}
+	}
+	for i := range r.Len(len(d.sensors), seasonalSensorSize) {
 		e := &d.sensors[i]
 		e.rest.restoreState(r)
-		e.plain, e.vary = r.F32(), r.F32()
-		for k := range e.knot {
-			e.knot[k] = r.F32()
+		e.plain, e.vary, e.left, e.right, e.weekday = r.F32(), r.F32(), r.F32(), r.F32(), r.F32()
+		for k := range e.profile.value {
+			e.profile.value[k] = int16(uint16(r.U8()) | uint16(r.U8())<<8)
 		}
-		for k := range e.weekday {
-			e.weekday[k] = r.F32()
-		}
-		e.cyclic = r.Bool()
+		e.profile.exponent, e.cyclic = int8(r.U8()), r.Bool()
 	}
 }

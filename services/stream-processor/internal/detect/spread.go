@@ -8,7 +8,7 @@ import (
 
 // spread watches how much a sensor varies inside a window: an S chart on the logarithm of the standard deviation (Montgomery, Introduction to
 // Statistical Quality Control, ch. 6; Crowder and Hamilton 1992 for the logarithm, which makes it near to normal). It finds bursts of
-// variance, and a signal gone quiet, where the mean stays as it was. 32 bytes per sensor.
+// variance, and a signal gone quiet, where the mean stays as it was. 28 bytes per sensor.
 type spread struct {
 	memory   int
 	minCount uint32
@@ -40,9 +40,9 @@ func (d *spread) Score(w *Window, s *Scores) {
 		}
 		// The logarithm of a sample's deviation has variance of about 1/(2(n-1)): fewer values than usual, less sure.
 		fewer := max(0, 2/(9*float64(v.Count-1))-2/(9*max(float64(b.count)-1, 1)))
-		sd := math.Sqrt(b.variance + (fewer+1e-4)*b.mean*b.mean)
-		s.Low[i], s.High[i] = float32(math.Pow(max(0, b.mean-bandWidth*sd), 1.5)), float32(math.Pow(b.mean+bandWidth*sd, 1.5))
-		s.Surprise[i] = float32(studentSurprise((x-b.mean)/(sd*math.Sqrt(1+1/max(b.effective(), 1))), b.freedom()))
+		sd := math.Sqrt(b.variance() + (fewer+1e-4)*b.mean()*b.mean())
+		s.Low[i], s.High[i] = float32(math.Pow(max(0, b.mean()-bandWidth*sd), 1.5)), float32(math.Pow(b.mean()+bandWidth*sd, 1.5))
+		s.Surprise[i] = float32(studentSurprise((x-b.mean())/(sd*math.Sqrt(1+1/max(b.effective(), 1))), b.freedom()))
 	}
 }
 

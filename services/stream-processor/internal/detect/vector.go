@@ -7,7 +7,7 @@ import (
 )
 
 // vector standardises a machine's window means, so that detectors of the whole vector need not know units: each is taken from its baseline, in its standard
-// deviations. 40 bytes per sensor.
+// deviations. 36 bytes per sensor.
 type vector struct {
 	memory int
 	most   int // sensors; machines of more get no opinion
@@ -83,7 +83,7 @@ func (d *rarity) surprise(x float64) float64 {
 	if d.n < minRarity {
 		return math.NaN()
 	}
-	return aboveSurprise(x, d.mean, d.variance*(1+1/max(d.effective(), 1))+leastRarity, d.freedom())
+	return aboveSurprise(x, d.mean(), d.variance()*(1+1/max(d.effective(), 1))+leastRarity, d.freedom())
 }
 
 func (d *rarity) learn(x float64, memory int) { d.baseline.learn(x, 0, 1, memory) }

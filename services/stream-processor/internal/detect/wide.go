@@ -22,10 +22,11 @@ type Wide struct {
 	named                     float32
 }
 
-// WideSpec describes the judge of wide machines, and NewWide makes one.
-func WideSpec() Spec {
-	return Spec{Name: WideName, Feature: Mean, Fixed: true, New: func(c *Config) Detector { return NewWide(c) }}
-}
+// wideSpec is constant.
+var wideSpec = Spec{Name: WideName, Feature: Mean, Fixed: true, New: func(c *Config) Detector { return NewWide(c) }}
+
+// WideSpec describes the judge of wide machines, which NewWide makes. It is shared and must not be changed.
+func WideSpec() *Spec { return &wideSpec }
 
 // NewWide makes a judge that knows nothing. c must be valid.
 func NewWide(c *Config) *Wide { return &Wide{model: wide.New(c.Wide)} }

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"math"
+	"math/bits"
 
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine/codec"
 )
@@ -19,7 +20,26 @@ type arrivals struct {
 	burstMS int64 // log time of the first frame of the newest burst
 	count   uint32
 	n, pos  uint8
-	gaps    [arrivalGaps]uint32 // ms, saturated
+	gaps    [arrivalGaps]coarseMS
+}
+
+// coarseMS is a number of milliseconds of 12 significant bits, exact up to 4 s and for round numbers beyond: 11 bits of it, and 5 of its power of two.
+type coarseMS uint16
+
+func coarseOf(ms int64) coarseMS {
+	ms = max(0, min(ms, 1<<41))
+	shift := max(0, bits.Len64(uint64(ms))-12)
+	if ms>>shift < 1<<11 {
+		return coarseMS(ms)
+	}
+	return coarseMS(shift+1)<<11 | coarseMS(ms>>shift&(1<<11-1))
+}
+
+func (c coarseMS) ms() int64 {
+	if c < 1<<11 {
+		return int64(c)
+	}
+	return int64(c&(1<<11-1)|1<<11) << (c>>11 - 1)
 }
 
 func (a *arrivals) note(nowMS int64) {
@@ -29,7 +49,7 @@ func (a *arrivals) note(nowMS int64) {
 		if gap < burstMS {
 			return
 		}
-		a.gaps[a.pos] = uint32(min(gap, math.MaxUint32))
+		a.gaps[a.pos] = coarseOf(gap)
 		a.pos = (a.pos + 1) % arrivalGaps
 		a.n = min(a.n+1, arrivalGaps)
 	}
@@ -41,7 +61,7 @@ func (a *arrivals) note(nowMS int64) {
 
 // intervalMS is the learned interval.
 func (a *arrivals) intervalMS() int64 {
-	var longest, second uint32
+	var longest, second coarseMS // their order is that of the times
 	for _, g := range a.gaps[:a.n] {
 		if g > longest {
 			longest, second = g, longest
@@ -49,7 +69,7 @@ func (a *arrivals) intervalMS() int64 {
 			second = g
 		}
 	}
-	return int64(second)
+	return second.ms()
 }
 
 // silentAtMS is the log time from which the machine counts as silent; math.MaxInt64 while too little is known.
@@ -71,7 +91,7 @@ func (a *arrivals) appendState(dst []byte) []byte {
 	dst = codec.AppendU32(dst, a.count)
 	dst = append(dst, a.n, a.pos)
 	for _, g := range a.gaps {
-		dst = codec.AppendU32(dst, g)
+		dst = append(dst, byte(g), byte(g>>8))
 	}
 	return dst
 }
@@ -83,6 +103,6 @@ func (a *arrivals) restoreState(r *codec.Reader) {
 		a.n, a.pos = 0, 0
 	}
 	for i := range a.gaps {
-		a.gaps[i] = r.U32()
+		a.gaps[i] = coarseMS(r.U8()) | coarseMS(r.U8())<<8
 	}
 }

@@ -249,7 +249,7 @@ func (m *Machine) Coverage() *eventv1.MachineCoverage {
 		g.Count++
 		if named < maxNamed {
 			named++
-			g.Sensors = append(g.Sensors, m.sensors[i].name)
+			g.Sensors = append(g.Sensors, m.sensors[i].name.Value())
 			g.JudgedUntilUs = append(g.JudgedUntilUs, m.sensors[i].cover.UntilUS())
 		}
 	}
@@ -313,13 +313,13 @@ func (m *Machine) blindReason(slot int32) string {
 	s := &m.sensors[slot]
 	switch s.cover.Reason() {
 	case coverage.SensorSilent:
-		return s.name + " sends nothing, while others of the machine do"
+		return s.name.Value() + " sends nothing, while others of the machine do"
 	case coverage.AfterClose:
-		return s.name + " comes too late to be judged: its windows are closed by the others' samples"
+		return s.name.Value() + " comes too late to be judged: its windows are closed by the others' samples"
 	case coverage.ModelFailed:
-		return s.name + " has no detector left that would judge it"
+		return s.name.Value() + " has no detector left that would judge it"
 	}
-	return s.name + " was not judged"
+	return s.name.Value() + " was not judged"
 }
 
 func (c *cover) appendState(dst []byte) []byte {

@@ -53,7 +53,7 @@ func TestNearestEarlierEpisode(t *testing.T) {
 func TestMostEarlierEpisodesAreKept(t *testing.T) {
 	m := &Machine{id: "m"}
 	for i := range int64(3 * mostEarlier) {
-		m.episodes[limit] = episode{startedUS: i, evidence: []evidence{{slot: 0, share: 0.7}, {slot: 3, share: 0.3}}}
+		m.episodes[limit] = episode{any: true, told: &told{startedUS: i, evidence: []evidence{{slot: 0, share: 0.7}, {slot: 3, share: 0.3}}}}
 		m.remember(limit, i+1)
 	}
 	if len(m.earlier) != mostEarlier || m.earlier[0].startedUS != 2*mostEarlier {

@@ -34,8 +34,13 @@ func (c cause) String() string {
 
 // episode is one fault as told to others: started once, reported while it lasts, ended once.
 type episode struct {
-	open       bool
-	any        bool // there ever was one: startedUS holds
+	open bool
+	any  bool // there ever was one
+	*told
+}
+
+// told is of the episode that is open, or was last; nil while there never was any, as for most causes in most machines.
+type told struct {
 	startedUS  int64
 	reportedUS int64 // event time of the last report
 	severity   eventv1.Severity
@@ -53,6 +58,7 @@ type finding struct {
 	severity  eventv1.Severity // if anomalous
 	score     float64
 	weight    float64 // orders the windows of an episode: the heaviest is remembered
+	doubt     float32 // 1 less the confidence of an episode that begins with it
 	evidence  []evidence
 }
 
@@ -93,7 +99,7 @@ func (m *Machine) behaviourFinding(op *opinion, fresh bool, sc *scratch) finding
 	e := &m.episodes[behaviour]
 	if !e.open {
 		n := float64(m.learned)
-		e.confidence = float32(n / (n + float64(m.cfg.Calibrate.WarmUp)) * float64(op.usable) / float64(max(1, len(m.sensors))))
+		f.doubt = 1 - float32(n/(n+float64(m.cfg.Calibrate.WarmUp))*float64(op.usable)/float64(max(1, len(m.sensors))))
 	}
 	windows := int64(1)
 	if e.open {
@@ -213,16 +219,16 @@ func (m *Machine) start(c cause, startedUS int64, f finding) {
 	if e.any && startedUS <= e.startedUS {
 		startedUS = e.startedUS + 1
 	}
-	confidence := float32(1)
-	if c == behaviour {
-		confidence = e.confidence
-	}
 	if c == behaviour || c == limit {
 		m.bar()
 	}
-	*e = episode{
-		open: true, any: true, startedUS: startedUS, severity: f.severity, flagged: 1, peak: float32(f.weight),
-		confidence: confidence, evidence: append(e.evidence[:0], f.evidence...),
+	if e.told == nil {
+		e.told = new(told)
+	}
+	e.open, e.any = true, true
+	*e.told = told{
+		startedUS: startedUS, severity: f.severity, flagged: 1, peak: float32(f.weight), confidence: 1 - f.doubt,
+		evidence: append(e.evidence[:0], f.evidence...),
 	}
 }
 

@@ -120,7 +120,7 @@ func (m *Machine) evidenceOf(i, d int, weight float64, sc *scratch) evidence {
 
 func (m *Machine) contribution(e *evidence) Contribution {
 	c := Contribution{
-		Sensor: m.sensors[e.slot].name, Share: e.share, Observed: e.observed, ExpectedLow: e.low, ExpectedHigh: e.high, Detector: "quality", Statistic: "mean",
+		Sensor: m.sensors[e.slot].name.Value(), Share: e.share, Observed: e.observed, ExpectedLow: e.low, ExpectedHigh: e.high, Detector: "quality", Statistic: "mean",
 	}
 	if e.detector != noDetector {
 		c.Detector = m.detectors[e.detector].spec.Name
@@ -197,7 +197,7 @@ func (m *Machine) reasons(prefix string, c cause, evid []evidence) string {
 }
 
 func (m *Machine) reason(c cause, e *evidence) string {
-	name := m.sensors[e.slot].name
+	name := m.sensors[e.slot].name.Value()
 	switch c {
 	case blind:
 		return m.blindReason(e.slot)

@@ -74,7 +74,7 @@ func (m *Machine) explain(p *window.Pane, op *opinion, sc *scratch) Explanation 
 	for _, i := range order[:min(maxExplained, len(order))] {
 		st := p.Accums[i].Stats()
 		s := SensorExplanation{
-			Sensor: m.sensors[i].name, Count: st.Count, Unusable: st.Unusable,
+			Sensor: m.sensors[i].name.Value(), Count: st.Count, Unusable: st.Unusable,
 			Mean: st.Mean, Stddev: st.Stddev, Min: st.Min, Max: st.Max, Last: st.Last, Surprise: float64(sc.surprise[i]),
 		}
 		for d := range m.detectors {

@@ -25,6 +25,8 @@ type scratch struct {
 	surprise []float32       // by sensor, calibrated; NaN: no opinion
 	loudest  []uint8         // by sensor: detector that is most surprised
 	level    []detect.Level  // by sensor: worst fixed limit
+	marks    []window.Mark   // of the pane judged last
+	opinions []uint8         // of the detectors of the pane followed last, coarse
 	joint    joint           // the loudest opinion of all sensors together
 	evidence [maxEvidence]evidence
 }
@@ -109,7 +111,7 @@ func (m *Machine) observe(p *window.Pane, sc *scratch, op *opinion) {
 	w.Values = resize(w.Values, n)
 	stale := m.stale(p.StartUS)
 	for i := range w.Values {
-		st := p.Accums[i].Stats()
+		st := p.Stats(i)
 		w.Values[i] = detect.Value{
 			Mean: st.Mean, Stddev: st.Stddev, Min: st.Min, Max: st.Max, Count: st.Count,
 			Resolution: m.sensors[i].quality.Resolution(), Drift: m.sensors[i].course.variance(stale),
@@ -174,6 +176,7 @@ func (m *Machine) flush(p *window.Pane, out *Output) {
 	}
 	op := m.judge(p, &m.scan, &out.scratch)
 	m.conclude(p, &op, out)
+	p.Marks = append(p.Marks[:0], out.scratch.marks...)
 	p.State = window.Flushed
 }
 
@@ -189,12 +192,15 @@ func (m *Machine) closePanes(out *Output) {
 			p.Revision++
 		}
 		op := m.judge(p, &m.scan, &out.scratch)
+		marks := p.Marks // of its flush
 		if p.Changed {
 			m.conclude(p, &op, out)
+			marks = out.scratch.marks
 		}
 		m.follow(p, &op, &out.scratch)
 		p.State = window.Closed
 		m.trim(out)
+		p.Pack(&out.pool, marks, out.scratch.opinions)
 	}
 }
 
@@ -207,11 +213,11 @@ func (m *Machine) conclude(p *window.Pane, op *opinion, out *Output) {
 	if !p.Learning {
 		p.Surprise = float32(m.news(p.StartUS, op.final))
 	}
-	p.Marks = resize(p.Marks, len(m.sensors))
-	for i := range p.Marks {
-		p.Marks[i] = m.mark(i, p.Learning, sc)
+	sc.marks = resize(sc.marks, len(m.sensors))
+	for i := range sc.marks {
+		sc.marks[i] = m.mark(i, p.Learning, sc)
 	}
-	m.emit(p, out)
+	m.emit(p, sc.marks, out)
 	if out.Explain {
 		out.Explanations = append(out.Explanations, m.explain(p, op, &out.scratch))
 	}
@@ -234,6 +240,7 @@ func (m *Machine) mark(i int, learning bool, sc *scratch) window.Mark {
 			}
 		}
 	}
+	k.Round()
 	return k
 }
 
@@ -243,22 +250,19 @@ func (m *Machine) follow(p *window.Pane, op *opinion, sc *scratch) {
 		m.detectors[d].Follow(&sc.window)
 	}
 	p.Teaches, p.Nominal = !m.frozen() && !m.odd.open && op.usable > 0 && m.mayTeach(p.StartUS), float32(math.NaN())
-	p.Opinions = p.Opinions[:0]
+	sc.opinions = sc.opinions[:0]
 	if op.own == op.own {
 		p.Nominal = float32(op.nominal)
 		m.scan.Push(op.own)
 	}
 	if p.Teaches {
-		if n := m.calibrated * (len(m.sensors) + 1); cap(p.Opinions) < n {
-			p.Opinions = make([]uint8, 0, n)
-		}
 		for d := range m.detectors {
 			if m.detectors[d].spec.Fixed {
 				continue
 			}
-			p.Opinions = append(p.Opinions, coarse(sc.scores[d].Joint))
+			sc.opinions = append(sc.opinions, coarse(sc.scores[d].Joint))
 			for _, t := range sc.scores[d].Surprise {
-				p.Opinions = append(p.Opinions, coarse(t))
+				sc.opinions = append(sc.opinions, coarse(t))
 			}
 		}
 	}
@@ -297,7 +301,7 @@ func (m *Machine) learn(p *window.Pane, sc *scratch) {
 	var op opinion
 	m.observe(p, sc, &op)
 	memory := m.cfg.Calibrate.Memory
-	opinions, each := p.Opinions, 0
+	opinions, each := p.Opinions(), 0
 	if m.calibrated > 0 {
 		each = len(opinions) / m.calibrated
 	}
@@ -352,7 +356,7 @@ func (m *Machine) trim(out *Output) {
 			m.correct(p, out)
 		}
 		m.learn(p, &out.scratch)
-		m.panes.DropOldest()
+		m.panes.DropOldest(&out.pool)
 	}
 }
 
@@ -361,6 +365,7 @@ func (m *Machine) emitCorrections(out *Output) {
 	for _, p := range m.panes.All() {
 		if p.State == window.Closed && p.Changed {
 			m.correct(p, out)
+			p.Pack(&out.pool, p.Marks, nil)
 		}
 	}
 	m.trim(out)
@@ -376,20 +381,20 @@ func (m *Machine) correct(p *window.Pane, out *Output) {
 		p.Marks = append(p.Marks, window.Mark{Low: nan, High: nan})
 	}
 	p.Changed, p.Teaches = false, false // late rows are never learned from
-	m.emit(p, out)
+	m.emit(p, p.Marks, out)
 }
 
 // emit appends a judged pane to the output. Sensors that sent nothing in it are left out.
-func (m *Machine) emit(p *window.Pane, out *Output) {
+func (m *Machine) emit(p *window.Pane, marks []window.Mark, out *Output) {
 	first := len(out.sensors)
 	for i := range p.Accums {
 		st := p.Accums[i].Stats()
 		if st.Count == 0 && st.Unusable == 0 {
 			continue
 		}
-		k := &p.Marks[i]
+		k := &marks[i]
 		out.sensors = append(out.sensors, SensorWindow{
-			Sensor: m.sensors[i].name, Count: st.Count, Unusable: st.Unusable,
+			Sensor: m.sensors[i].name.Value(), Count: st.Count, Unusable: st.Unusable,
 			Mean: st.Mean, Stddev: st.Stddev, Min: st.Min, Max: st.Max, Last: st.Last,
 			Score: calibrate.Score(float64(k.Surprise)), ExpectedLow: wide(k.Low), ExpectedHigh: wide(k.High),
 		})
@@ -457,7 +462,11 @@ func (v *verdict) take(m *Machine, startUS int64, op *opinion, sc *scratch) {
 	}
 }
 
-func (v *verdict) show(m *Machine, to *Verdict) *Verdict {
+func (v *verdict) show(m *Machine) *Verdict {
+	if m.view == nil {
+		m.view = new(Verdict)
+	}
+	to := m.view
 	*to = Verdict{
 		WindowStartUS: v.startUS, Score: max(calibrate.Score(float64(v.surprise)), float64(v.atLeast)),
 		PValue: calibrate.PValue(float64(v.surprise)), Learning: v.learning, Flag: v.flag, Severity: v.severity,
@@ -470,7 +479,7 @@ func (v *verdict) show(m *Machine, to *Verdict) *Verdict {
 }
 
 // Current is the verdict of the newest judged window. It is valid until the next call of any method.
-func (m *Machine) Current() *Verdict { return m.current.show(m, &m.view) }
+func (m *Machine) Current() *Verdict { return m.current.show(m) }
 
 // Provisional judges the windows that are still open as if they ended now, after those before them, without learning: what can be known right
 // after the newest row. The most anomalous of them counts. Without any it is Current. It costs as much as closing them does, and is valid until the next
@@ -494,7 +503,7 @@ func (m *Machine) Provisional(out *Output) *Verdict {
 	if !found {
 		return m.Current()
 	}
-	return best.show(m, &m.view)
+	return best.show(m)
 }
 
 func (v *verdict) rank() float64 { return max(float64(v.surprise), -math.Log1p(-float64(v.atLeast))) }

@@ -1,21 +1,43 @@
 package machine
 
 import (
+	"math"
 	"slices"
 	"strings"
+	"unique"
 
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/calibrate"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/coverage"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/quality"
 )
 
 // sensor is what is known of one sensor beside its windows and detectors.
 type sensor struct {
-	name      string
-	low, high float32 // physical range
+	name      unique.Handle[string] // machines of one kind have sensors of the same names
 	quality   quality.Sensor
 	course    course
 	cover     coverage.Sensor
 	badStreak uint16 // windows in a row with mostly unusable values
+}
+
+// physical is the range of values that a sensor can have.
+type physical struct {
+	slot      int32
+	low, high float32
+}
+
+// everything is constant.
+var everything = physical{low: float32(math.Inf(-1)), high: float32(math.Inf(1))}
+
+// rangeOf is that of a sensor. Few sensors have one: they are in the order of slots.
+func (m *Machine) rangeOf(slot int32) physical {
+	if len(m.ranges) == 0 {
+		return everything
+	}
+	if i, ok := slices.BinarySearchFunc(m.ranges, slot, func(p physical, slot int32) int { return int(p.slot - slot) }); ok {
+		return m.ranges[i]
+	}
+	return everything
 }
 
 // unslotted stands for a sensor beyond the limit of sensors per machine.
@@ -26,7 +48,7 @@ const indexFrom = 24
 
 // layout remembers which slots the columns of recent frames went to. It is a cache, no state: it changes the cost, never the result.
 type layout struct {
-	schema   string // content-addressed, so equal ids mean equal names
+	schema   unique.Handle[string] // content-addressed, so equal ids mean equal names
 	slots    []int32
 	overflow []string // names of the columns without a slot, in order
 }
@@ -37,7 +59,7 @@ func (m *Machine) slotsOf(schema []byte, names [][]byte) []int32 {
 	if len(l.slots) == len(names) && m.matches(schema, names) {
 		return l.slots
 	}
-	*l = layout{schema: string(schema), slots: slices.Grow(l.slots[:0], len(names))}
+	*l = layout{schema: unique.Make(string(schema)), slots: slices.Grow(l.slots[:0], len(names))}
 	before := len(m.sensors)
 	if before == 0 { // mostly all of a machine's sensors come at once: no spare room then
 		m.sensors = make([]sensor, 0, min(len(names), m.cfg.MaxSensors))
@@ -47,7 +69,7 @@ func (m *Machine) slotsOf(schema []byte, names [][]byte) []int32 {
 		added = make(map[string]int32)
 		if len(m.byName) == 0 { // few sensors until now
 			for i := range m.sensors {
-				added[m.sensors[i].name] = int32(i)
+				added[m.sensors[i].name.Value()] = int32(i)
 			}
 		}
 	}
@@ -68,17 +90,18 @@ func (m *Machine) slotsOf(schema []byte, names [][]byte) []int32 {
 // matches tells whether names are those of the layout.
 func (m *Machine) matches(schema []byte, names [][]byte) bool {
 	l := &m.layout
-	if len(schema) > 0 && l.schema == string(schema) {
+	known := l.schema.Value()
+	if len(schema) > 0 && known == string(schema) {
 		return true
 	}
-	if len(schema) > 0 || l.schema != "" {
+	if len(schema) > 0 || known != "" {
 		return false
 	}
 	overflow := l.overflow
 	for i, n := range names {
 		switch slot := l.slots[i]; {
 		case slot != unslotted:
-			if m.sensors[slot].name != string(n) {
+			if m.sensors[slot].name.Value() != string(n) {
 				return false
 			}
 		case overflow[0] != string(n):
@@ -93,7 +116,7 @@ func (m *Machine) matches(schema []byte, names [][]byte) bool {
 // slot finds a sensor or makes one. added, if not nil, holds the sensors that are not in the index yet.
 func (m *Machine) slot(name []byte, added map[string]int32) int32 {
 	if i, ok := slices.BinarySearchFunc(m.byName, name, func(slot int32, name []byte) int {
-		switch known := m.sensors[slot].name; { // operators, unlike functions, take a converted string without a copy
+		switch known := m.sensors[slot].name.Value(); { // operators, unlike functions, take a converted string without a copy
 		case known < string(name):
 			return -1
 		case known > string(name):
@@ -110,7 +133,7 @@ func (m *Machine) slot(name []byte, added map[string]int32) int32 {
 		}
 	case len(m.byName) == 0:
 		for i := range m.sensors {
-			if m.sensors[i].name == string(name) {
+			if m.sensors[i].name.Value() == string(name) {
 				return int32(i)
 			}
 		}
@@ -121,7 +144,7 @@ func (m *Machine) slot(name []byte, added map[string]int32) int32 {
 	m.addSensor(string(name))
 	slot := int32(len(m.sensors) - 1)
 	if added != nil {
-		added[m.sensors[slot].name] = slot
+		added[m.sensors[slot].name.Value()] = slot
 	}
 	return slot
 }
@@ -135,13 +158,14 @@ func (m *Machine) sortNames() {
 	for i := len(m.byName); i < len(m.sensors); i++ {
 		m.byName = append(m.byName, int32(i))
 	}
-	slices.SortFunc(m.byName, func(a, b int32) int { return strings.Compare(m.sensors[a].name, m.sensors[b].name) })
+	slices.SortFunc(m.byName, func(a, b int32) int { return strings.Compare(m.sensors[a].name.Value(), m.sensors[b].name.Value()) })
 }
 
 func (m *Machine) addSensor(name string) {
-	s := sensor{name: name}
-	s.low, s.high = m.cfg.Quality.Bounds(name)
-	m.sensors = append(m.sensors, s)
+	m.sensors = append(m.sensors, sensor{name: unique.Make(name)})
+	if low, high := m.cfg.Quality.Bounds(name); low > everything.low || high < everything.high {
+		m.ranges = append(m.ranges, physical{slot: int32(len(m.sensors) - 1), low: low, high: high})
+	}
 	m.shelf.add(name)
 }
 
@@ -150,25 +174,19 @@ func (m *Machine) grow() {
 	m.widen()
 	names := make([]string, len(m.sensors))
 	for i := range m.sensors {
-		names[i] = m.sensors[i].name
+		names[i] = m.sensors[i].name.Value()
 	}
+	n := len(names)
+	tails := make([]calibrate.Tail, m.calibrated*n)
 	for i := range m.detectors {
 		d := &m.detectors[i]
 		d.Grow(names)
 		if !d.spec.Fixed {
-			d.tails = growTo(d.tails, len(names))
+			copy(tails, d.tails)
+			d.tails, tails = tails[:n:n], tails[n:]
 		}
 	}
 	for _, p := range m.panes.All() {
-		p.Grow(len(names))
+		p.Grow(n)
 	}
-}
-
-func growTo[T any](s []T, n int) []T {
-	if n <= len(s) {
-		return s
-	}
-	out := make([]T, n)
-	copy(out, s)
-	return out
 }

@@ -49,6 +49,7 @@ type Machine struct {
 	gateway   string
 
 	sensors   []sensor
+	ranges    []physical // of sensors that have one
 	panes     window.Panes
 	detectors []detector
 	// calibrated is the number of detectors that are not fixed.
@@ -86,14 +87,14 @@ type Machine struct {
 
 	byName []int32 // slots in the order of names; empty while there are few sensors
 	layout layout
-	view   Verdict // lent to callers
-	fresh  int     // detectors that the snapshot it was restored from had no state for
+	view   *Verdict // lent to callers; nil while nobody asked
+	fresh  int      // detectors that the snapshot it was restored from had no state for
 }
 
 // detector is one detector with its calibration.
 type detector struct {
 	detect.Detector
-	spec  detect.Spec
+	spec  *detect.Spec
 	tails []calibrate.Tail // by slot
 	joint calibrate.Tail
 }
@@ -101,7 +102,9 @@ type detector struct {
 // New makes a machine of which nothing is known. cfg must be valid and is shared.
 func New(cfg *Config, equipmentID string) *Machine {
 	m := &Machine{cfg: cfg, id: equipmentID, logMS: -maxLogMS - 1, corrections: cfg.corrections(equipmentID), cover: newCover(), shelf: newShelf(cfg.Coverage.ShelvesOf(equipmentID))}
-	for _, spec := range cfg.Detect.Specs() {
+	specs := cfg.Detect.Specs()
+	m.detectors = make([]detector, 0, len(specs))
+	for _, spec := range specs {
 		m.detectors = append(m.detectors, detector{Detector: spec.New(&cfg.Detect), spec: spec})
 		if !spec.Fixed {
 			m.calibrated++
@@ -190,7 +193,7 @@ func (m *Machine) takeRun(f *frame.Frame, slots []int32, t int, limitUS int64, o
 	}
 	length := m.cfg.WindowLength.Microseconds()
 	start := window.Start(at, length)
-	pane, d := m.paneFor(start)
+	pane, d := m.paneFor(start, out)
 	closing := int64(math.MaxInt64)
 	if p := m.panes.FirstNotClosed(); p != nil {
 		closing = p.StartUS + length + m.cfg.Lateness.Microseconds()
@@ -217,11 +220,11 @@ func (m *Machine) takeRun(f *frame.Frame, slots []int32, t int, limitUS int64, o
 }
 
 // paneFor finds or makes the pane that starts there, unless it is too late for it.
-func (m *Machine) paneFor(start int64) (*window.Pane, eventv1.Disposition) {
+func (m *Machine) paneFor(start int64, out *Output) (*window.Pane, eventv1.Disposition) {
 	pane := m.panes.Find(start)
 	if !m.started || m.watermarkUS()-start < m.cfg.WindowLength.Microseconds() {
 		if pane == nil {
-			pane = m.panes.Insert(start, len(m.sensors))
+			pane = m.panes.Insert(&out.pool, start, len(m.sensors))
 		}
 		return pane, eventv1.Disposition_DISPOSITION_ON_TIME
 	}
@@ -230,9 +233,10 @@ func (m *Machine) paneFor(start int64) (*window.Pane, eventv1.Disposition) {
 		if m.panes.ClosedCount() == 0 || start < m.panes.All()[0].StartUS {
 			return nil, eventv1.Disposition_DISPOSITION_TOO_LATE
 		}
-		pane = m.panes.Insert(start, len(m.sensors))
+		pane = m.panes.Insert(&out.pool, start, len(m.sensors))
 		pane.State, pane.Learning = window.Closed, true
 	}
+	pane.Unpack(&out.pool, len(m.sensors))
 	return pane, eventv1.Disposition_DISPOSITION_LATE
 }
 
@@ -249,11 +253,11 @@ func (m *Machine) addRun(f *frame.Frame, slots []int32, pane *window.Pane, from,
 			out.Unjudged += to - from
 			continue
 		}
-		sn, acc := &m.sensors[slot], &pane.Accums[slot]
+		sn, acc, can := &m.sensors[slot], &pane.Accums[slot], m.rangeOf(slot)
 		for t := from; t < to; t++ {
 			i := s*samples + t
 			v, at := f.Values[i], sampleUS(f, t)
-			validity := quality.Code(f.Quality(i), v, sn.low, sn.high)
+			validity := quality.Code(f.Quality(i), v, can.low, can.high)
 			if usable(validity) {
 				if !onTime || !sn.quality.Judge(&m.cfg.Quality.Flatline, v, at) {
 					acc.Add(v, uint32(at-pane.StartUS))
@@ -294,13 +298,13 @@ func (m *Machine) passOver(f *frame.Frame, slots []int32, from, to int, out *Out
 }
 
 func (m *Machine) passOverSensor(f *frame.Frame, s, from, to int, slot int32, out *Output) {
-	low, high := float32(math.Inf(-1)), float32(math.Inf(1))
+	can := everything
 	if slot != unslotted {
-		low, high = m.sensors[slot].low, m.sensors[slot].high
+		can = m.rangeOf(slot)
 	}
 	for t := from; t < to; t++ {
 		i := s*f.Samples() + t
-		if v := quality.Code(f.Quality(i), f.Values[i], low, high); v != eventv1.Validity_VALIDITY_GOOD {
+		if v := quality.Code(f.Quality(i), f.Values[i], can.low, can.high); v != eventv1.Validity_VALIDITY_GOOD {
 			out.setValidity(i, len(f.Values), v)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/window"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -45,6 +46,7 @@ type Output struct {
 
 	sensors []SensorWindow // backs Windows[i].Sensors
 	scratch scratch
+	pool    window.Pool // of the panes of all machines that it serves
 }
 
 // Reset empties o and keeps its memory.

@@ -123,3 +123,16 @@ func TestReturnedFrames(t *testing.T) {
 		t.Error("an old frame that came back changed what is known of the newer ones")
 	}
 }
+
+// Gaps keep 12 bits and their order.
+func TestCoarseMilliseconds(t *testing.T) {
+	last := coarseMS(0)
+	for _, ms := range []int64{0, 1, 999, 2047, 2048, 4095, 5000, 8192, 60_000, 86_400_000, 1 << 40, 1 << 41, 1 << 60} {
+		c := coarseOf(ms)
+		got, want := c.ms(), min(ms, 1<<41)
+		if got > want || want-got > want>>11 || (ms < 1<<12 || ms == 5000 || ms == 60_000) && got != ms || c < last {
+			t.Errorf("%d ms are kept as %d", ms, got)
+		}
+		last = c
+	}
+}

@@ -41,7 +41,7 @@ func (m *Machine) AppendSnapshot(dst []byte) []byte {
 	dst = codec.AppendU32(dst, uint32(len(m.sensors)))
 	for i := range m.sensors {
 		s := &m.sensors[i]
-		dst = codec.AppendString(dst, s.name)
+		dst = codec.AppendString(dst, s.name.Value())
 		dst = s.quality.AppendState(dst)
 		dst = codec.AppendU32(dst, uint32(s.badStreak))
 		dst = s.course.appendState(dst)
@@ -208,7 +208,7 @@ func (m *Machine) checkTimes(r *codec.Reader) {
 	}
 	for i := range m.episodes {
 		e := &m.episodes[i]
-		bad = bad || far(e.startedUS, maxTimeUS) || far(e.reportedUS, maxTimeUS)
+		bad = bad || e.any && (far(e.startedUS, maxTimeUS) || far(e.reportedUS, maxTimeUS))
 	}
 	if bad {
 		r.Fail("time out of range")
@@ -246,14 +246,16 @@ func (m *Machine) restoreDetectors(r *codec.Reader) {
 	}
 	if !same { // whose opinions they were is not known
 		for _, p := range m.panes.All() {
-			p.Opinions = nil
+			p.ForgetOpinions()
 		}
 	}
 }
 
 func (e *episode) appendState(dst []byte) []byte {
 	dst = codec.AppendBool(dst, e.open)
-	dst = codec.AppendBool(dst, e.any)
+	if dst = codec.AppendBool(dst, e.any); !e.any {
+		return dst
+	}
 	dst = codec.AppendI64(dst, e.startedUS)
 	dst = codec.AppendI64(dst, e.reportedUS)
 	dst = codec.AppendU32(dst, uint32(e.severity))
@@ -265,7 +267,14 @@ func (e *episode) appendState(dst []byte) []byte {
 }
 
 func (e *episode) restoreState(r *codec.Reader, m *Machine) {
-	*e = episode{open: r.Bool(), any: r.Bool(), startedUS: r.I64(), reportedUS: r.I64(), severity: eventv1.Severity(r.U32())}
+	*e = episode{open: r.Bool(), any: r.Bool()}
+	if !e.any {
+		if e.open {
+			r.Fail("open episode that never began")
+		}
+		return
+	}
+	e.told = &told{startedUS: r.I64(), reportedUS: r.I64(), severity: eventv1.Severity(r.U32())}
 	e.flagged, e.clear, e.peak, e.confidence = r.U32(), r.U32(), r.F32(), r.F32()
 	e.evidence = readEvidence(r, m)
 }

@@ -23,10 +23,12 @@ func (m *Machine) widen() {
 	m.detectors = append(kept, detector{Detector: m.wide, spec: detect.WideSpec()})
 	m.calibrated, m.learned = 0, 0
 	for _, p := range m.panes.All() {
-		p.Opinions = nil
+		p.ForgetOpinions()
 	}
 	for i := range m.episodes {
-		forgetDetectors(m.episodes[i].evidence)
+		if e := &m.episodes[i]; e.any {
+			forgetDetectors(e.evidence)
+		}
 	}
 	forgetDetectors(m.current.evidence)
 }

@@ -137,7 +137,7 @@ func BenchmarkRestore(b *testing.B) {
 // A state larger than a record goes on in others; when it shrinks they are taken back.
 func TestAStateInPartsGrowsAndShrinks(t *testing.T) {
 	l := newLife()
-	names := make([]string, 14_000)
+	names := make([]string, 18_000)
 	for i := range names {
 		names[i] = fmt.Sprintf("s%d", i)
 	}

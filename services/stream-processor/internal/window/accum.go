@@ -65,9 +65,16 @@ func (a *Accum) Stats() Stats {
 	}
 	return Stats{
 		Count: a.Count, Unusable: a.Unusable,
-		Mean: a.mean, Stddev: math.Sqrt(a.m2 / float64(a.Count)),
+		Mean: a.mean, Stddev: a.stddev(),
 		Min: float64(a.min), Max: float64(a.max), Last: float64(a.last),
 	}
+}
+
+func (a *Accum) stddev() float64 {
+	if a.Count == 0 {
+		return 0
+	}
+	return math.Sqrt(a.m2 / float64(a.Count))
 }
 
 // AppendState appends the AccumSize bytes of a.

@@ -24,7 +24,7 @@ type Mark struct {
 	Low, High float32 // expected band of the mean; NaN: none
 }
 
-// Pane is one tumbling window of one machine.
+// Pane is one tumbling window of one machine. Its columns are there while rows are added, and gone while it is packed.
 type Pane struct {
 	StartUS  int64
 	Revision uint32
@@ -33,12 +33,10 @@ type Pane struct {
 	Teaches  bool    // closed, and may be learned from when it is dropped
 	Learning bool    // as it was judged
 	Surprise float32 // of the machine, calibrated, as it was judged
-	Accums   []Accum // by sensor slot
-	Marks    []Mark  // by sensor slot; shorter than Accums until judged
 	Nominal  float32 // the machine's surprise before calibration; NaN: none
-	Opinions []uint8 // the detectors' nominal surprises, coarsely; for the machine to fill and to read
 
-	stuck []uint64 // bit set of sensor slots; nil while none is
+	*Columns
+	packed []byte // empty while it was never packed
 }
 
 // Start is the start of the pane of the given length that holds the instant: a multiple of the length, rounded down, also
@@ -51,20 +49,11 @@ func Start(atUS, lengthUS int64) int64 {
 	return atUS - r
 }
 
-// Grow makes room for n sensors.
+// Grow makes room for n sensors, unless it is packed.
 func (p *Pane) Grow(n int) {
-	if n <= len(p.Accums) {
-		return
+	if p.Columns != nil {
+		p.grow(n)
 	}
-	if n > cap(p.Accums) {
-		grown := make([]Accum, n)
-		copy(grown, p.Accums)
-		p.Accums = grown
-		return
-	}
-	old := len(p.Accums)
-	p.Accums = p.Accums[:n]
-	clear(p.Accums[old:])
 }
 
 // SetStuck notes that the sensor was stuck in this pane.
@@ -89,15 +78,9 @@ func (p *Pane) StuckCount() int {
 	return n
 }
 
-func (p *Pane) reset(startUS int64, sensors int) {
-	*p = Pane{StartUS: startUS, Accums: p.Accums[:0], Marks: p.Marks[:0], Opinions: p.Opinions[:0], stuck: p.stuck[:0]}
-	p.Grow(sensors)
-}
-
 // Panes are the panes of one machine in order of time: closed ones that are still kept, then those not closed yet. The zero value is empty.
 type Panes struct {
 	list []*Pane
-	free []*Pane
 }
 
 // All is every pane in order of time. It is valid until the next call.
@@ -120,14 +103,9 @@ func (s *Panes) Find(startUS int64) *Pane {
 }
 
 // Insert adds a pane, which must not be there yet, and returns it.
-func (s *Panes) Insert(startUS int64, sensors int) *Pane {
-	var p *Pane
-	if n := len(s.free); n > 0 {
-		p, s.free = s.free[n-1], s.free[:n-1]
-	} else {
-		p = new(Pane)
-	}
-	p.reset(startUS, sensors)
+func (s *Panes) Insert(pool *Pool, startUS int64, sensors int) *Pane {
+	p := pool.pane()
+	p.StartUS, p.Columns = startUS, pool.columnsFor(sensors)
 	i := len(s.list)
 	s.list = append(s.list, nil)
 	for i > 0 && s.list[i-1].StartUS > startUS {
@@ -157,13 +135,13 @@ func (s *Panes) ClosedCount() int {
 	return n
 }
 
-// DropOldest forgets the oldest pane and keeps its memory for the next.
-func (s *Panes) DropOldest() {
-	p := s.list[0]
-	s.list = s.list[:copy(s.list, s.list[1:])]
-	if len(s.free) == 0 {
-		s.free = append(s.free, p)
-	}
+// DropOldest forgets the oldest pane and leaves its memory to others.
+func (s *Panes) DropOldest(pool *Pool) {
+	p, last := s.list[0], len(s.list)-1
+	copy(s.list, s.list[1:])
+	s.list[last] = nil
+	s.list = s.list[:last]
+	pool.givePane(p)
 }
 
 // AppendState appends all panes.
@@ -177,22 +155,11 @@ func (s *Panes) AppendState(dst []byte) []byte {
 		dst = codec.AppendBool(dst, p.Teaches)
 		dst = codec.AppendBool(dst, p.Learning)
 		dst = codec.AppendF32(dst, p.Surprise)
-		dst = codec.AppendU32(dst, uint32(len(p.Accums)))
-		for i := range p.Accums {
-			dst = p.Accums[i].AppendState(dst)
-		}
-		dst = codec.AppendU32(dst, uint32(len(p.Marks)))
-		for _, m := range p.Marks {
-			dst = codec.AppendF32(dst, m.Surprise)
-			dst = codec.AppendF32(dst, m.Low)
-			dst = codec.AppendF32(dst, m.High)
-		}
 		dst = codec.AppendF32(dst, p.Nominal)
-		dst = codec.AppendU32(dst, uint32(len(p.Opinions)))
-		dst = append(dst, p.Opinions...)
-		dst = codec.AppendU32(dst, uint32(len(p.stuck)))
-		for _, w := range p.stuck {
-			dst = codec.AppendU64(dst, w)
+		if dst = codec.AppendBool(dst, p.Columns == nil); p.Columns == nil {
+			dst = append(codec.AppendU32(dst, uint32(len(p.packed))), p.packed...)
+		} else {
+			dst = p.appendState(dst)
 		}
 	}
 	return dst
@@ -200,14 +167,18 @@ func (s *Panes) AppendState(dst []byte) []byte {
 
 // RestoreState is the inverse of AppendState for a machine of that many sensors.
 func (s *Panes) RestoreState(r *codec.Reader, sensors int) {
-	const header = 8 + 4 + 1 + 1 + 1 + 1 + 4 + 4 + 4 + 4 + 4 + 4
+	const header = 8 + 4 + 1 + 1 + 1 + 1 + 4 + 4 + 1 + packedHead
 	n := r.Len(math.MaxInt32, header)
 	s.list = make([]*Pane, 0, n)
 	open := false
 	for i := range n {
 		p := &Pane{StartUS: r.I64(), Revision: r.U32(), State: State(r.U8())}
 		p.Changed, p.Teaches, p.Learning, p.Surprise = r.Bool(), r.Bool(), r.Bool(), r.F32()
+		p.Nominal = r.F32()
+		packed := r.Bool()
 		switch {
+		case packed != (p.State == Closed):
+			r.Fail("only closed panes are packed, and all of them")
 		case p.State > Closed:
 			r.Fail("pane state %d", p.State)
 		case open && p.State == Closed:
@@ -216,21 +187,11 @@ func (s *Panes) RestoreState(r *codec.Reader, sensors int) {
 			r.Fail("panes out of order")
 		}
 		open = p.State != Closed
-		p.Accums = make([]Accum, r.Len(sensors, AccumSize))
-		for j := range p.Accums {
-			p.Accums[j].RestoreState(r)
-		}
-		p.Marks = make([]Mark, r.Len(len(p.Accums), 12))
-		for j := range p.Marks {
-			p.Marks[j] = Mark{Surprise: r.F32(), Low: r.F32(), High: r.F32()}
-		}
-		p.Nominal = r.F32()
-		p.Opinions = append(p.Opinions, r.Bytes(math.MaxInt32)...)
-		if words := r.Len((sensors+63)/64, 8); words > 0 {
-			p.stuck = make([]uint64, words)
-			for j := range p.stuck {
-				p.stuck[j] = r.U64()
-			}
+		if packed {
+			p.restorePacked(r, sensors)
+		} else {
+			p.Columns = new(Columns)
+			p.restoreState(r, sensors)
 		}
 		if r.Err() != nil {
 			return

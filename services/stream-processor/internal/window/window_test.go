@@ -58,6 +58,7 @@ func TestLastIsByEventTime(t *testing.T) {
 func TestPanesStayInOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var s Panes
+		var pool Pool
 		have := map[int64]bool{}
 		for range rapid.IntRange(0, 40).Draw(t, "panes") {
 			at := rapid.Int64Range(-20, 20).Draw(t, "start")
@@ -65,14 +66,14 @@ func TestPanesStayInOrder(t *testing.T) {
 				t.Fatalf("Find(%d) = %v", at, p)
 			}
 			if !have[at] {
-				p := s.Insert(at, 3)
+				p := s.Insert(&pool, at, 3)
 				p.Accums[2].Add(1, 0)
 				p.SetStuck(70)
 				have[at] = true
 			}
 			if s.Len() > 10 {
 				delete(have, s.All()[0].StartUS)
-				s.DropOldest()
+				s.DropOldest(&pool)
 			}
 		}
 		for i, p := range s.All() {
