@@ -109,4 +109,4 @@ func (r Reason) Valid() bool { return r < reasons }
 func (r Reason) Sees() bool { return r >= Judged && r <= StatisticsOnly }
 
 // Blind tells whether a sensor that should be judged is not, for a reason that no anomaly of another cause tells of.
-func (r Reason) Blind() bool { return r == SensorSilent || r == AfterClose || r == ModelFailed }
+func (r Reason) Blind() bool { return r == SensorSilent || r == AfterClose }

@@ -98,12 +98,13 @@ func (s *Sensor) decide(c *Config, w *Window) Reason {
 	case w.Unusable > w.Count:
 		return s.unusable()
 	}
+	if !w.Learning && w.Alone && !w.Opinion && w.Degraded {
+		return ModelFailed
+	}
 	s.setUntil(seconds(w.EndUS))
 	switch {
 	case w.Learning:
 		return WarmingUp
-	case w.Alone && !w.Opinion && w.Degraded:
-		return ModelFailed
 	case w.Alone && !w.Opinion:
 		return NoDetector
 	case !w.Opinion:

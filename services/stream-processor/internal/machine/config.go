@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/breaker"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/calibrate"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/coverage"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
@@ -31,6 +32,10 @@ type Config struct {
 	Calibrate calibrate.Config `mapstructure:"calibrate"`
 	Episodes  EpisodeConfig    `mapstructure:"episodes"`
 	Coverage  coverage.Config  `mapstructure:"coverage"`
+	Breaker   breaker.Config   `mapstructure:"breaker"`
+
+	// faulty, if not nil, may replace detectors. Tests break them with it.
+	faulty func(detect.Spec) detect.Spec
 
 	Corrections []Correction `mapstructure:"corrections" doc:"people's word on what machines may learn; each counts once, when the machine's event time gets there or the release comes into force"`
 }
@@ -63,6 +68,7 @@ func DefaultConfig() Config {
 		Calibrate: calibrate.DefaultConfig(),
 		Episodes:  EpisodeConfig{OngoingEvery: time.Minute, ClearWindows: 6, CriticalWindows: 3, QualityWindows: 3, ClockFrames: 3},
 		Coverage:  coverage.DefaultConfig(),
+		Breaker:   breaker.DefaultConfig(),
 	}
 }
 
@@ -116,6 +122,9 @@ func (c Config) Validate() error {
 	}
 	if err := c.Detect.Validate(); err != nil {
 		return fmt.Errorf("detect.%w", err)
+	}
+	if err := c.Breaker.Validate(); err != nil {
+		return fmt.Errorf("breaker.%w", err)
 	}
 	if err := c.Coverage.Validate(); err != nil {
 		return fmt.Errorf("coverage.%w", err)

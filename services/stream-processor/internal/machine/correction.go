@@ -8,6 +8,7 @@ import (
 	"time"
 
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/breaker"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/calibrate"
 )
 
@@ -141,9 +142,13 @@ func (m *Machine) startAnew(startUS int64, out *Output) {
 		m.report(behaviour, eventv1.Phase_PHASE_ENDED, startUS, startUS, 0, nil, out)
 		e.open = false
 	}
+	m.breakers = nil
 	for i := range m.detectors {
 		d := &m.detectors[i]
-		*d = detector{Detector: d.spec.New(&m.cfg.Detect), spec: d.spec}
+		*d = detector{Detector: nobody{}, spec: d.spec}
+		if why, detail := m.tryNew(i); why != breaker.None {
+			m.trip(i, why, detail, startUS, &out.scratch)
+		}
 	}
 	m.grow()
 	for i := range m.sensors {

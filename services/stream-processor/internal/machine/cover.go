@@ -254,7 +254,11 @@ func (m *Machine) Coverage() *eventv1.MachineCoverage {
 		}
 	}
 	if n := m.cover.unslotted; n > 0 {
-		groups[coverage.TooMany] = &eventv1.CoverageGroup{State: coverage.TooMany.State(), Count: n}
+		g := &eventv1.CoverageGroup{State: coverage.TooMany.State(), Reason: "sensors", Count: n}
+		if int(m.room) < m.cfg.MaxSensors {
+			g.Reason = "memory"
+		}
+		groups[coverage.TooMany] = g
 	}
 	for _, g := range groups {
 		if g != nil {
@@ -316,8 +320,6 @@ func (m *Machine) blindReason(slot int32) string {
 		return s.name.Value() + " sends nothing, while others of the machine do"
 	case coverage.AfterClose:
 		return s.name.Value() + " comes too late to be judged: its windows are closed by the others' samples"
-	case coverage.ModelFailed:
-		return s.name.Value() + " has no detector left that would judge it"
 	}
 	return s.name.Value() + " was not judged"
 }

@@ -218,7 +218,7 @@ func TestSensorsBeyondTheLimitAreCounted(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.MaxSensors = 2 })
 	r.steady(newSignal(1), 0, 700, nil)
 	c := r.m.Coverage()
-	if states(c) != "judged: s0 s1; refused: " || c.Groups[1].Count != 1 {
+	if states(c) != "judged: s0 s1; refused sensors: " || c.Groups[1].Count != 1 {
 		t.Errorf("%v", c)
 	}
 	counts := make([]int, 12)

@@ -140,6 +140,8 @@ func (m *Machine) summary(c cause, phase eventv1.Phase, atUS int64, evid []evide
 			return "data arrives again"
 		case clock:
 			return "gateway " + strconv.Quote(m.gateway) + " is on time again"
+		case model:
+			return "all detectors judge again after " + e.since(atUS)
 		case behaviour:
 			if len(evid) == 0 {
 				return "declared to be how it is meant to be after " + e.since(atUS) + "; learning anew"
@@ -157,6 +159,8 @@ func (m *Machine) summary(c cause, phase eventv1.Phase, atUS int64, evid []evide
 			return "still no data from this machine; nothing about it can be judged"
 		}
 		return "no data arrives from this machine any more; nothing about it can be judged"
+	case model:
+		return m.modelText()
 	case clock:
 		if late := m.lateText(); late != "" {
 			return late

@@ -4,6 +4,7 @@ import (
 	"math"
 
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/breaker"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/calibrate"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/window"
@@ -21,7 +22,11 @@ const (
 // scratch is memory for judging one window, lent by the caller's Output.
 type scratch struct {
 	window   detect.Window
-	scores   []detect.Scores // by detector, nominal
+	scores   []detect.Scores // by detector, nominal, of those that count
+	aside    []detect.Scores // of those that do not
+	counts   []bool          // whether a detector does
+	faults   []fault         // by detector
+	failures []Failure       // since the output was reset
 	surprise []float32       // by sensor, calibrated; NaN: no opinion
 	loudest  []uint8         // by sensor: detector that is most surprised
 	level    []detect.Level  // by sensor: worst fixed limit
@@ -131,14 +136,8 @@ func (m *Machine) ask(d int, sc *scratch) {
 	for len(sc.scores) <= d {
 		sc.scores = append(sc.scores, detect.Scores{})
 	}
-	n, s := len(m.sensors), &sc.scores[d]
-	s.Surprise, s.Low, s.High, s.Level, s.Share = resize(s.Surprise, n), resize(s.Low, n), resize(s.High, n), resize(s.Level, n), resize(s.Share, n)
-	nan := float32(math.NaN())
-	s.Joint = nan
-	for i := range n {
-		s.Surprise[i], s.Low[i], s.High[i], s.Level[i], s.Share[i] = nan, nan, nan, detect.Within, 0
-	}
-	m.detectors[d].Score(&sc.window, s)
+	preset(&sc.scores[d], len(m.sensors))
+	m.consult(d, &sc.window, sc)
 }
 
 func resize[T any](s []T, n int) []T {
@@ -198,6 +197,7 @@ func (m *Machine) closePanes(out *Output) {
 			marks = out.scratch.marks
 		}
 		m.follow(p, &op, &out.scratch)
+		m.judgeModels(p, out)
 		p.State = window.Closed
 		m.trim(out)
 		p.Pack(&out.pool, marks, out.scratch.opinions)
@@ -247,7 +247,9 @@ func (m *Machine) mark(i int, learning bool, sc *scratch) window.Mark {
 // follow moves everything past a pane that closes, and notes what may be learned from it later.
 func (m *Machine) follow(p *window.Pane, op *opinion, sc *scratch) {
 	for d := range m.detectors {
-		m.detectors[d].Follow(&sc.window)
+		if f := &sc.faults[d]; f.why == breaker.None {
+			f.why, f.detail = m.tryFollow(d, &sc.window)
+		}
 	}
 	p.Teaches, p.Nominal = !m.frozen() && !m.odd.open && op.usable > 0 && m.mayTeach(p.StartUS), float32(math.NaN())
 	sc.opinions = sc.opinions[:0]
@@ -260,8 +262,9 @@ func (m *Machine) follow(p *window.Pane, op *opinion, sc *scratch) {
 			if m.detectors[d].spec.Fixed {
 				continue
 			}
-			sc.opinions = append(sc.opinions, coarse(sc.scores[d].Joint))
-			for _, t := range sc.scores[d].Surprise {
+			said := m.said(d, sc)
+			sc.opinions = append(sc.opinions, coarse(said.Joint))
+			for _, t := range said.Surprise {
 				sc.opinions = append(sc.opinions, coarse(t))
 			}
 		}
@@ -273,6 +276,7 @@ func (m *Machine) follow(p *window.Pane, op *opinion, sc *scratch) {
 	}
 	m.notePeriod(p.StartUS)
 	m.debt.Passed(m.windowUS()/monthUS, m.cfg.Calibrate.Budget)
+	m.passBreakers(p, op, sc)
 }
 
 // coarse packs a nominal surprise for the tails, which tell no more than 3 from 13.
@@ -307,8 +311,14 @@ func (m *Machine) learn(p *window.Pane, sc *scratch) {
 	}
 	for d := range m.detectors {
 		det := &m.detectors[d]
-		det.Learn(&sc.window)
+		if why, detail := m.tryLearn(d, &sc.window); why != breaker.None {
+			m.trip(d, why, detail, p.StartUS, sc)
+		}
 		if det.spec.Fixed || each == 0 {
+			continue
+		}
+		if !m.breakers.of(d).Asked() {
+			opinions = opinions[each:]
 			continue
 		}
 		for i, t := range opinions[:each] {

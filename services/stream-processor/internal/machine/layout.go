@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unique"
 
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/breaker"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/calibrate"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/coverage"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/quality"
@@ -138,7 +139,7 @@ func (m *Machine) slot(name []byte, added map[string]int32) int32 {
 			}
 		}
 	}
-	if len(m.sensors) >= m.cfg.MaxSensors {
+	if len(m.sensors) >= int(m.room) {
 		return unslotted
 	}
 	m.addSensor(string(name))
@@ -169,18 +170,27 @@ func (m *Machine) addSensor(name string) {
 	m.shelf.add(name)
 }
 
-// grow gives new sensors their place in everything that is kept by slot.
-func (m *Machine) grow() {
-	m.widen()
+// names are those of all sensors, by slot.
+func (m *Machine) names() []string {
 	names := make([]string, len(m.sensors))
 	for i := range m.sensors {
 		names[i] = m.sensors[i].name.Value()
 	}
+	return names
+}
+
+// grow gives new sensors their place in everything that is kept by slot.
+func (m *Machine) grow() {
+	m.widen()
+	m.spoke = 0 // models of all sensors together begin anew
+	names := m.names()
 	n := len(names)
 	tails := make([]calibrate.Tail, m.calibrated*n)
 	for i := range m.detectors {
 		d := &m.detectors[i]
-		d.Grow(names)
+		if why, detail := m.tryGrow(i, names); why != breaker.None && m.breakers.of(i).Asked() {
+			m.trip(i, why, detail, m.newestUS, nil)
+		}
 		if !d.spec.Fixed {
 			copy(tails, d.tails)
 			d.tails, tails = tails[:n:n], tails[n:]

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tocsin-io/tocsin/pkg/frame"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/breaker"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/calibrate"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/coverage"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
@@ -82,6 +83,11 @@ type Machine struct {
 
 	corrections []correction // of the configuration; nil mostly
 
+	breakers breakers
+	spoke    uint32 // detectors that had an opinion, as bits
+	standIn  int    // the detector that counts only while others do not, the last one; beyond all: there is none
+	room     int32  // sensors that it may have
+
 	cover cover
 	shelf *shelf // sensors that the configuration takes out of judgement; nil mostly
 
@@ -102,13 +108,22 @@ type detector struct {
 // New makes a machine of which nothing is known. cfg must be valid and is shared.
 func New(cfg *Config, equipmentID string) *Machine {
 	m := &Machine{cfg: cfg, id: equipmentID, logMS: -maxLogMS - 1, corrections: cfg.corrections(equipmentID), cover: newCover(), shelf: newShelf(cfg.Coverage.ShelvesOf(equipmentID))}
-	specs := cfg.Detect.Specs()
+	specs := cfg.specs()
 	m.detectors = make([]detector, 0, len(specs))
 	for _, spec := range specs {
-		m.detectors = append(m.detectors, detector{Detector: spec.New(&cfg.Detect), spec: spec})
+		m.detectors = append(m.detectors, detector{Detector: nobody{}, spec: spec})
 		if !spec.Fixed {
 			m.calibrated++
 		}
+	}
+	for d := range m.detectors {
+		if why, detail := m.tryNew(d); why != breaker.None {
+			m.trip(d, why, detail, 0, nil)
+		}
+	}
+	m.standIn, m.room = len(m.detectors), int32(cfg.sensorCap())
+	if cfg.needsStandIn() {
+		m.standIn--
 	}
 	return m
 }

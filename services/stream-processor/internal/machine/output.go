@@ -59,9 +59,14 @@ func (o *Output) Reset() {
 	clear(o.Anomalies)
 	o.Anomalies = o.Anomalies[:0]
 	o.Explanations = nil
+	clear(o.scratch.failures)
+	o.scratch.failures = o.scratch.failures[:0]
 	clear(o.Coverage)
 	o.Coverage = o.Coverage[:0]
 }
+
+// Failures are those of detectors, the first 64. They are valid until the next Reset.
+func (o *Output) Failures() []Failure { return o.scratch.failures }
 
 // Window is eventv1.Window, flat.
 type Window struct {

@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/breaker"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/calibrate"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/coverage"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine/codec"
@@ -49,6 +50,7 @@ func (m *Machine) AppendSnapshot(dst []byte) []byte {
 	}
 	dst = m.panes.AppendState(dst)
 	dst = m.appendDetectors(dst)
+	dst = m.appendBreakers(dst)
 	dst = m.scan.AppendState(dst)
 	dst = m.peaks.AppendState(dst)
 	dst = m.debt.AppendState(dst)
@@ -93,8 +95,24 @@ func (m *Machine) appendDetectors(dst []byte) []byte {
 		for j := range d.tails {
 			dst = d.tails[j].AppendState(dst)
 		}
-		dst = d.AppendState(dst)
+		var why breaker.Cause
+		var detail string
+		if dst, why, detail = m.tryAppend(i, dst); why != breaker.None { // what cannot be saved is lost at once, so that memory and snapshot agree
+			m.trip(i, why, detail, m.newestUS, nil)
+			dst = appendLost(dst[:length+4], len(d.tails))
+		}
 		binary.LittleEndian.PutUint32(dst[length:], uint32(len(dst)-length-4))
+	}
+	return dst
+}
+
+// appendLost appends what is left of a detector whose state is lost.
+func appendLost(dst []byte, sensors int) []byte {
+	var none calibrate.Tail
+	dst = none.AppendState(dst)
+	dst = codec.AppendU32(dst, uint32(sensors))
+	for range sensors {
+		dst = none.AppendState(dst)
 	}
 	return dst
 }
@@ -169,6 +187,7 @@ func (m *Machine) restore(r *codec.Reader) {
 		p.Grow(n)
 	}
 	m.restoreDetectors(r)
+	m.restoreBreakers(r)
 	m.scan.RestoreState(r)
 	m.peaks.RestoreState(r)
 	m.debt.RestoreState(r)
@@ -233,15 +252,15 @@ func (m *Machine) restoreDetectors(r *codec.Reader) {
 			for j := range in.Len(len(tails), calibrate.TailSize) {
 				tails[j].RestoreState(in)
 			}
-			d.RestoreState(in)
+			m.tryRestore(i, in)
 			if in.Err() == nil && in.Remaining() == 0 {
 				d.tails = tails
 				m.fresh--
 				continue
 			}
 			// Another configuration's: it starts with nothing.
-			*d = detector{Detector: d.spec.New(&m.cfg.Detect), spec: d.spec}
-			m.grow()
+			*d = detector{Detector: nobody{}, spec: d.spec, tails: make([]calibrate.Tail, len(d.tails))}
+			m.rearm(i, m.newestUS, nil)
 		}
 	}
 	if !same { // whose opinions they were is not known

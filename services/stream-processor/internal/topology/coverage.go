@@ -6,6 +6,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/pkg/topic"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
@@ -139,4 +140,35 @@ func (t *Topology) exposeCensus(s *metrics.Set) {
 				sum(func(c *census) int { return c.machines[health] }))
 		}
 	}
+}
+
+// failure is one of a machine's detector.
+type failure struct {
+	machine string
+	machine.Failure
+}
+
+// maxFailures bounds those that are told of in one transaction.
+const maxFailures = 256
+
+// note keeps the failures of detectors until the transaction stands. A replay does not: they were told.
+func (p *partition) note(id string, out *machine.Output) {
+	for _, f := range out.Failures() {
+		if len(p.failures) < maxFailures {
+			p.failures = append(p.failures, failure{id, f})
+		}
+	}
+}
+
+// tell counts the failures of a transaction's detectors, and logs the first.
+func (t *Topology) tell(p *partition) {
+	const logged = 5
+	for i, f := range p.failures {
+		t.metrics.set.GetOrCreateCounter(fmt.Sprintf(`tocsin_processor_detector_failures_total{detector=%q,reason=%q}`, f.Detector, f.Reason)).Inc()
+		if i < logged {
+			t.log.Warn("a detector has failed; its machine is judged without it for a while", zap.String("equipment_id", f.machine), zap.String("detector", f.Detector),
+				zap.String("reason", f.Reason), zap.String("detail", f.Detail), zap.Int("failures_in_transaction", len(p.failures)))
+		}
+	}
+	p.failures = p.failures[:0]
 }

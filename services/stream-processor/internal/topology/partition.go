@@ -82,7 +82,8 @@ type partition struct {
 	tracer      trace.Tracer // nil: tracing is off
 	export      Exporter
 	census      census
-	committing  []byte // what the exporter made of this transaction's windows
+	failures    []failure // of detectors, in this transaction; the first few
+	committing  []byte    // what the exporter made of this transaction's windows
 }
 
 // counts is what happened since the last time they were taken.
@@ -211,6 +212,7 @@ func (p *partition) judge(ctx context.Context, r *kgo.Record, ms int64, tracepar
 	if emit == nil {
 		return nil, nil
 	}
+	p.note(e.id, &p.out)
 	p.scratch = appendReading(p.scratch[:0], r.Value, r.Partition, r.Offset, ms, p.out.Dispositions, p.out.Validities)
 	emit(p.record(topic.Readings, topic.TypeReading, r.Key, p.scratch, topic.Header(r, topic.HeaderID), traceparent))
 	p.emitJudgements(r.Key, traceparent, emit)
@@ -281,6 +283,7 @@ func (p *partition) tick(offset, ms int64, emit emitter) {
 		p.touch(e, offset, ms)
 		p.noteOpenings(e, offset, ms)
 		if emit != nil {
+			p.note(e.id, &p.out)
 			gateways.blame(e.machine, &p.out)
 			p.emitJudgements([]byte(e.id), nil, emit)
 		}
