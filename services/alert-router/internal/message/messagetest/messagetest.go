@@ -1,0 +1,141 @@
+// Package messagetest has notifications for tests of what is made of them.
+package messagetest
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/notification"
+)
+
+// Now is when the notifications are sent.
+var now = time.Date(2026, 11, 21, 2, 3, 48, 300e6, time.UTC)
+
+// Now is when the notifications are sent.
+func Now() time.Time { return now }
+
+// Fault is one critical alert with everything known of it: a bearing that runs hot.
+func Fault() notification.Notification {
+	began := now.Add(-26 * time.Second)
+	a := notification.Alert{
+		ID: "press-07/behaviour/1795226602000000", Key: "5f0d1c6a9be24d0f8a6c1f1d3b0c7e21", Status: notification.Firing, Severity: "critical",
+		EquipmentID: "press-07", GatewayID: "gw-hall-3", Cause: "behaviour",
+		Summary: "bearing_temp 92.4 is above the expected 61 to 68.5; vibration_x has a spread (standard deviation) of 4.91, above the expected 0.8 to 1.6",
+		Labels: map[string]string{
+			"alertname": "TocsinBehaviour", "equipment_id": "press-07", "cause": "behaviour", "severity": "critical", "gateway_id": "gw-hall-3",
+			"alert_id": "press-07/behaviour/1795226602000000",
+		},
+		Annotations: map[string]string{
+			"summary": "bearing_temp 92.4 is above the expected 61 to 68.5", "score": "0.9997", "runbook_url": "https://wiki.example.com/runbooks/press#bearing",
+			"earlier": "3 Nov 2026, 21:14 UTC, for 4 h 10 min; the same sensors in the same proportion (94 %)", "regime": "full load, known for 31 days",
+			"cohort": "the other 11 presses of hall 3 run as usual",
+		},
+		StartsAt: now.Add(-1200 * time.Millisecond), Started: began, Score: 0.9997, Confidence: 0.93, State: "unacknowledged",
+		Detectors: []string{"ewma", "spread"},
+		Evidence: []notification.Evidence{
+			{Sensor: "bearing_temp", Share: 0.62, Observed: 92.4, ExpectedLow: 61, ExpectedHigh: 68.5, Detector: "ewma", Statistic: "mean", Unit: "°C", Series: Rising(began)},
+			{Sensor: "vibration_x", Share: 0.27, Observed: 4.91, ExpectedLow: 0.8, ExpectedHigh: 1.6, Detector: "spread", Statistic: "stddev", Unit: "mm/s"},
+			{Sensor: "motor_current", Share: 0.11, Observed: 41.8, ExpectedLow: 36.2, ExpectedHigh: 39.9, Detector: "ewma", Statistic: "mean", Unit: "A"},
+		},
+		Path: []notification.Hop{
+			{Name: "sensor to gateway", Took: 640 * time.Millisecond}, {Name: "gateway to Kafka", Took: 31 * time.Millisecond},
+			{Name: "Kafka to judge", Took: 212 * time.Millisecond}, {Name: "judge to router", Took: 18 * time.Millisecond}, {Name: "router to here", Took: 4 * time.Millisecond},
+		},
+		Links: notification.Links{Machine: "https://tocsin.example.com/#/machine/press-07"},
+	}
+	return group(notification.First, a)
+}
+
+// Ended is Fault when it is over.
+func Ended() notification.Notification {
+	n := Fault()
+	a := n.Alerts[0]
+	a.Status, a.EndsAt, a.Ended, a.State = notification.Resolved, now.Add(-time.Second), now.Add(-2*time.Second), "returned"
+	a.Summary = "back to usual after 24s; it was: bearing_temp 92.4 is above the expected 61 to 68.5"
+	n = group(notification.AllResolved, a)
+	n.Key = "9d4a30c27c0c4b7c2d5c86d7c3b6f7aa5f0d1c6a9be24d0f8a6c1f1d3b0c7e21"
+	return n
+}
+
+// Gateway is one incident of many machines: all behind a gateway are silent.
+func Gateway(machines int) notification.Notification {
+	var list []notification.Alert
+	for i := range machines {
+		id := fmt.Sprintf("press-%02d", i+1)
+		list = append(list, notification.Alert{
+			ID: id + "/silence/1795226590000000", Key: fmt.Sprintf("%032x", i+1), Status: notification.Firing, Severity: "warning", EquipmentID: id, GatewayID: "gw-hall-3", Cause: "silence",
+			Summary:  "no data arrives from this machine any more; nothing about it can be judged",
+			Labels:   map[string]string{"alertname": "TocsinSilence", "equipment_id": id, "cause": "silence", "severity": "warning", "gateway_id": "gw-hall-3"},
+			StartsAt: now.Add(-4 * time.Second), Started: now.Add(-38 * time.Second), Confidence: 1, Score: 1,
+			Links: notification.Links{Machine: "https://tocsin.example.com/#/machine/" + id},
+		})
+	}
+	n := group(notification.First, list...)
+	n.Incident = notification.Incident{
+		ID: "gw-hall-3/silence", Title: fmt.Sprintf("%d machines behind gateway gw-hall-3 send no data any more", machines), Cause: "silence", Severity: "warning",
+		Scope: "gateway", ScopeID: "gw-hall-3", Machines: machines, Since: now.Add(-38 * time.Second),
+	}
+	n.Links = notification.Links{Machine: "https://tocsin.example.com/#/?search=gw-hall-3"}
+	return n
+}
+
+// Posted is an alert that came through the API: labels and annotations are all that is known.
+func Posted() notification.Notification {
+	return group(notification.Repeat, notification.Alert{
+		ID: "", Key: "00000000000000000000000000000abc", Status: notification.Firing, Severity: "warning", Cause: "",
+		Labels:      map[string]string{"alertname": "DiskAlmostFull", "instance": "db-1:9100", "severity": "warning"},
+		Annotations: map[string]string{"summary": "Less than 5 % free on /var", "description": "Less than 5 % free on /var", "dashboard": "https://grafana.example.com/d/1"},
+		Summary:     "Less than 5 % free on /var", StartsAt: now.Add(-4 * time.Hour),
+	})
+}
+
+// Named is Fault with text of somebody's choice wherever text of others gets to.
+func Named(text string) notification.Notification {
+	n := Fault()
+	a := n.Alerts[0]
+	a.ID, a.EquipmentID, a.GatewayID, a.Summary, a.AcknowledgedBy = text, text, text, text, text
+	a.Evidence = []notification.Evidence{a.Evidence[0]}
+	a.Evidence[0].Sensor, a.Evidence[0].Unit, a.Evidence[0].Detector = text, text, text
+	a.Labels = map[string]string{"alertname": text, "equipment_id": text, "severity": text}
+	a.Annotations = map[string]string{"runbook_url": text, "note": text, "summary": text}
+	a.Detectors = []string{text}
+	a.Path[0].Name = text
+	a.Links = notification.Links{Machine: text, Acknowledge: text, Runbook: text, Verdict: map[string]string{"real": text}}
+	n = group(notification.First, a)
+	n.Receiver, n.GroupKey, n.Incident.Title, n.Incident.ScopeID = text, text, text, text
+	return n
+}
+
+func group(why notification.Reason, list ...notification.Alert) notification.Notification {
+	first := list[0]
+	return notification.Notification{
+		Key: "5f0d1c6a9be24d0f8a6c1f1d3b0c7e219d4a30c27c0c4b7c2d5c86d7c3b6f7aa", GroupKey: `{}:{cause="` + first.Cause + `", equipment_id="` + first.EquipmentID + `"}`,
+		Receiver: "on-call", Status: first.Status, Reason: why, At: now, Alerts: list, ExternalURL: "https://tocsin.example.com",
+		Incident: notification.Incident{
+			ID: first.ID, Title: first.EquipmentID + ": " + first.Cause, Cause: first.Cause, Severity: first.Severity, Scope: "machine", ScopeID: first.EquipmentID, Machines: 1,
+			Since: first.Started,
+		},
+		GroupLabels:       map[string]string{"equipment_id": first.EquipmentID, "cause": first.Cause},
+		CommonLabels:      first.Labels,
+		CommonAnnotations: first.Annotations,
+	}
+}
+
+// Rising is ten minutes of a temperature that leaves its band at began.
+func Rising(began time.Time) []notification.Point {
+	var out []notification.Point
+	for i := range 121 {
+		at := now.Add(time.Duration(i-120) * 5 * time.Second)
+		v := 64.8 + 1.6*math.Sin(float64(i)/9) + 0.7*math.Sin(float64(i)*1.7)
+		if d := at.Sub(began.Add(-20 * time.Second)).Seconds(); d > 0 {
+			v += 27 * (1 - math.Exp(-d/18))
+		}
+		if i >= 50 && i < 54 {
+			v = math.NaN()
+		}
+		out = append(out, notification.Point{At: at, Value: v})
+	}
+	out[len(out)-1].Value = 92.4
+	return out
+}
