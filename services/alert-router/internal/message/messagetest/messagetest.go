@@ -2,10 +2,14 @@
 package messagetest
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/message"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/notification"
 )
 
@@ -97,6 +101,7 @@ func Named(text string) notification.Notification {
 	a.ID, a.EquipmentID, a.GatewayID, a.Summary, a.AcknowledgedBy = text, text, text, text, text
 	a.Evidence = []notification.Evidence{a.Evidence[0]}
 	a.Evidence[0].Sensor, a.Evidence[0].Unit, a.Evidence[0].Detector = text, text, text
+	a.Evidence[0].Series = nil // its picture has the same texts, and takes its time
 	a.Labels = map[string]string{"alertname": text, "equipment_id": text, "severity": text}
 	a.Annotations = map[string]string{"runbook_url": text, "note": text, "summary": text}
 	a.Detectors = []string{text}
@@ -138,4 +143,63 @@ func Rising(began time.Time) []notification.Point {
 	}
 	out[len(out)-1].Value = 92.4
 	return out
+}
+
+// Attack is text that somebody could give a machine or a sensor as its name, and what it is meant to do.
+type Attack struct{ Name, Text string }
+
+// Attacks on headers, markup, logs and eyes.
+func Attacks() []Attack {
+	return []Attack{
+		{"a header", "press-07\r\nBcc: everybody@example.com"},
+		{"a header, bare LF", "press-07\nX-Evil: 1"},
+		{"a header, bare CR", "press-07\rX-Evil: 1"},
+		{"a body", "press-07\r\n\r\n<h1>hello</h1>"},
+		{"an end of message", "press-07\r\n.\r\nMAIL FROM:<evil@example.com>"},
+		{"a folded header", "press-07\r\n Bcc: everybody@example.com"},
+		{"other line ends", "press-07\u2028Bcc: a\u2029b\u0085c\u000bd\u000ce"},
+		{"an encoded word", "=?utf-8?Q?=0D=0ABcc:_everybody@example.com?="},
+		{"a script", "<script>alert(1)</script>"},
+		{"an attribute", `" onmouseover="alert(1)`},
+		{"an image", "<img src=x onerror=alert(1)>"},
+		{"an Outlook condition", "<![endif]--><script>alert(1)</script><!--[if mso]>"},
+		{"a script address", "javascript:alert(1)"},
+		{"a data address", "data:text/html;base64,PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0Pg=="},
+		{"a style", "</style><script>alert(1)</script>"},
+		{"a template", `{{ .GroupKey }}{{ template "x" . }}`},
+		{"a Slack mention", "<!channel> <@U024BE7LH> <https://evil.example.com|press-07>"},
+		{"Slack marks", "*bold* _it_ ~no~ `code` &lt;!here&gt;"},
+		{"Markdown", "[press-07](https://evil.example.com) **bold** ![x](https://evil.example.com/x.png)"},
+		{"backwards", "press-\u202e70-sserp\u202c"},
+		{"isolates", "press\u2066-\u206907\u200f\u200e\u061c"},
+		{"without width", "pr\u200bess\u200d-0\ufeff7\u2060\u00ad"},
+		{"tags", "press\U000e0041\U000e007f"},
+		{"a terminal", "\x1b[2J\x1b]0;owned\x07press-07\x9b31m"},
+		{"a log line", "press-07\n{\"level\":\"info\",\"msg\":\"all is well\"}"},
+		{"NUL", "press\x00-07"},
+		{"not UTF-8", "press\xff\xfe-07\xc0\xaf"},
+		{"long", strings.Repeat("A", 100_000)},
+		{"long without spaces in many bytes", strings.Repeat("😀", 20_000)},
+		{"only what is hidden", "\u200b\u202e\r\n\x00"},
+		{"short message parts", "press-07\nFROM: bank\n€€€^^^{}"},
+		{"CSV", "=HYPERLINK(\"https://evil.example.com\")"},
+		{"JSON", `","x":{"$gt":""},"y":"`},
+		{"a path", "../../../../etc/passwd"},
+		{"a percent path", "%2e%2e%2f%0d%0aSet-Cookie:x"},
+	}
+}
+
+// Composer makes pages with links that look like the real ones and are the same each time.
+func Composer() *message.Composer {
+	return &message.Composer{Actions: func(id, recipient string, _ time.Time) message.Links {
+		h := sha256.Sum256([]byte(id + "\x00" + recipient))
+		link := func(what string) string {
+			return "https://tocsin.example.com/v/" + what + base64.RawURLEncoding.EncodeToString(append(h[:], h[:24]...))
+		}
+		l := message.Links{Acknowledge: link("A"), Shelve: link("S")}
+		for _, v := range []string{"real", "false", "known", "sensor"} {
+			l.Verdicts = append(l.Verdicts, message.Verdict{Name: v, Label: message.VerdictLabel(v), URL: link(v)})
+		}
+		return l
+	}}
 }

@@ -1,0 +1,183 @@
+// Package webhook posts pages as JSON: Alertmanager's payload (version 4), for what is made for that, or our own with the explanation.
+//
+// A message that is signed carries the headers of the Standard Webhooks specification (webhook-id, webhook-timestamp, webhook-signature), for which there are libraries
+// in every language: HMAC-SHA256 over id, timestamp and body. All carry an Idempotency-Key, the same for every attempt and every instance: a repeat can be dropped by it.
+package webhook
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/message"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/notification"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/receiver"
+)
+
+// Payload is the form of the body.
+type Payload int
+
+// Payloads.
+const (
+	Alertmanager Payload = iota // as Alertmanager's webhook_configs send it
+	Tocsin                      // message.Document
+)
+
+// Config of one integration.
+type Config struct {
+	URL     receiver.Secret
+	Payload Payload
+	// Secrets sign, all of them at once while one replaces another; none: not signed. "whsec_" and base64 as the specification writes them, or plain text.
+	Secrets []receiver.Secret
+	// MaxAlerts of one message; 0: all.
+	MaxAlerts int
+	Timeout   time.Duration // 0: the client's
+	Header    http.Header
+	Now       func() time.Time // nil: time.Now
+}
+
+// Receiver is a notification.Receiver.
+type Receiver struct {
+	cfg      Config
+	client   *http.Client
+	composer receiver.Composer
+}
+
+// New makes a Receiver that sends through client.
+func New(cfg Config, client *http.Client, composer receiver.Composer) *Receiver {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Receiver{cfg, client, composer}
+}
+
+// Send implements notification.Receiver.
+func (r *Receiver) Send(ctx context.Context, n notification.Notification) error {
+	u, err := r.cfg.URL.Get("url")
+	if err != nil {
+		return err
+	}
+	var body []byte
+	if r.cfg.Payload == Tocsin {
+		body, err = receiver.JSON(message.NewDocument(&n, r.composer.Page(n, "webhook/"+n.Receiver)))
+	} else {
+		body, err = receiver.JSON(stock(&n, r.cfg.MaxAlerts))
+	}
+	if err != nil {
+		return err
+	}
+	if r.cfg.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.cfg.Timeout)
+		defer cancel()
+	}
+	h := r.cfg.Header.Clone()
+	if h == nil {
+		h = make(http.Header)
+	}
+	h.Set("Idempotency-Key", n.Key)
+	if err := r.sign(h, n.Key, body); err != nil {
+		return err
+	}
+	return receiver.Exchange(ctx, r.client, receiver.Request{URL: u, Body: body, Header: h})
+}
+
+func (r *Receiver) sign(h http.Header, id string, body []byte) error {
+	if len(r.cfg.Secrets) == 0 {
+		return nil
+	}
+	at := strconv.FormatInt(r.cfg.Now().Unix(), 10)
+	signatures := make([]string, len(r.cfg.Secrets))
+	for i, s := range r.cfg.Secrets {
+		secret, err := s.Get("signing secret")
+		if err != nil {
+			return err
+		}
+		signatures[i] = Sign(secret, id, at, body)
+	}
+	h.Set("Webhook-Id", id)
+	h.Set("Webhook-Timestamp", at)
+	h.Set("Webhook-Signature", strings.Join(signatures, " "))
+	return nil
+}
+
+// Sign is the signature of a message: "v1," and the base64 of the HMAC-SHA256 of "id.timestamp.body".
+func Sign(secret, id, timestamp string, body []byte) string {
+	key := []byte(secret)
+	if rest, ok := strings.CutPrefix(secret, "whsec_"); ok {
+		if raw, err := base64.StdEncoding.DecodeString(rest); err == nil {
+			key = raw
+		}
+	}
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(id + "." + timestamp + "."))
+	mac.Write(body)
+	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// payload is Alertmanager's, field for field.
+type payload struct {
+	Receiver           string            `json:"receiver"`
+	Status             string            `json:"status"`
+	Alerts             []alert           `json:"alerts"`
+	NotificationReason string            `json:"notification_reason"`
+	GroupLabels        map[string]string `json:"groupLabels"`
+	CommonLabels       map[string]string `json:"commonLabels"`
+	CommonAnnotations  map[string]string `json:"commonAnnotations"`
+	RouteLabels        map[string]string `json:"routeLabels"`
+	ExternalURL        string            `json:"externalURL"`
+	Version            string            `json:"version"`
+	GroupKey           string            `json:"groupKey"`
+	TruncatedAlerts    int               `json:"truncatedAlerts"`
+}
+
+type alert struct {
+	Status       string            `json:"status"`
+	Labels       map[string]string `json:"labels"`
+	Annotations  map[string]string `json:"annotations"`
+	StartsAt     time.Time         `json:"startsAt"`
+	EndsAt       time.Time         `json:"endsAt"`
+	GeneratorURL string            `json:"generatorURL"`
+	Fingerprint  string            `json:"fingerprint"`
+}
+
+func stock(n *notification.Notification, most int) *payload {
+	out := &payload{
+		Receiver: regexp.QuoteMeta(n.Receiver), Status: string(n.Status), NotificationReason: strings.ReplaceAll(string(n.Reason), "_", " "),
+		GroupLabels: some(n.GroupLabels), CommonLabels: some(n.CommonLabels), CommonAnnotations: some(n.CommonAnnotations), RouteLabels: map[string]string{},
+		ExternalURL: n.ExternalURL, Version: "4", GroupKey: n.GroupKey,
+	}
+	list := n.Alerts
+	if most > 0 && len(list) > most {
+		out.TruncatedAlerts = len(list) - most
+		list = list[:most]
+	}
+	out.Alerts = make([]alert, len(list))
+	for i := range list {
+		a := &list[i]
+		labels := make(model.LabelSet, len(a.Labels))
+		for name, value := range a.Labels {
+			labels[model.LabelName(name)] = model.LabelValue(value)
+		}
+		out.Alerts[i] = alert{
+			Status: string(a.Status), Labels: some(a.Labels), Annotations: some(a.Annotations), StartsAt: a.StartsAt, EndsAt: a.EndsAt,
+			GeneratorURL: a.Links.Machine, Fingerprint: labels.Fingerprint().String(),
+		}
+	}
+	return out
+}
+
+func some(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
