@@ -44,13 +44,13 @@ func Clean(s string, limit int) string {
 func hidden(r rune) bool {
 	switch {
 	case unicode.IsControl(r), // Cc: CR, LF, NUL, ESC, DEL, C1
-		unicode.Is(unicode.Cf, r),        // directions, zero width, tags, soft hyphen, byte order mark
-		unicode.Is(unicode.Co, r),        // private use
-		r >= '\ufe00' && r <= '\ufe0f',   // variation selectors
-		r == '\u115f' || r == '\u1160',   // Hangul fillers
-		r == '\u3164' || r == '\uffa0',   // Hangul fillers
-		r >= 0xe0000 && r <= 0xe0fff,     // tags and more selectors
-		r >= '\ufff9' && r <= '\ufffb',   // interlinear annotation
+		unicode.Is(unicode.Cf, r),      // directions, zero width, tags, soft hyphen, byte order mark
+		unicode.Is(unicode.Co, r),      // private use
+		r >= '\ufe00' && r <= '\ufe0f', // variation selectors
+		r == '\u115f' || r == '\u1160', // Hangul fillers
+		r == '\u3164' || r == '\uffa0', // Hangul fillers
+		r >= 0xe0000 && r <= 0xe0fff,   // tags and more selectors
+		r >= '\ufff9' && r <= '\ufffb', // interlinear annotation
 		r == '\u034f' || r == '\u17b4' || // joiners and vowels without a shape
 			r == '\u17b5' || r == '\u2800':
 		return true

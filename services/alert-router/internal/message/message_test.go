@@ -122,13 +122,13 @@ func TestTitles(t *testing.T) {
 	unnamed := messagetest.Gateway(3)
 	unnamed.Incident.Title = ""
 	for want, n := range map[string]notification.Notification{
-		"CRITICAL press-07: bearing_temp 92.4 °C, expected 61 to 68.5 °C":                      messagetest.Fault(),
-		"ESCALATED CRITICAL press-07: bearing_temp 92.4 °C, expected 61 to 68.5 °C":            escalated,
-		"RESOLVED press-07: behaves as usual again, after 24 s":                                messagetest.Ended(),
-		"WARNING 24 machines behind gateway gw-hall-3 send no data any more":                   messagetest.Gateway(24),
-		"WARNING 3 alerts of 3 machines: press-01 sends no data any more":                      unnamed,
-		"WARNING press-01: sends no data any more":                                             silent,
-		"WARNING db-1:9100: has DiskAlmostFull (Less than 5 % free on /var)":                   messagetest.Posted(),
+		"CRITICAL press-07: bearing_temp 92.4 °C, expected 61 to 68.5 °C":           messagetest.Fault(),
+		"ESCALATED CRITICAL press-07: bearing_temp 92.4 °C, expected 61 to 68.5 °C": escalated,
+		"RESOLVED press-07: behaves as usual again, after 24 s":                     messagetest.Ended(),
+		"WARNING 24 machines behind gateway gw-hall-3 send no data any more":        messagetest.Gateway(24),
+		"WARNING 3 alerts of 3 machines: press-01 sends no data any more":           unnamed,
+		"WARNING press-01: sends no data any more":                                  silent,
+		"WARNING db-1:9100: has DiskAlmostFull (Less than 5 % free on /var)":        messagetest.Posted(),
 	} {
 		if got := c.Page(n, "x").Headline; got != want {
 			t.Errorf("%q, want %q", got, want)

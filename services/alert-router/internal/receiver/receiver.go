@@ -102,12 +102,12 @@ func Exchange(ctx context.Context, client *http.Client, r Request) error {
 	if err != nil {
 		return Failed(err, wrote.Load())
 	}
+	defer func() { _ = resp.Body.Close() }()
 	return Answered(resp, r.Accept)
 }
 
-// Answered judges an answer and closes it.
+// Answered judges an answer; the caller closes it.
 func Answered(resp *http.Response, accept func(body []byte) error) error {
-	defer func() { _ = resp.Body.Close() }()
 	body, readErr := io.ReadAll(io.LimitReader(resp.Body, egress.MaxBody))
 	if resp.StatusCode/100 == 2 {
 		if accept == nil {

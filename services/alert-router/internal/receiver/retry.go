@@ -18,7 +18,9 @@ type Policy struct {
 }
 
 // DefaultPolicy gives up after five retries, some 25 s on average.
-func DefaultPolicy() Policy { return Policy{Attempts: 6, Base: 500 * time.Millisecond, Max: 15 * time.Second} }
+func DefaultPolicy() Policy {
+	return Policy{Attempts: 6, Base: 500 * time.Millisecond, Max: 15 * time.Second}
+}
 
 // Wait is how long to wait after so many failures (1, 2, ...): exponential with full jitter around its mean, so that receivers that failed together do not
 // come back together, but never less than what the other side asked for. chance is in [0, 1).

@@ -13,7 +13,6 @@ import (
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/notification"
 )
 
-// Now is when the notifications are sent.
 var now = time.Date(2026, 11, 21, 2, 3, 48, 300e6, time.UTC)
 
 // Now is when the notifications are sent.
@@ -43,8 +42,11 @@ func Fault() notification.Notification {
 			{Sensor: "motor_current", Share: 0.11, Observed: 41.8, ExpectedLow: 36.2, ExpectedHigh: 39.9, Detector: "ewma", Statistic: "mean", Unit: "A"},
 		},
 		Path: []notification.Hop{
-			{Name: "sensor to gateway", Took: 640 * time.Millisecond}, {Name: "gateway to Kafka", Took: 31 * time.Millisecond},
-			{Name: "Kafka to judge", Took: 212 * time.Millisecond}, {Name: "judge to router", Took: 18 * time.Millisecond}, {Name: "router to here", Took: 4 * time.Millisecond},
+			{Name: "sensor to gateway", Took: 640 * time.Millisecond},
+			{Name: "gateway to Kafka", Took: 31 * time.Millisecond},
+			{Name: "Kafka to judge", Took: 212 * time.Millisecond},
+			{Name: "judge to router", Took: 18 * time.Millisecond},
+			{Name: "router to here", Took: 4 * time.Millisecond},
 		},
 		Links: notification.Links{Machine: "https://tocsin.example.com/#/machine/press-07"},
 	}

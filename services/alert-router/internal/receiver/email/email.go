@@ -173,7 +173,9 @@ func (r *Receiver) client(ctx context.Context, l *line) (*mail.Client, error) {
 	}
 	options := []mail.Option{
 		mail.WithPort(r.port), mail.WithHELO(hello), mail.WithTLSPolicy(policy), mail.WithTLSConfig(secure), mail.WithTimeout(limit), mail.WithoutNoop(),
-		mail.WithDialContextFunc(func(dial context.Context, network, address string) (net.Conn, error) { return l.call(ctx, dial, network, address) }),
+		mail.WithDialContextFunc(func(dial context.Context, network, address string) (net.Conn, error) {
+			return l.call(ctx, dial, network, address)
+		}),
 	}
 	auth, err := r.auth()
 	if err != nil {

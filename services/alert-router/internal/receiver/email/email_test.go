@@ -91,6 +91,7 @@ func (x *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 	x.letter.to = to
 	return nil
 }
+
 func (x *session) Data(r io.Reader) error {
 	b, err := io.ReadAll(r)
 	if err != nil {

@@ -61,7 +61,10 @@ func (r *Receiver) Send(ctx context.Context, n notification.Notification) error 
 		key = n.Alerts[0].EquipmentID
 	}
 	rec := &kgo.Record{Topic: r.cfg.Topic, Key: []byte(key), Value: value, Timestamp: n.At, Headers: []kgo.RecordHeader{
-		{Key: "ce_specversion", Value: []byte("1.0")}, {Key: "ce_type", Value: []byte(message.Schema)}, {Key: "ce_id", Value: []byte(n.Key)}, {Key: "ce_source", Value: []byte("tocsin/alert-router")},
+		{Key: "ce_specversion", Value: []byte("1.0")},
+		{Key: "ce_type", Value: []byte(message.Schema)},
+		{Key: "ce_id", Value: []byte(n.Key)},
+		{Key: "ce_source", Value: []byte("tocsin/alert-router")},
 		{Key: "content-type", Value: []byte("application/json")},
 	}}
 	if err := producer.ProduceSync(ctx, rec).FirstErr(); err != nil {

@@ -179,6 +179,7 @@ func (r *Receiver) send(ctx context.Context, s *Subscription, private string, p 
 	if err != nil {
 		return sendError(err)
 	}
+	defer func() { _ = resp.Body.Close() }()
 	return receiver.Answered(resp, nil)
 }
 
@@ -197,7 +198,7 @@ type agent struct{ next *http.Client }
 // Do implements webpush.HTTPClient.
 func (a agent) Do(req *http.Request) (*http.Response, error) {
 	req.Header.Set("User-Agent", receiver.UserAgent)
-	return a.next.Do(req)
+	return a.next.Do(req) //nolint:gosec // the client's dialer checks each address
 }
 
 // Payload is the page for a lock screen, small enough for every push service.
