@@ -53,6 +53,12 @@ func (r *Replayer) Apply(ctx context.Context, rec *kgo.Record) ([]*kgo.Record, e
 // Replay applies the next record as a restore does: without outputs, and passing over what the snapshots hold already.
 func (r *Replayer) Replay(ctx context.Context, rec *kgo.Record) error { return r.r.Replay(ctx, rec) }
 
+// Explain asks for Explanations from the next record on. It costs, and changes nothing.
+func (r *Replayer) Explain(on bool) { r.r.Explain(on) }
+
+// Explanations say how the scores of the windows came about that the last record closed. They are the caller's.
+func (r *Replayer) Explanations() []Explanation { return r.r.Explanations() }
+
 // Next is the first offset not applied.
 func (r *Replayer) Next() int64 { return r.r.Next() }
 

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,12 +12,9 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
-	"github.com/tocsin-io/tocsin/pkg/config"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
 	"github.com/tocsin-io/tocsin/pkg/telemetry"
-	"github.com/tocsin-io/tocsin/services/all-in-one/internal/backtest"
 	"github.com/tocsin-io/tocsin/services/all-in-one/internal/csvfile"
-	"github.com/tocsin-io/tocsin/services/all-in-one/internal/fleet"
 	"github.com/tocsin-io/tocsin/services/all-in-one/internal/replay"
 )
 
@@ -105,56 +101,6 @@ func expand(inputs []string) ([]string, error) {
 	return out, nil
 }
 
-func backtestCommand() *cobra.Command {
-	var opt backtest.Options
-	var file string
-	cmd := &cobra.Command{
-		Use:   "backtest",
-		Short: "Score a file with the production detection code, row by row, without Kafka",
-		Long: `Backtest applies each row of a CSV file to the same judge that runs in production and writes one line for it:
-
-  timestamp,score,flag,severity,top_sensor,contributions
-
-score is in [0,1], higher is more anomalous; flag is 1 where the judge finds the row anomalous at the configured false-alarm budget;
-contributions is a JSON object {sensor: share}. A row's score rests on that row and those before it, never on later ones. The same
-file and configuration give the same bytes.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg := fleet.DefaultConfig()
-			if err := config.Load(file, cfg.Sections()...); err != nil {
-				return badConfig(err)
-			}
-			if opt.Train != "" && opt.TrainRows > 0 {
-				return badConfig(errors.New("--train and --train-rows: give one of them"))
-			}
-			opt.Detection = cfg.Processor.Detection
-			bar := newBar(cmd.ErrOrStderr())
-			opt.Progress = func(done, total int64) { bar.progress(opt.Input, done, total) }
-			sum, err := backtest.Run(cmd.Context(), opt)
-			bar.done()
-			if err != nil {
-				return err
-			}
-			column := "time from " + sum.TimeColumn
-			if sum.TimeColumn == "" {
-				column = "rows one second apart"
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%d rows of %d sensors (%s), %d flagged\n", sum.Rows, sum.Sensors, column, sum.Flagged)
-			return nil
-		},
-	}
-	f := cmd.Flags()
-	f.StringVar(&opt.Input, "input", "", "CSV `FILE`")
-	f.StringVar(&opt.Output, "output", "", "`FILE` for the scores")
-	_ = cmd.MarkFlagRequired("input")  // fails only for a flag that does not exist
-	_ = cmd.MarkFlagRequired("output") // likewise
-	f.StringVar(&file, "config", "", "YAML `FILE` whose section stream_processor.detection is used; default: the shipped configuration")
-	f.StringVar(&opt.Train, "train", "", "CSV `FILE` of the same sensors that is learned from first")
-	f.IntVar(&opt.TrainRows, "train-rows", 0, "the first `N` rows are only learned from, never flagged")
-	csvFlags(cmd, &opt.CSV)
-	return cmd
-}
-
 // bar shows the progress of long work on a terminal, and nothing elsewhere.
 type bar struct {
 	w     io.Writer
@@ -193,3 +139,6 @@ func (b *bar) done() {
 		b.bar = nil
 	}
 }
+
+// isURL tells an address from a file.
+func isURL(s string) bool { return strings.Contains(s, "://") }

@@ -135,6 +135,9 @@ func showReplay(w io.Writer, r *replayalert.Result, details bool) {
 	same := 0
 	for _, p := range r.Reports {
 		result := "identical"
+		if len(p.NotCompared) > 0 {
+			result += " (but " + strings.Join(p.NotCompared, ", ") + ": other machines' word)"
+		}
 		if !p.Identical {
 			result = "DIFFERENT: " + difference(p.Differences[0])
 			if n := len(p.Differences) - 1; n > 0 {

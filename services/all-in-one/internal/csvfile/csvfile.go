@@ -22,6 +22,7 @@ import (
 type Options struct {
 	TimeColumn      string   // header of the time column; empty: found
 	EquipmentColumn string   // header of the column that names the machine; empty: there is none
+	LabelColumn     string   // header of a column that is read as it is and is no sensor; empty: there is none
 	Ignore          []string // headers of columns that are never read
 }
 
@@ -31,6 +32,7 @@ type Row struct {
 	Stamp     string // the time as the file writes it; empty without a time column
 	Time      time.Time
 	Equipment string
+	Label     string
 	Values    []float32
 }
 
@@ -48,6 +50,7 @@ type Reader struct {
 	timeAt    int
 	parse     func(string) (time.Time, error)
 	equipment int
+	label     int
 	columns   []int
 	row       Row
 	n         int
@@ -78,7 +81,7 @@ func NewReader(r io.Reader, opt Options) (*Reader, error) {
 		_, _ = br.Discard(3)
 		head = head[3:]
 	}
-	c := &Reader{Delimiter: delimiter(string(head)), timeAt: -1, equipment: -1}
+	c := &Reader{Delimiter: delimiter(string(head)), timeAt: -1, equipment: -1, label: -1}
 	c.csv = csv.NewReader(br)
 	c.csv.Comma = c.Delimiter
 	c.csv.TrimLeadingSpace = true
@@ -146,6 +149,11 @@ func (c *Reader) layout(header []string, opt Options) error {
 			return err
 		}
 	}
+	if opt.LabelColumn != "" {
+		if c.label, err = find(opt.LabelColumn, "label column"); err != nil {
+			return err
+		}
+	}
 	if opt.TimeColumn != "" {
 		if c.timeAt, err = find(opt.TimeColumn, "time column"); err != nil {
 			return err
@@ -155,7 +163,7 @@ func (c *Reader) layout(header []string, opt Options) error {
 		}
 	} else {
 		for i, h := range header {
-			if ignored[i] || i == c.equipment {
+			if ignored[i] || i == c.equipment || i == c.label {
 				continue
 			}
 			if c.parse = timeFormat(c.column(i), named(h)); c.parse != nil {
@@ -172,7 +180,7 @@ func (c *Reader) layout(header []string, opt Options) error {
 	}
 	seen := map[string]bool{}
 	for i, h := range header {
-		if ignored[i] || i == c.equipment || i == c.timeAt {
+		if ignored[i] || i == c.equipment || i == c.label || i == c.timeAt {
 			continue
 		}
 		name := sensorName(h, i)
@@ -248,7 +256,10 @@ func (c *Reader) Read() (*Row, error) {
 		}
 		c.row.Time = at
 	}
-	c.row.Equipment = ""
+	c.row.Equipment, c.row.Label = "", ""
+	if c.label >= 0 {
+		c.row.Label = strings.TrimSpace(rec.cells[c.label])
+	}
 	if c.equipment >= 0 {
 		c.row.Equipment = strings.TrimSpace(rec.cells[c.equipment])
 	}

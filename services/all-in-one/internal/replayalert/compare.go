@@ -18,30 +18,32 @@ type Difference struct {
 	Recomputed string `json:"recomputed"`
 }
 
-// compare holds two anomalies against each other, bit by bit: equal bytes are equal, and where they are not, the fields are named that differ.
-func compare(recorded, recomputed []byte) ([]Difference, error) {
+// compare holds two anomalies against each other, bit by bit: equal bytes are equal, and where they are not, the fields are named that differ. passed names
+// fields that are no function of the machine's own records.
+func compare(recorded, recomputed []byte) (out []Difference, passed []string, err error) {
 	if bytes.Equal(recorded, recomputed) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	var a, b eventv1.Anomaly
 	if err := proto.Unmarshal(recorded, &a); err != nil {
-		return nil, fmt.Errorf("recorded anomaly: %w", err)
+		return nil, nil, fmt.Errorf("recorded anomaly: %w", err)
 	}
 	if err := proto.Unmarshal(recomputed, &b); err != nil {
-		return nil, fmt.Errorf("recomputed anomaly: %w", err)
+		return nil, nil, fmt.Errorf("recomputed anomaly: %w", err)
 	}
 	if a.Origin == eventv1.Origin_ORIGIN_GATEWAY && a.Cause == "silence" {
 		// That the gateway is silent was said by its other machines, which are not judged again.
 		b.Origin, b.Machines, b.Summary = a.Origin, a.Machines, a.Summary
+		passed = []string{"origin", "machines", "summary"}
 		if proto.Equal(&a, &b) {
-			return nil, nil
+			return nil, passed, nil
 		}
 	}
-	out := messages("", a.ProtoReflect(), b.ProtoReflect(), nil)
+	out = messages("", a.ProtoReflect(), b.ProtoReflect(), nil)
 	if len(out) == 0 {
 		out = append(out, Difference{Field: "encoding", Recorded: fmt.Sprintf("%d bytes", len(recorded)), Recomputed: fmt.Sprintf("%d bytes", len(recomputed))})
 	}
-	return out, nil
+	return out, passed, nil
 }
 
 // messages appends the fields that differ, in the order of the contract.

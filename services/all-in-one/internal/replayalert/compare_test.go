@@ -26,8 +26,8 @@ func TestWhatNeighboursSaidOfTheGatewayIsNotCompared(t *testing.T) {
 		c.edit(now)
 		a, _ := proto.Marshal(c.recorded)
 		b, _ := proto.Marshal(now)
-		if d, err := compare(a, b); err != nil || len(d) != c.want {
-			t.Errorf("%v, %v; want %d differences", d, err, c.want)
+		if d, passed, err := compare(a, b); err != nil || len(d) != c.want || (len(passed) > 0) != (c.recorded == gateway) {
+			t.Errorf("%v, passed over %v, %v; want %d differences", d, passed, err, c.want)
 		}
 	}
 }

@@ -53,7 +53,9 @@ type ReportResult struct {
 	Recomputed  *float64     `json:"recomputed_score"`
 	Identical   bool         `json:"identical"`
 	Differences []Difference `json:"differences,omitempty"`
-	Summary     string       `json:"summary"`
+	// NotCompared are fields that other machines had a say in: that a silence is the gateway's was known from them.
+	NotCompared []string `json:"not_compared,omitempty"`
+	Summary     string   `json:"summary"`
 	// Window is how the score of the newest window it rests on came about; nil for causes without one.
 	Window *Window `json:"window,omitempty"`
 }
@@ -183,7 +185,7 @@ func (c *collector) result(replay *streamprocessor.CaseReplay) *Result {
 		if now, ok := c.got[a.GetAnomalyId()]; ok {
 			res.JudgedOffset, res.Recomputed, res.Window = now.at, new(now.report.Anomaly.GetScore()), now.window
 			var err error
-			if res.Differences, err = compare(rec.Value, now.report.Value); err != nil {
+			if res.Differences, res.NotCompared, err = compare(rec.Value, now.report.Value); err != nil {
 				res.Differences = []Difference{{Field: "encoding", Recorded: err.Error()}}
 			}
 		} else {

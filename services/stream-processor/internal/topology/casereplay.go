@@ -140,7 +140,6 @@ type Report struct {
 
 // Apply judges the next record of telemetry.frames.v1 for which Takes is true.
 func (c *CaseReplay) Apply(ctx context.Context, rec *kgo.Record) (Judged, error) {
-	c.r.p.out.Reset()
 	if c.dead[rec.Offset] {
 		c.r.p.refused(rec, rec.Timestamp.UnixMilli())
 		return Judged{}, nil

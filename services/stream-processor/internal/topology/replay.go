@@ -59,6 +59,7 @@ func (r *Replayer) Loaded() error { return r.p.replayed(r.saved) }
 func (r *Replayer) Apply(ctx context.Context, rec *kgo.Record) ([]*kgo.Record, error) {
 	r.p.arena.reset()
 	r.out = r.out[:0]
+	r.p.out.Explanations = nil
 	err := r.p.apply(ctx, rec, func(o *kgo.Record) { r.out = append(r.out, o) })
 	r.p.settleReplay()
 	return r.out, err
@@ -70,6 +71,12 @@ func (r *Replayer) Replay(ctx context.Context, rec *kgo.Record) error {
 	r.p.settleReplay()
 	return err
 }
+
+// Explain asks for Explanations from the next record on.
+func (r *Replayer) Explain(on bool) { r.p.out.Explain = on }
+
+// Explanations are of the windows that the last record closed. They are the caller's.
+func (r *Replayer) Explanations() []machine.Explanation { return r.p.out.Explanations }
 
 // Next is the first offset not applied.
 func (r *Replayer) Next() int64 { return r.p.next }
