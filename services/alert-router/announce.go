@@ -3,6 +3,7 @@ package alertrouter
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/tocsin-io/tocsin/pkg/service"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/desk"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/incident"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/routing"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/stream"
@@ -22,13 +24,14 @@ import (
 type announcer struct {
 	engine     *routing.Engine
 	told       *stream.Told
+	desk       *desk.Desk
 	machineURL string
 	log        *zap.Logger
 	metrics    *metrics.Set
 }
 
-func newAnnouncer(engine *routing.Engine, told *stream.Told, machineURL string, deps service.Deps) *announcer {
-	return &announcer{engine: engine, told: told, machineURL: machineURL, log: deps.Log, metrics: deps.Metrics}
+func newAnnouncer(engine *routing.Engine, told *stream.Told, d *desk.Desk, machineURL string, deps service.Deps) *announcer {
+	return &announcer{engine: engine, told: told, desk: d, machineURL: machineURL, log: deps.Log, metrics: deps.Metrics}
 }
 
 // Restored puts what stands, and of what has ended only what some receiver still takes for firing: so a restart neither
@@ -37,6 +40,7 @@ func (a *announcer) Restored(ctx context.Context, views []incident.View) error {
 	if err := a.told.CatchUp(ctx); err != nil {
 		return err
 	}
+	a.states(ctx, stateWaitAtStart, a.desk.CatchUp)
 	var put, ended []routing.Alert
 	for _, v := range views {
 		if v.EndsMS == 0 {
@@ -62,8 +66,10 @@ func (a *announcer) Live() { a.engine.Start() }
 // Committed puts the views that transitions change.
 func (a *announcer) Committed(ctx context.Context, list []stream.Committed) error {
 	var alerts []routing.Alert
+	next := map[int32]int64{}
 	for _, c := range list {
 		a.count(c)
+		next[c.Partition] = max(next[c.Partition], c.Offset+1)
 		for _, v := range c.Views {
 			if v.EndsMS == 0 {
 				a.engine.Announce(v.Labels, time.UnixMilli(c.Event.GetAtMs()))
@@ -71,7 +77,26 @@ func (a *announcer) Committed(ctx context.Context, list []stream.Committed) erro
 			alerts = append(alerts, a.alert(v))
 		}
 	}
+	if len(next) > 0 {
+		a.states(ctx, stateWait, func(ctx context.Context) error { return a.desk.Await(ctx, next) })
+	}
 	return a.engine.Put(ctx, alerts...)
+}
+
+const (
+	// stateWaitAtStart is how long dispatching waits for the states of the alerts that stand.
+	stateWaitAtStart = 10 * time.Second
+	// stateWait is how long an alert waits for its own state: whether it was acknowledged before, say. It is there within milliseconds.
+	stateWait = time.Second
+)
+
+// states waits until it is known what people have decided; not for ever, because to be told of what was shelved is better than not to be told.
+func (a *announcer) states(ctx context.Context, limit time.Duration, wait func(context.Context) error) {
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := wait(limited); err != nil && ctx.Err() == nil {
+		a.log.Warn("going on without the newest acknowledgements and shelves", zap.Error(err))
+	}
 }
 
 // Lost forgets the alerts of a partition that another instance has now.
@@ -116,6 +141,13 @@ func (a *announcer) alert(v incident.View) routing.Alert {
 	out := routing.Alert{Labels: v.Labels, Annotations: v.Annotations, StartsAt: time.UnixMilli(v.StartsMS)}
 	if v.EndsMS != 0 {
 		out.EndsAt = time.UnixMilli(v.EndsMS)
+	} else if al, ok := a.desk.Alert(v.Labels[incident.LabelAlertID]); ok {
+		out.Annotations = maps.Clone(v.Annotations)
+		for k, note := range stateNotes(al) {
+			if note != "" {
+				out.Annotations[k] = note
+			}
+		}
 	}
 	if a.machineURL != "" {
 		out.GeneratorURL = strings.ReplaceAll(a.machineURL, "{equipment_id}", url.PathEscape(v.Labels[incident.LabelEquipment]))

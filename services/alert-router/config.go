@@ -5,12 +5,15 @@ package alertrouter
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"regexp"
 	"strings"
 	"time"
 
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/access"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/journal"
 )
 
 // Config is the section alert_router.
@@ -27,6 +30,22 @@ type Config struct {
 	SessionTimeout     time.Duration     `mapstructure:"session_timeout" doc:"Silence of an instance after which the group gives its partitions to another."`
 	TransactionTimeout time.Duration     `mapstructure:"transaction_timeout" doc:"Time after which Kafka aborts a transaction that an instance has left open."`
 	MaxPollRecords     int               `mapstructure:"max_poll_records" doc:"Records in one transaction at most."`
+	Journal            Journal           `mapstructure:"journal" doc:"What became of every alert, who was told, and what people did."`
+	RearmAfter         time.Duration     `mapstructure:"rearm_after" doc:"An acknowledged alert that clears and comes back within this, no graver, stays acknowledged: nobody is told again. 0: each one is new."`
+	MaxShelf           time.Duration     `mapstructure:"max_shelf" doc:"The longest that an alarm can be shelved; beyond that it is to be taken out of service."`
+	Auth               Auth              `mapstructure:"auth" doc:"Who may see alerts and do something about them."`
+}
+
+// Journal says where the journal is.
+type Journal struct {
+	URL       string        `mapstructure:"url" doc:"A PostgreSQL database, postgres://user:password@host/database; several routers may share it. Empty: SQLite in data_dir." secret:"true"`
+	Retention time.Duration `mapstructure:"retention" doc:"How long transitions, notifications and closed alerts are kept."`
+}
+
+// Auth says who may see and act.
+type Auth struct {
+	AllowAnonymous bool            `mapstructure:"allow_anonymous" doc:"Let anybody who reaches the listener see and do everything. Without it that is only so when no people are listed and the listener is on loopback; when none are listed and it is not, anybody may look and nobody acts through /v1/."`
+	People         []access.Person `mapstructure:"people" doc:"Who may see and act, each with a token, a role and machines. Once somebody is listed, Alertmanager's API asks for a token as well, of somebody who sees every machine."`
 }
 
 // DefaultConfig is one instance on loopback.
@@ -42,6 +61,9 @@ func DefaultConfig() Config {
 		SessionTimeout:     10 * time.Second,
 		TransactionTimeout: 10 * time.Second,
 		MaxPollRecords:     1000,
+		Journal:            Journal{Retention: 90 * 24 * time.Hour},
+		RearmAfter:         30 * time.Minute,
+		MaxShelf:           24 * time.Hour,
 	}
 }
 
@@ -68,6 +90,25 @@ func (c Config) Validate() error {
 	case c.MaxPollRecords < 1 || c.MaxPollRecords > 100_000:
 		return fmt.Errorf("max_poll_records: %d is not in 1..100000", c.MaxPollRecords)
 	}
+	switch {
+	case c.Journal.Retention < time.Hour:
+		return fmt.Errorf("journal.retention: %s is less than an hour", c.Journal.Retention)
+	case c.RearmAfter < 0 || c.RearmAfter > 24*time.Hour:
+		return fmt.Errorf("rearm_after: %s is not in 0..24h", c.RearmAfter)
+	case c.MaxShelf < time.Minute || c.MaxShelf > 31*24*time.Hour:
+		return fmt.Errorf("max_shelf: %s is not in 1m..744h", c.MaxShelf)
+	}
+	if err := journal.Validate(c.Journal.URL); err != nil {
+		return fmt.Errorf("journal.url: %w", err)
+	}
+	for i, p := range c.Auth.People {
+		if err := p.Validate(); err != nil {
+			return fmt.Errorf("auth.people[%d].%w", i, err)
+		}
+	}
+	if _, err := c.people(); err != nil {
+		return fmt.Errorf("auth.%w", err)
+	}
 	if err := httpURL(c.ExternalURL); err != nil {
 		return fmt.Errorf("external_url: %w", err)
 	}
@@ -75,6 +116,28 @@ func (c Config) Validate() error {
 		return fmt.Errorf("machine_url: %w", err)
 	}
 	return nil
+}
+
+// people are those who may see and act. Without a list a listener on loopback is open; any other shows and lets nobody act.
+func (c Config) people() (*access.Book, error) {
+	var anybody *access.Identity
+	switch {
+	case c.Auth.AllowAnonymous, len(c.Auth.People) == 0 && loopback(c.HTTP.Listen):
+		anybody = &access.Identity{Role: access.Operator}
+	case len(c.Auth.People) == 0:
+		anybody = &access.Identity{Role: access.Viewer}
+	}
+	return access.New(c.Auth.People, anybody)
+}
+
+// loopback tells whether only this machine can reach the address. A name other than localhost may resolve to anything.
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func httpURL(s string) error {

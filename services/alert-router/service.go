@@ -6,14 +6,22 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
 	"github.com/tocsin-io/tocsin/pkg/service"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/alertapi"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/desk"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/lifecycle"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/routing"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/stream"
 )
+
+// keepClosed is how long a closed alert is kept in memory for who acknowledges it late; beyond that it is looked up in the journal.
+const keepClosed = time.Hour
 
 // Service is one alert-router. States: made (New), waiting for Kafka, restoring, following, draining, closed; Ready tells
 // which of them keeps it from its job.
@@ -22,6 +30,8 @@ type Service struct {
 	engine   *routing.Engine
 	consumer *stream.Consumer
 	told     *stream.Told
+	desk     *desk.Desk
+	log      *zap.Logger
 }
 
 // New opens the listener and reads the routing file, the notification log and the silences. A routing file that cannot be used is an
@@ -30,7 +40,7 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("alert_router.%w", err)
 	}
-	s := &Service{}
+	s := &Service{log: deps.Log}
 	srv, err := httpserver.New(cfg.HTTP, "alert-router", s.Ready, cfg, deps)
 	if err != nil {
 		return nil, err
@@ -40,10 +50,20 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	if cfg.ExternalURL != "" {
 		external, _ = url.Parse(cfg.ExternalURL) // Validate has parsed it
 	}
+	people, err := cfg.people()
+	if err != nil {
+		_ = srv.Close()
+		return nil, fmt.Errorf("alert_router.auth.%w", err)
+	}
+	s.desk = desk.New(desk.Config{
+		URL: cfg.Journal.URL, DataDir: cfg.DataDir, Retention: cfg.Journal.Retention, MaxShelf: cfg.MaxShelf, Instance: cfg.InstanceID,
+		Policy: lifecycle.Policy{Rearm: cfg.RearmAfter, Keep: keepClosed},
+	}, stream.NewLog(deps), func(c lifecycle.Changes) { s.mirror(c) }, deps.Log.Named("journal"), deps.Metrics)
 	s.told = stream.NewTold(cfg.InstanceID, deps, func(source string, entry []byte) error { return s.engine.Hear(source, entry) })
 	s.engine, err = routing.New(routing.Options{
 		File: cfg.RoutingFile, DataDir: cfg.DataDir, ExternalURL: external, Retention: cfg.Retention,
-		LogNotifications: cfg.LogNotifications, Dial: deps.Net().DialContext, Told: s.told.Publish, Log: deps.Log, Metrics: deps.Metrics,
+		LogNotifications: cfg.LogNotifications, Dial: deps.Net().DialContext, Told: s.told.Publish,
+		Gate: s.desk, Noted: s.noted(cfg.InstanceID), Log: deps.Log, Metrics: deps.Metrics,
 	})
 	if err != nil {
 		_ = srv.Close()
@@ -52,13 +72,14 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	s.consumer = stream.New(stream.Config{
 		GroupID: cfg.GroupID, InstanceID: cfg.InstanceID, SessionTimeout: cfg.SessionTimeout,
 		TransactionTimeout: cfg.TransactionTimeout, MaxPollRecords: cfg.MaxPollRecords,
-	}, deps, newAnnouncer(s.engine, s.told, cfg.MachineURL, deps))
-	s.handle()
+	}, deps, newAnnouncer(s.engine, s.told, s.desk, cfg.MachineURL, deps))
+	s.handle(alertapi.New(s.desk, s.engine, people, deps.Log.Named("api")))
 	return s, nil
 }
 
-func (s *Service) handle() {
-	s.http.Handle("/api/v2/", s.engine.Handler())
+func (s *Service) handle(api *alertapi.API) {
+	api.Register(s.http.Handle)
+	s.http.Handle("/api/v2/", api.Whole(s.shelves(s.engine.Handler())))
 	s.http.Handle("POST /-/reload", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if err := s.Reload(); err != nil {
 			httpserver.Problem(w, http.StatusInternalServerError, "routing file refused",
@@ -97,8 +118,15 @@ func (s *Service) Reload() error { return s.engine.Reload() }
 func (s *Service) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.http.Run(ctx) })
+	// The journal ends after the consumer, so that it has what that has written last.
+	follow, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var following errgroup.Group
+	following.Go(func() error { return s.desk.Run(follow) })
 	g.Go(func() error { return s.consumer.Run(ctx) })
 	err := g.Wait()
+	stop()
+	err = errors.Join(err, following.Wait())
 	return errors.Join(err, s.Close())
 }
 

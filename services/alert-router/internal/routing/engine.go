@@ -70,7 +70,11 @@ type Options struct {
 	// under the log's lock: it must not block, nor call the Engine. May be nil.
 	Told func(key string, entry []byte)
 	// Dial reaches receivers that are spoken to by HTTP; nil: the operating system's network.
-	Dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Noted is told of every attempt to tell somebody. It must not block. May be nil.
+	Noted func([]Notice)
+	// Gate holds alerts back that the routing file would let through; nil: none does.
+	Gate    Gate
 	Log     *zap.Logger
 	Metrics *metrics.Set
 }
@@ -106,12 +110,15 @@ type Engine struct {
 	others     *others
 	reloads    *metrics.Counter
 	refused    *metrics.Counter
+	quiet      *metrics.Counter
 
 	stop    chan struct{}
 	running sync.WaitGroup
 	closing sync.Once
 	closed  error
 
+	// putting keeps two updates of one alert apart: what was looked up must still be true when it is put. Taken under mu.
+	putting sync.Mutex
 	// mu: read to put alerts or to look at what runs, write to swap what runs.
 	mu   sync.RWMutex
 	plan *plan // the configuration in force
@@ -140,6 +147,7 @@ func New(opts Options) (*Engine, error) {
 		others:   newOthers(),
 		reloads:  opts.Metrics.GetOrCreateCounter(`tocsin_alert_routing_reloads_total{outcome="applied"}`),
 		refused:  opts.Metrics.GetOrCreateCounter(`tocsin_alert_routing_reloads_total{outcome="refused"}`),
+		quiet:    opts.Metrics.GetOrCreateCounter(`tocsin_alert_kept_quiet_total`),
 		stop:     make(chan struct{}),
 	}
 	if err := e.setup(); err != nil {
@@ -311,6 +319,8 @@ func (e *Engine) PutOwed(ctx context.Context, alerts ...Alert) error {
 }
 
 func (e *Engine) put(ctx context.Context, alerts []Alert, owed bool) error {
+	e.putting.Lock()
+	defer e.putting.Unlock()
 	now := time.Now()
 	last := make(map[model.Fingerprint]int, len(alerts))
 	for i := range alerts {

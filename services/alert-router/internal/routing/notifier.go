@@ -25,6 +25,8 @@ type observed struct {
 	watch       *latency
 	metrics     *metrics.Set
 	doubt       func(context.Context) // told of what may have arrived though it came to an error
+	key         func(context.Context) string
+	noted       func([]Notice) // may be nil
 }
 
 // Notify implements notify.Notifier.
@@ -43,10 +45,49 @@ func (o *observed) Notify(ctx context.Context, alerts ...*alert.Alert) (bool, er
 	}
 	o.metrics.GetOrCreateCounter(fmt.Sprintf("tocsin_alert_notifications_total{receiver=%s,integration=%s,outcome=%q,reason=%q}",
 		strconv.Quote(o.receiver), strconv.Quote(o.integration), outcome, reason)).Inc()
+	now := time.Now()
 	if err == nil {
-		o.watch.sent(o.integration, o.receiver, alerts, time.Now())
+		o.watch.sent(o.integration, o.receiver, alerts, now)
 	}
+	o.note(ctx, alerts, outcome, err, now)
 	return retry, err
+}
+
+// maxNoticed bounds how many alerts of one message are noted one by one.
+const maxNoticed = 1000
+
+// note tells of the attempt, alert by alert.
+func (o *observed) note(ctx context.Context, alerts []*alert.Alert, outcome string, err error, now time.Time) {
+	if o.noted == nil {
+		return
+	}
+	list := make([]Notice, 0, min(len(alerts), maxNoticed))
+	key, reason := o.key(ctx), why(ctx)
+	for _, a := range alerts[:min(len(alerts), maxNoticed)] {
+		n := Notice{
+			Key: key, AlertID: string(a.Labels[labelAlertID]), EquipmentID: string(a.Labels["equipment_id"]), Receiver: o.receiver, Integration: o.integration,
+			Status: string(a.Status()), Reason: reason, Outcome: outcome, At: now,
+		}
+		if err != nil {
+			n.Error = failure(ctx, err)
+		} else if at, ok := o.watch.judged(a.Fingerprint()); ok && !a.Resolved() {
+			n.Latency = max(now.Sub(at), 0)
+		}
+		list = append(list, n)
+	}
+	o.noted(list)
+}
+
+// Notice is one attempt to tell one receiver of one alert.
+type Notice struct {
+	// Key is the message's idempotency key.
+	Key                            string
+	AlertID, EquipmentID           string
+	Receiver, Integration          string
+	Status, Reason, Outcome, Error string
+	At                             time.Time
+	// Latency is from the judgement to now; 0 when that is not known, or of an end.
+	Latency time.Duration
 }
 
 // why the engine sends: "first_notification", "new_alerts_added", "all_alerts_resolved", ...
@@ -93,6 +134,16 @@ func (l *latency) announce(fp model.Fingerprint, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.since[fp] = &announced{at: at, sent: make(map[string]bool)}
+}
+
+func (l *latency) judged(fp model.Fingerprint) (time.Time, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, ok := l.since[fp]
+	if !ok {
+		return time.Time{}, false
+	}
+	return s.at, true
 }
 
 func (l *latency) forget(fp model.Fingerprint) {

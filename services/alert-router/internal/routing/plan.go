@@ -82,7 +82,10 @@ func (e *Engine) externalURL() *url.URL {
 
 func (e *Engine) observe(receiverName string, in notify.Integration) notify.Integration {
 	to := &nflogpb.Receiver{GroupName: receiverName, Integration: in.Name(), Idx: uint32(in.Index())} // as the engine names it in its notification log
-	o := &observed{next: in, receiver: receiverName, integration: in.Name(), watch: e.watch, metrics: e.opts.Metrics, doubt: func(ctx context.Context) { e.doubt(ctx, to) }}
+	o := &observed{
+		next: in, receiver: receiverName, integration: in.Name(), watch: e.watch, metrics: e.opts.Metrics, doubt: func(ctx context.Context) { e.doubt(ctx, to) },
+		key: func(ctx context.Context) string { return e.messageKey(ctx, to) }, noted: e.opts.Noted,
+	}
 	return notify.NewIntegration(o, &in, in.Name(), in.Index(), receiverName)
 }
 
@@ -111,6 +114,9 @@ func (e *Engine) run(p *plan) {
 	// nil: alone. (An interface with a nil pointer in it would be taken for a cluster.)
 	stages := e.pipeline.New(p.receivers, func() time.Duration { return 0 }, l.inhibitor, e.silencer,
 		timeinterval.NewIntervener(p.intervals), e.marker, e.nflog, nil)
+	for name, st := range stages {
+		stages[name] = gated(e.opts.Gate, e.quiet.Add, st)
+	}
 	timeout := func(d time.Duration) time.Duration { return max(d, notify.MinTimeout) }
 	l.dispatcher = dispatch.NewDispatcher(e.alerts, p.routes, stages, e.marker, timeout, groupMaintenance, nil,
 		e.slog, eventrecorder.Recorder{}, e.dispatched, p.tmpl)

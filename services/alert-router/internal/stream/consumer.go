@@ -55,6 +55,7 @@ type Config struct {
 type Committed struct {
 	incident.Transition
 	Partition int32
+	Offset    int64  // of the event in alert.events.v1
 	TraceID   string // empty when the anomaly carried none
 }
 

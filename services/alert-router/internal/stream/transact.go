@@ -202,6 +202,7 @@ func (c *Consumer) announce(ctx context.Context, changes []change) error {
 	list := make([]Committed, len(changes))
 	for i, ch := range changes {
 		list[i] = ch.Committed
+		list[i].Offset = ch.record.Offset
 	}
 	return c.sink.Committed(ctx, list)
 }

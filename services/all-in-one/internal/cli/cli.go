@@ -46,6 +46,7 @@ with the reason in the call.
   tocsin replay --input history.csv          send recorded data through the gateway
   tocsin backtest --input history.csv --output scores.csv
   tocsin replay-alert pump-1/behaviour/1772344800000000    judge an alert again: the same, bit by bit?
+  tocsin alerts list                         what stands; alerts ack, shelve, verdict say what you do about it
   tocsin dlq list                            what could not be processed, and why; dlq retry gives it back
   tocsin validate --config tocsin.yaml`,
 		SilenceUsage:  true,
@@ -53,6 +54,7 @@ with the reason in the call.
 		Version:       launch.Version(),
 	}
 	root.AddCommand(runCommand(), simulateCommand(), replayCommand(), backtestCommand(), replayAlertCommand(), validateCommand(), doctorCommand(), dlqCommand(), lakeCommand(), referenceCommand(), versionCommand())
+	root.AddCommand(alertsCommand())
 	started := false
 	onStart(root, func() { started = true })
 	root.SetArgs(args)

@@ -105,7 +105,7 @@ func insertAnomaly(list []*Anomaly, a *Anomaly, limit int) ([]*Anomaly, bool) {
 // then the graver severity. It is a total order on different events, so arrival order does not matter.
 func supersedes(a, b *eventv1.AlertEvent) bool {
 	closed := func(e *eventv1.AlertEvent) int {
-		if e.Transition == eventv1.AlertTransition_ALERT_TRANSITION_CLOSED {
+		if ended(e) {
 			return 1
 		}
 		return 0
@@ -114,6 +114,11 @@ func supersedes(a, b *eventv1.AlertEvent) bool {
 		cmp.Compare(closed(a), closed(b)), cmp.Compare(a.AtMs, b.AtMs), cmp.Compare(a.Severity, b.Severity),
 		cmp.Compare(a.Transition, b.Transition), cmp.Compare(a.EventId, b.EventId),
 	) > 0
+}
+
+// ended tells whether an alert stands no longer as of an event: its end, or what somebody says of it afterwards.
+func ended(e *eventv1.AlertEvent) bool {
+	return e.Transition == eventv1.AlertTransition_ALERT_TRANSITION_CLOSED || e.Transition > eventv1.AlertTransition_ALERT_TRANSITION_CLOSED && e.EndedUs != 0
 }
 
 func compareClosed(a, b *alert) int {

@@ -297,7 +297,7 @@ func (h *Hub) ApplyAlert(ev *eventv1.AlertEvent) error {
 		a.elem = h.recentAlerts.PushFront(a)
 		h.alerts[ev.AlertId] = a
 	}
-	a.Event, a.Open = ev, ev.Transition != eventv1.AlertTransition_ALERT_TRANSITION_CLOSED
+	a.Event, a.Open = ev, !ended(ev)
 	switch {
 	case a.Open && !wasOpen:
 		h.openCount++

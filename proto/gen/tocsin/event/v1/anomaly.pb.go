@@ -194,6 +194,14 @@ const (
 	// Severity rose while open.
 	AlertTransition_ALERT_TRANSITION_ESCALATED AlertTransition = 2
 	AlertTransition_ALERT_TRANSITION_CLOSED    AlertTransition = 3
+	// Made by people. Shelving and taking out of service concern the machine and cause, whichever alert they are said of.
+	AlertTransition_ALERT_TRANSITION_ACKNOWLEDGED   AlertTransition = 4
+	AlertTransition_ALERT_TRANSITION_SHELVED        AlertTransition = 5
+	AlertTransition_ALERT_TRANSITION_UNSHELVED      AlertTransition = 6
+	AlertTransition_ALERT_TRANSITION_OUT_OF_SERVICE AlertTransition = 7
+	AlertTransition_ALERT_TRANSITION_IN_SERVICE     AlertTransition = 8
+	// Says what the alert was worth; changes nothing else.
+	AlertTransition_ALERT_TRANSITION_VERDICT AlertTransition = 9
 )
 
 // Enum value maps for AlertTransition.
@@ -203,12 +211,24 @@ var (
 		1: "ALERT_TRANSITION_OPENED",
 		2: "ALERT_TRANSITION_ESCALATED",
 		3: "ALERT_TRANSITION_CLOSED",
+		4: "ALERT_TRANSITION_ACKNOWLEDGED",
+		5: "ALERT_TRANSITION_SHELVED",
+		6: "ALERT_TRANSITION_UNSHELVED",
+		7: "ALERT_TRANSITION_OUT_OF_SERVICE",
+		8: "ALERT_TRANSITION_IN_SERVICE",
+		9: "ALERT_TRANSITION_VERDICT",
 	}
 	AlertTransition_value = map[string]int32{
-		"ALERT_TRANSITION_UNSPECIFIED": 0,
-		"ALERT_TRANSITION_OPENED":      1,
-		"ALERT_TRANSITION_ESCALATED":   2,
-		"ALERT_TRANSITION_CLOSED":      3,
+		"ALERT_TRANSITION_UNSPECIFIED":    0,
+		"ALERT_TRANSITION_OPENED":         1,
+		"ALERT_TRANSITION_ESCALATED":      2,
+		"ALERT_TRANSITION_CLOSED":         3,
+		"ALERT_TRANSITION_ACKNOWLEDGED":   4,
+		"ALERT_TRANSITION_SHELVED":        5,
+		"ALERT_TRANSITION_UNSHELVED":      6,
+		"ALERT_TRANSITION_OUT_OF_SERVICE": 7,
+		"ALERT_TRANSITION_IN_SERVICE":     8,
+		"ALERT_TRANSITION_VERDICT":        9,
 	}
 )
 
@@ -237,6 +257,66 @@ func (x AlertTransition) Number() protoreflect.EnumNumber {
 // Deprecated: Use AlertTransition.Descriptor instead.
 func (AlertTransition) EnumDescriptor() ([]byte, []int) {
 	return file_tocsin_event_v1_anomaly_proto_rawDescGZIP(), []int{3}
+}
+
+// AlertVerdict is what people found an alert to be.
+type AlertVerdict int32
+
+const (
+	AlertVerdict_ALERT_VERDICT_UNSPECIFIED AlertVerdict = 0
+	// A fault of the machine.
+	AlertVerdict_ALERT_VERDICT_REAL AlertVerdict = 1
+	// Nothing was wrong.
+	AlertVerdict_ALERT_VERDICT_FALSE AlertVerdict = 2
+	// Real, and known before: maintenance, a test, a cause that is being mended.
+	AlertVerdict_ALERT_VERDICT_KNOWN AlertVerdict = 3
+	// The sensor, not the machine.
+	AlertVerdict_ALERT_VERDICT_SENSOR AlertVerdict = 4
+)
+
+// Enum value maps for AlertVerdict.
+var (
+	AlertVerdict_name = map[int32]string{
+		0: "ALERT_VERDICT_UNSPECIFIED",
+		1: "ALERT_VERDICT_REAL",
+		2: "ALERT_VERDICT_FALSE",
+		3: "ALERT_VERDICT_KNOWN",
+		4: "ALERT_VERDICT_SENSOR",
+	}
+	AlertVerdict_value = map[string]int32{
+		"ALERT_VERDICT_UNSPECIFIED": 0,
+		"ALERT_VERDICT_REAL":        1,
+		"ALERT_VERDICT_FALSE":       2,
+		"ALERT_VERDICT_KNOWN":       3,
+		"ALERT_VERDICT_SENSOR":      4,
+	}
+)
+
+func (x AlertVerdict) Enum() *AlertVerdict {
+	p := new(AlertVerdict)
+	*p = x
+	return p
+}
+
+func (x AlertVerdict) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AlertVerdict) Descriptor() protoreflect.EnumDescriptor {
+	return file_tocsin_event_v1_anomaly_proto_enumTypes[4].Descriptor()
+}
+
+func (AlertVerdict) Type() protoreflect.EnumType {
+	return &file_tocsin_event_v1_anomaly_proto_enumTypes[4]
+}
+
+func (x AlertVerdict) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AlertVerdict.Descriptor instead.
+func (AlertVerdict) EnumDescriptor() ([]byte, []int) {
+	return file_tocsin_event_v1_anomaly_proto_rawDescGZIP(), []int{4}
 }
 
 // Contribution says how much one sensor drove an anomaly, and what was expected of it.
@@ -621,6 +701,14 @@ type AlertEvent struct {
 	Labels        map[string]string `protobuf:"bytes,12,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Annotations   map[string]string `protobuf:"bytes,13,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Contributions []*Contribution   `protobuf:"bytes,14,rep,name=contributions,proto3" json:"contributions,omitempty"`
+	// How far the score can be trusted in [0, 1]; 0 when not said.
+	Confidence float64 `protobuf:"fixed64,15,opt,name=confidence,proto3" json:"confidence,omitempty"`
+	// What follows is set by transitions that people make: who, why, until when (broker time, ms since 1970 UTC; 0: open-ended), and the verdict. The
+	// rest of such an event is as the alert stood then.
+	Actor         string       `protobuf:"bytes,16,opt,name=actor,proto3" json:"actor,omitempty"`
+	Comment       string       `protobuf:"bytes,17,opt,name=comment,proto3" json:"comment,omitempty"`
+	UntilMs       int64        `protobuf:"varint,18,opt,name=until_ms,json=untilMs,proto3" json:"until_ms,omitempty"`
+	Verdict       AlertVerdict `protobuf:"varint,19,opt,name=verdict,proto3,enum=tocsin.event.v1.AlertVerdict" json:"verdict,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -753,6 +841,41 @@ func (x *AlertEvent) GetContributions() []*Contribution {
 	return nil
 }
 
+func (x *AlertEvent) GetConfidence() float64 {
+	if x != nil {
+		return x.Confidence
+	}
+	return 0
+}
+
+func (x *AlertEvent) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *AlertEvent) GetComment() string {
+	if x != nil {
+		return x.Comment
+	}
+	return ""
+}
+
+func (x *AlertEvent) GetUntilMs() int64 {
+	if x != nil {
+		return x.UntilMs
+	}
+	return 0
+}
+
+func (x *AlertEvent) GetVerdict() AlertVerdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return AlertVerdict_ALERT_VERDICT_UNSPECIFIED
+}
+
 var File_tocsin_event_v1_anomaly_proto protoreflect.FileDescriptor
 
 const file_tocsin_event_v1_anomaly_proto_rawDesc = "" +
@@ -802,7 +925,7 @@ const file_tocsin_event_v1_anomaly_proto_rawDesc = "" +
 	"\bended_us\x18\x03 \x01(\x12R\aendedUs\x12\x1e\n" +
 	"\n" +
 	"similarity\x18\x04 \x01(\x01R\n" +
-	"similarity\"\xc4\x05\n" +
+	"similarity\"\xe8\x06\n" +
 	"\n" +
 	"AlertEvent\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12\x19\n" +
@@ -822,7 +945,14 @@ const file_tocsin_event_v1_anomaly_proto_rawDesc = "" +
 	"\asummary\x18\v \x01(\tR\asummary\x12?\n" +
 	"\x06labels\x18\f \x03(\v2'.tocsin.event.v1.AlertEvent.LabelsEntryR\x06labels\x12N\n" +
 	"\vannotations\x18\r \x03(\v2,.tocsin.event.v1.AlertEvent.AnnotationsEntryR\vannotations\x12C\n" +
-	"\rcontributions\x18\x0e \x03(\v2\x1d.tocsin.event.v1.ContributionR\rcontributions\x1a9\n" +
+	"\rcontributions\x18\x0e \x03(\v2\x1d.tocsin.event.v1.ContributionR\rcontributions\x12\x1e\n" +
+	"\n" +
+	"confidence\x18\x0f \x01(\x01R\n" +
+	"confidence\x12\x14\n" +
+	"\x05actor\x18\x10 \x01(\tR\x05actor\x12\x18\n" +
+	"\acomment\x18\x11 \x01(\tR\acomment\x12\x19\n" +
+	"\buntil_ms\x18\x12 \x01(\x03R\auntilMs\x127\n" +
+	"\averdict\x18\x13 \x01(\x0e2\x1d.tocsin.event.v1.AlertVerdictR\averdict\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
@@ -845,12 +975,24 @@ const file_tocsin_event_v1_anomaly_proto_rawDesc = "" +
 	"\rORIGIN_SENSOR\x10\x02\x12\x12\n" +
 	"\x0eORIGIN_GATEWAY\x10\x03\x12\x10\n" +
 	"\fORIGIN_CLOCK\x10\x04\x12\x10\n" +
-	"\fORIGIN_MODEL\x10\x05*\x8d\x01\n" +
+	"\fORIGIN_MODEL\x10\x05*\xd2\x02\n" +
 	"\x0fAlertTransition\x12 \n" +
 	"\x1cALERT_TRANSITION_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17ALERT_TRANSITION_OPENED\x10\x01\x12\x1e\n" +
 	"\x1aALERT_TRANSITION_ESCALATED\x10\x02\x12\x1b\n" +
-	"\x17ALERT_TRANSITION_CLOSED\x10\x03B?Z=github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1;eventv1b\x06proto3"
+	"\x17ALERT_TRANSITION_CLOSED\x10\x03\x12!\n" +
+	"\x1dALERT_TRANSITION_ACKNOWLEDGED\x10\x04\x12\x1c\n" +
+	"\x18ALERT_TRANSITION_SHELVED\x10\x05\x12\x1e\n" +
+	"\x1aALERT_TRANSITION_UNSHELVED\x10\x06\x12#\n" +
+	"\x1fALERT_TRANSITION_OUT_OF_SERVICE\x10\a\x12\x1f\n" +
+	"\x1bALERT_TRANSITION_IN_SERVICE\x10\b\x12\x1c\n" +
+	"\x18ALERT_TRANSITION_VERDICT\x10\t*\x91\x01\n" +
+	"\fAlertVerdict\x12\x1d\n" +
+	"\x19ALERT_VERDICT_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12ALERT_VERDICT_REAL\x10\x01\x12\x17\n" +
+	"\x13ALERT_VERDICT_FALSE\x10\x02\x12\x17\n" +
+	"\x13ALERT_VERDICT_KNOWN\x10\x03\x12\x18\n" +
+	"\x14ALERT_VERDICT_SENSOR\x10\x04B?Z=github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1;eventv1b\x06proto3"
 
 var (
 	file_tocsin_event_v1_anomaly_proto_rawDescOnce sync.Once
@@ -864,36 +1006,38 @@ func file_tocsin_event_v1_anomaly_proto_rawDescGZIP() []byte {
 	return file_tocsin_event_v1_anomaly_proto_rawDescData
 }
 
-var file_tocsin_event_v1_anomaly_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_tocsin_event_v1_anomaly_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
 var file_tocsin_event_v1_anomaly_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_tocsin_event_v1_anomaly_proto_goTypes = []any{
 	(Severity)(0),          // 0: tocsin.event.v1.Severity
 	(Phase)(0),             // 1: tocsin.event.v1.Phase
 	(Origin)(0),            // 2: tocsin.event.v1.Origin
 	(AlertTransition)(0),   // 3: tocsin.event.v1.AlertTransition
-	(*Contribution)(nil),   // 4: tocsin.event.v1.Contribution
-	(*Anomaly)(nil),        // 5: tocsin.event.v1.Anomaly
-	(*EarlierEpisode)(nil), // 6: tocsin.event.v1.EarlierEpisode
-	(*AlertEvent)(nil),     // 7: tocsin.event.v1.AlertEvent
-	nil,                    // 8: tocsin.event.v1.AlertEvent.LabelsEntry
-	nil,                    // 9: tocsin.event.v1.AlertEvent.AnnotationsEntry
+	(AlertVerdict)(0),      // 4: tocsin.event.v1.AlertVerdict
+	(*Contribution)(nil),   // 5: tocsin.event.v1.Contribution
+	(*Anomaly)(nil),        // 6: tocsin.event.v1.Anomaly
+	(*EarlierEpisode)(nil), // 7: tocsin.event.v1.EarlierEpisode
+	(*AlertEvent)(nil),     // 8: tocsin.event.v1.AlertEvent
+	nil,                    // 9: tocsin.event.v1.AlertEvent.LabelsEntry
+	nil,                    // 10: tocsin.event.v1.AlertEvent.AnnotationsEntry
 }
 var file_tocsin_event_v1_anomaly_proto_depIdxs = []int32{
 	1,  // 0: tocsin.event.v1.Anomaly.phase:type_name -> tocsin.event.v1.Phase
 	0,  // 1: tocsin.event.v1.Anomaly.severity:type_name -> tocsin.event.v1.Severity
-	4,  // 2: tocsin.event.v1.Anomaly.contributions:type_name -> tocsin.event.v1.Contribution
-	6,  // 3: tocsin.event.v1.Anomaly.earlier:type_name -> tocsin.event.v1.EarlierEpisode
+	5,  // 2: tocsin.event.v1.Anomaly.contributions:type_name -> tocsin.event.v1.Contribution
+	7,  // 3: tocsin.event.v1.Anomaly.earlier:type_name -> tocsin.event.v1.EarlierEpisode
 	2,  // 4: tocsin.event.v1.Anomaly.origin:type_name -> tocsin.event.v1.Origin
 	3,  // 5: tocsin.event.v1.AlertEvent.transition:type_name -> tocsin.event.v1.AlertTransition
 	0,  // 6: tocsin.event.v1.AlertEvent.severity:type_name -> tocsin.event.v1.Severity
-	8,  // 7: tocsin.event.v1.AlertEvent.labels:type_name -> tocsin.event.v1.AlertEvent.LabelsEntry
-	9,  // 8: tocsin.event.v1.AlertEvent.annotations:type_name -> tocsin.event.v1.AlertEvent.AnnotationsEntry
-	4,  // 9: tocsin.event.v1.AlertEvent.contributions:type_name -> tocsin.event.v1.Contribution
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	9,  // 7: tocsin.event.v1.AlertEvent.labels:type_name -> tocsin.event.v1.AlertEvent.LabelsEntry
+	10, // 8: tocsin.event.v1.AlertEvent.annotations:type_name -> tocsin.event.v1.AlertEvent.AnnotationsEntry
+	5,  // 9: tocsin.event.v1.AlertEvent.contributions:type_name -> tocsin.event.v1.Contribution
+	4,  // 10: tocsin.event.v1.AlertEvent.verdict:type_name -> tocsin.event.v1.AlertVerdict
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_tocsin_event_v1_anomaly_proto_init() }
@@ -906,7 +1050,7 @@ func file_tocsin_event_v1_anomaly_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tocsin_event_v1_anomaly_proto_rawDesc), len(file_tocsin_event_v1_anomaly_proto_rawDesc)),
-			NumEnums:      4,
+			NumEnums:      5,
 			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,

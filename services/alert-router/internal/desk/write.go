@@ -1,0 +1,121 @@
+package desk
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/journal"
+)
+
+const (
+	// writeTimeout bounds one write to the journal.
+	writeTimeout = 30 * time.Second
+	// drainTimeout bounds the last one.
+	drainTimeout = 3 * time.Second
+)
+
+// Note hands a notification to the journal. It never blocks; what is too much is dropped and counted.
+func (d *Desk) Note(list ...journal.Told) {
+	d.mu.Lock()
+	room := max(MaxWaiting-len(d.told), 0)
+	n := min(room, len(list))
+	d.told = append(d.told, list[:n]...)
+	d.lag.Add(len(list) - n)
+	d.mu.Unlock()
+	d.wake()
+}
+
+// write writes what waits until stop is closed.
+func (d *Desk) write(stop <-chan struct{}) {
+	tick := time.NewTicker(positionEvery)
+	defer tick.Stop()
+	for wait := retryMin; ; {
+		again := (<-chan time.Time)(nil)
+		if err := d.flush(writeTimeout); err != nil {
+			d.failures.Inc()
+			d.log.Warn("journal not written, will be tried again", zap.Error(err), zap.Duration("in", wait))
+			again = time.After(wait)
+			wait = min(2*wait, retryMax)
+		} else {
+			wait = retryMin
+		}
+		kick := d.kick
+		if again != nil {
+			kick = nil
+		}
+		select {
+		case <-stop:
+			if err := d.flush(drainTimeout); err != nil {
+				d.log.Warn("journal not written; it is after the next start, from the log", zap.Error(err))
+			}
+			return
+		case <-again:
+		case <-kick:
+		case <-tick.C:
+		}
+	}
+}
+
+// flush writes what waits now.
+func (d *Desk) flush(limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	d.mu.Lock()
+	b, told, store := d.waiting, d.told, d.store
+	d.waiting, d.told = journal.Batch{}, nil
+	d.mu.Unlock()
+	if len(b.Next) > 0 {
+		if err := store.Save(ctx, b); err != nil {
+			d.restore(b, told)
+			return err
+		}
+		d.mu.Lock()
+		maps.Copy(d.saved, b.Next)
+		d.move()
+		d.mu.Unlock()
+	}
+	if len(told) > 0 {
+		if err := store.SaveTold(ctx, told); err != nil {
+			d.restore(journal.Batch{}, told)
+			return err
+		}
+	}
+	return nil
+}
+
+// restore puts back, in front, what could not be written.
+func (d *Desk) restore(b journal.Batch, told []journal.Told) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.told = append(told, d.told[:min(len(d.told), max(0, MaxWaiting-len(told)))]...)
+	if d.overflow || len(b.Next) == 0 {
+		return
+	}
+	b.Merge(d.waiting)
+	d.waiting = b
+}
+
+// prune deletes what is older than the retention.
+func (d *Desk) prune(ctx context.Context) {
+	for {
+		d.mu.Lock()
+		store := d.store
+		d.mu.Unlock()
+		n, err := store.Prune(ctx, time.Now().Add(-d.cfg.Retention).UnixMilli())
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			d.failures.Inc()
+			d.log.Warn("journal not pruned, will be tried again", zap.Error(err))
+		case n > 0:
+			d.log.Info("journal pruned", zap.Int64("rows", n))
+		}
+		if sleep(ctx, pruneEvery) != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,165 @@
+package routing
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"time"
+
+	"github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/notify"
+	"github.com/prometheus/alertmanager/silence"
+	"github.com/prometheus/alertmanager/silence/silencepb"
+	"github.com/prometheus/common/model"
+	"google.golang.org/protobuf/encoding/protodelim"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// Gate knows what stands between an alert and people beside what the routing file says. Its methods are called for each alert at each flush of its group.
+type Gate interface {
+	// Quiet says why nobody is to be told of an alert; "" when people are.
+	Quiet(alertID string) string
+	// Acknowledged tells whether somebody has seen the alert.
+	Acknowledged(alertID string) bool
+}
+
+const labelAlertID = "alert_id"
+
+// gated puts the gate before a receiver's stages. What is quiet is left out, and told once it is quiet no longer; where everything that fires is acknowledged, nobody is
+// reminded of it: news of the group is told as ever.
+func gated(g Gate, quiet func(n int), next notify.Stage) notify.Stage {
+	if g == nil {
+		return next
+	}
+	return notify.StageFunc(func(ctx context.Context, l *slog.Logger, alerts ...*alert.Alert) (context.Context, []*alert.Alert, error) {
+		var pass []*alert.Alert
+		seen, firing := true, false
+		for _, a := range alerts {
+			id := string(a.Labels[labelAlertID])
+			if id != "" && g.Quiet(id) != "" {
+				continue
+			}
+			pass = append(pass, a)
+			if !a.Resolved() {
+				firing = true
+				seen = seen && id != "" && g.Acknowledged(id)
+			}
+		}
+		quiet(len(alerts) - len(pass))
+		if len(pass) == 0 {
+			return ctx, nil, nil
+		}
+		if firing && seen {
+			ctx = notify.WithRepeatInterval(ctx, forever)
+		}
+		return next.Exec(ctx, l, pass...)
+	})
+}
+
+// Annotate adds annotations to an alert that stands; they are seen through the API and in what is told next. Nobody is told because of them. An empty value takes one away.
+func (e *Engine) Annotate(ctx context.Context, labels, annotations map[string]string) error {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	e.putting.Lock()
+	defer e.putting.Unlock()
+	known, err := e.alerts.Get(fingerprint(labels))
+	if err != nil || known.Resolved() {
+		return nil //nolint:nilerr // not ours: another instance's, or ended
+	}
+	next := *known
+	next.Annotations = known.Annotations.Clone()
+	if next.Annotations == nil {
+		next.Annotations = model.LabelSet{}
+	}
+	for k, v := range annotations {
+		if v == "" {
+			delete(next.Annotations, model.LabelName(k))
+		} else {
+			next.Annotations[model.LabelName(k)] = model.LabelValue(v)
+		}
+	}
+	if maps.Equal(next.Annotations, known.Annotations) {
+		return nil
+	}
+	next.UpdatedAt = time.Now()
+	if err := e.alerts.Put(ctx, &next); err != nil {
+		return fmt.Errorf("annotate alert: %w", err)
+	}
+	return nil
+}
+
+// Shelf is a silence that stands for a decision taken elsewhere: each instance has the same one under the same id.
+type Shelf struct {
+	// Name of the decision; the silence's id is made from it.
+	Name     string
+	Matchers map[string]string
+	By, Why  string
+	From     time.Time
+	Until    time.Time // zero: open-ended
+}
+
+// LiftShelf ends the shelf of that name before its time. A name that is not known is none of ours.
+func (e *Engine) LiftShelf(ctx context.Context, name string, at time.Time) error {
+	sil, err := e.silences.QueryOne(ctx, silence.QIDs(ShelfID(name)))
+	if errors.Is(err, silence.ErrNotFound) || err == nil && !sil.GetEndsAt().AsTime().After(at) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look up shelf: %w", err)
+	}
+	sil = proto.CloneOf(sil)
+	sil.EndsAt, sil.UpdatedAt = timestamppb.New(at), timestamppb.New(later(at, sil.GetUpdatedAt().AsTime().Add(time.Millisecond)))
+	if sil.GetStartsAt().AsTime().After(at) {
+		sil.StartsAt = sil.EndsAt
+	}
+	return e.merge(sil)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// merge puts a silence in force as if another instance had told of it.
+func (e *Engine) merge(sil *silencepb.Silence) error {
+	var b bytes.Buffer
+	if _, err := protodelim.MarshalTo(&b, &silencepb.MeshSilence{Silence: sil, ExpiresAt: timestamppb.New(sil.GetEndsAt().AsTime().Add(e.opts.Retention))}); err != nil {
+		return err
+	}
+	return e.silences.Merge(b.Bytes())
+}
+
+// ShelfID is the id of the silence of that name: a UUID, as people and amtool expect one.
+func ShelfID(name string) string {
+	sum := sha256.Sum256([]byte("tocsin shelf\x00" + name))
+	h := hex.EncodeToString(sum[:16])
+	return fmt.Sprintf("%s-%s-%s-%s-%s", h[:8], h[8:12], h[12:16], h[16:20], h[20:])
+}
+
+// Shelve puts silences in force, or ends them. What is known already changes nothing.
+func (e *Engine) Shelve(shelves ...Shelf) error {
+	var errs error
+	for _, s := range shelves {
+		until := s.Until
+		if until.IsZero() {
+			until = s.From.Add(forever)
+		}
+		sil := &silencepb.Silence{
+			Id: ShelfID(s.Name), StartsAt: timestamppb.New(s.From), EndsAt: timestamppb.New(until), UpdatedAt: timestamppb.New(s.From), CreatedBy: s.By, Comment: s.Why,
+		}
+		for k, v := range s.Matchers {
+			sil.Matchers = append(sil.Matchers, &silencepb.Matcher{Type: silencepb.Matcher_EQUAL, Name: k, Pattern: v})
+		}
+		sil.MatcherSets = []*silencepb.MatcherSet{{Matchers: sil.Matchers}}
+		errs = errors.Join(errs, e.merge(sil))
+	}
+	return errs
+}
