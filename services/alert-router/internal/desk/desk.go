@@ -30,8 +30,8 @@ const (
 	positionEvery = 15 * time.Second
 	// pruneEvery is how often what is too old is deleted.
 	pruneEvery = time.Hour
-	retryMin   = 100 * time.Millisecond
-	retryMax   = 10 * time.Second
+	retryFirst = 100 * time.Millisecond
+	retryLast  = 10 * time.Second
 )
 
 // ErrNotReady: the states are not known yet.
@@ -134,7 +134,7 @@ func (d *Desk) Run(ctx context.Context) error {
 
 // open opens the journal and reads from it what is to be gone on from.
 func (d *Desk) open(ctx context.Context) error {
-	for wait := retryMin; ; wait = min(2*wait, retryMax) {
+	for wait := retryFirst; ; wait = min(2*wait, retryLast) {
 		err := d.load(ctx)
 		if err == nil {
 			return nil
@@ -168,7 +168,7 @@ func (d *Desk) load(ctx context.Context) error {
 }
 
 func (d *Desk) follow(ctx context.Context) error {
-	for wait := retryMin; ; wait = min(2*wait, retryMax) {
+	for wait := retryFirst; ; wait = min(2*wait, retryLast) {
 		err := d.events.Follow(ctx, stream.Reader{Begin: d.begin, Read: d.take})
 		if err == nil || ctx.Err() != nil {
 			return nil

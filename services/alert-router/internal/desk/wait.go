@@ -18,7 +18,7 @@ func (d *Desk) CatchUp(ctx context.Context) error {
 		if err == nil {
 			return d.Await(ctx, ends)
 		}
-		if sleepErr := sleep(ctx, retryMin); sleepErr != nil {
+		if sleepErr := sleep(ctx, retryFirst); sleepErr != nil {
 			return err
 		}
 	}

@@ -32,15 +32,15 @@ func (d *Desk) Note(list ...journal.Told) {
 func (d *Desk) write(stop <-chan struct{}) {
 	tick := time.NewTicker(positionEvery)
 	defer tick.Stop()
-	for wait := retryMin; ; {
+	for wait := retryFirst; ; {
 		again := (<-chan time.Time)(nil)
 		if err := d.flush(writeTimeout); err != nil {
 			d.failures.Inc()
 			d.log.Warn("journal not written, will be tried again", zap.Error(err), zap.Duration("in", wait))
 			again = time.After(wait)
-			wait = min(2*wait, retryMax)
+			wait = min(2*wait, retryLast)
 		} else {
-			wait = retryMin
+			wait = retryFirst
 		}
 		kick := d.kick
 		if again != nil {

@@ -169,7 +169,7 @@ func equipment(patterns []string, postgres bool, arg func(any) string) (string, 
 	if postgres {
 		column += ` COLLATE "C"` // by bytes, as SQLite compares
 	}
-	var any []string
+	var parts []string
 	for _, p := range patterns {
 		prefix, isPrefix := strings.CutSuffix(p, "*")
 		switch {
@@ -177,15 +177,15 @@ func equipment(patterns []string, postgres bool, arg func(any) string) (string, 
 			return "", false
 		case isPrefix:
 			// The ids hold no character above '~'; a LIKE would take _ for any character.
-			any = append(any, fmt.Sprintf("(%s >= %s AND %s < %s)", column, arg(prefix), column, arg(prefix+"\x7f")))
+			parts = append(parts, fmt.Sprintf("(%s >= %s AND %s < %s)", column, arg(prefix), column, arg(prefix+"\x7f")))
 		default:
-			any = append(any, "equipment_id = "+arg(p))
+			parts = append(parts, "equipment_id = "+arg(p))
 		}
 	}
-	if len(any) == 0 {
+	if len(parts) == 0 {
 		return "1 = 0", true
 	}
-	return "(" + strings.Join(any, " OR ") + ")", true
+	return "(" + strings.Join(parts, " OR ") + ")", true
 }
 
 // Alerts lists alerts, the newest first, and where the next page begins; zero: there is none.

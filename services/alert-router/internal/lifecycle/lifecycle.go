@@ -365,7 +365,7 @@ func (l *Ledger) row(a *Alert, id, transition string, at int64, fill func(*Row))
 
 // Advance moves a partition's time to the given broker time (ms since 1970 UTC) as of a record: shelves whose time is over end, and alerts closed long ago are forgotten.
 func (l *Ledger) Advance(partition int32, offset, logMS int64) {
-	if at, any := l.expiry[partition]; any && at <= logMS {
+	if at, ok := l.expiry[partition]; ok && at <= logMS {
 		l.expire(partition, offset, logMS)
 	}
 	list := l.closed[partition]
