@@ -33,7 +33,6 @@ func trials() []trial {
 }
 
 const (
-	learnFirst = 2 * 24 * time.Hour // before the first fault
 	faultEvery = 9*time.Hour + 47*time.Minute
 	aftermath  = time.Minute // a page this long after the end still counts
 )
@@ -49,14 +48,14 @@ type outcome struct {
 }
 
 // plan is the faults file: every machine gets every trial, each machine beginning with another one.
-func plan(list []trial) string {
+func plan(list []trial, first time.Duration) string {
 	var b strings.Builder
 	b.WriteString("faults:\n")
 	for m, name := range names {
 		for k := range list {
 			t := &list[(k+2*m)%len(list)]
 			fmt.Fprintf(&b, "- {id: %q, kind: %s, machines: [%s], start: %s", fmt.Sprintf("%d-%d", (k+2*m)%len(list), m), t.kind, name,
-				learnFirst+time.Duration(k)*faultEvery+time.Duration(m)*71*time.Minute)
+				first+time.Duration(k)*faultEvery+time.Duration(m)*71*time.Minute)
 			if t.long > 0 {
 				fmt.Fprintf(&b, ", duration: %s", t.long)
 			}
@@ -78,8 +77,8 @@ func plan(list []trial) string {
 // playFaults plays a scenario with every trial on every machine, at one budget.
 func (o *options) playFaults(s scenario, dir string, budget float64) ([]outcome, error) {
 	list := trials()
-	long := learnFirst + time.Duration(len(list)+1)*faultEvery
-	samples, err := s.samples(dir, plan(list), o.rate, long)
+	long := o.known + time.Duration(len(list)+1)*faultEvery
+	samples, err := s.samples(dir, plan(list, o.known), o.rate, long)
 	if err != nil {
 		return nil, err
 	}

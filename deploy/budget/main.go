@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	streamprocessor "github.com/tocsin-io/tocsin/services/stream-processor"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -25,8 +26,10 @@ func main() {
 	flag.Float64Var(&o.rate, "rate", 1, "samples a second")
 	flag.DurationVar(&o.window, "window", 5*time.Second, "window length; longer ones are judged with the shipped settings otherwise")
 	flag.DurationVar(&o.commission, "commission", 5*24*time.Hour, "time in which a machine is got to know; its pages are counted apart")
+	flag.DurationVar(&o.known, "known", 2*24*time.Hour, "time for which a machine is known before its first fault")
 	days := flag.Float64("days", 30, "days that count, of each of the 20 machines")
 	seed := flag.Uint64("seed", 1, "of the simulated fleet")
+	flag.BoolVar(&o.find, "find-regimes", streamprocessor.DefaultDetection().Regimes.Find, "whether regimes are found from the data")
 	only := flag.String("scenario", "", "only scenarios whose name contains this")
 	faults := flag.Bool("faults", true, "also play faults")
 	sound := flag.Bool("sound", true, "play machines without faults")

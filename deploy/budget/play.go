@@ -12,14 +12,17 @@ type options struct {
 	rate       float64
 	window     time.Duration
 	commission time.Duration // what is known of a machine before its pages count
+	known      time.Duration // and before its first fault
 	month      time.Duration
 	budgets    []float64
+	find       bool // regimes from the data
 }
 
 // detection is the shipped configuration with another budget, and another window length if that was asked for.
 func (o *options) detection(budget float64) *streamprocessor.DetectionConfig {
 	cfg := streamprocessor.DefaultDetection()
 	cfg.Calibrate.Budget = budget
+	cfg.Regimes.Find = o.find
 	if o.window != cfg.WindowLength {
 		cfg.WindowLength = o.window
 		cfg.Lateness = max(cfg.Lateness, time.Duration(2/o.rate*float64(time.Second)))

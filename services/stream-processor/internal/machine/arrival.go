@@ -85,6 +85,20 @@ func (a *arrivals) patienceMS(c *SilenceConfig) float64 {
 	return min(max(float64(c.Min.Milliseconds()), c.Factor*float64(a.intervalMS())), 1e15)
 }
 
+// notePeriod learns the usual distance of windows: 5 s where samples come faster, more where they are rarer. Gaps count little.
+func (m *Machine) notePeriod(startUS int64) {
+	defer func() { m.lastUS = startUS }()
+	if m.periodUS == 0 && m.lastUS == 0 || startUS <= m.lastUS {
+		return
+	}
+	gap := float64(startUS - m.lastUS)
+	if m.periodUS == 0 {
+		m.periodUS = gap
+		return
+	}
+	m.periodUS += (min(gap, 2*m.periodUS) - m.periodUS) / 64
+}
+
 func (a *arrivals) appendState(dst []byte) []byte {
 	dst = codec.AppendI64(dst, a.lastMS)
 	dst = codec.AppendI64(dst, a.burstMS)

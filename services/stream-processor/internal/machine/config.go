@@ -13,6 +13,7 @@ import (
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/coverage"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/quality"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/regime"
 )
 
 // Config is everything that a judgement depends on beside the records. It is shared by all machines and must not change
@@ -30,6 +31,7 @@ type Config struct {
 	Quality   quality.Config   `mapstructure:"quality"`
 	Detect    detect.Config    `mapstructure:"detect"`
 	Calibrate calibrate.Config `mapstructure:"calibrate"`
+	Regimes   regime.Config    `mapstructure:"regimes"`
 	Episodes  EpisodeConfig    `mapstructure:"episodes"`
 	Coverage  coverage.Config  `mapstructure:"coverage"`
 	Breaker   breaker.Config   `mapstructure:"breaker"`
@@ -66,6 +68,7 @@ func DefaultConfig() Config {
 		Quality:   quality.DefaultConfig(),
 		Detect:    detect.DefaultConfig(),
 		Calibrate: calibrate.DefaultConfig(),
+		Regimes:   regime.DefaultConfig(),
 		Episodes:  EpisodeConfig{OngoingEvery: time.Minute, ClearWindows: 6, CriticalWindows: 3, QualityWindows: 3, ClockFrames: 3},
 		Coverage:  coverage.DefaultConfig(),
 		Breaker:   breaker.DefaultConfig(),
@@ -131,6 +134,9 @@ func (c Config) Validate() error {
 	}
 	if err := c.Calibrate.Validate(); err != nil {
 		return fmt.Errorf("calibrate.%w", err)
+	}
+	if err := c.Regimes.Validate(); err != nil {
+		return fmt.Errorf("regimes.%w", err)
 	}
 	return nil
 }

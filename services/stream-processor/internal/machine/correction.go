@@ -10,6 +10,7 @@ import (
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/breaker"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/calibrate"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/regime"
 )
 
 // Correction is a human's word on what a machine may learn. It comes with a release of the configuration, or alone through Machine.Correct.
@@ -142,6 +143,16 @@ func (m *Machine) startAnew(startUS int64, out *Output) {
 		m.report(behaviour, eventv1.Phase_PHASE_ENDED, startUS, startUS, 0, nil, out)
 		e.open = false
 	}
+	if m.regimes != nil && m.regimes.Declare() {
+		m.excuse()
+		return
+	}
+	m.regimes = regime.New(&m.cfg.Regimes, m.id, m.cfg.WindowLength)
+	m.relearn(startUS, out)
+}
+
+// relearn forgets what the machine usually does.
+func (m *Machine) relearn(startUS int64, out *Output) {
 	m.breakers = nil
 	for i := range m.detectors {
 		d := &m.detectors[i]

@@ -102,8 +102,11 @@ func (m *Machine) Refused() {
 
 // coverPane follows every sensor's coverage through a window that was judged for the first time.
 func (m *Machine) coverPane(p *window.Pane, sc *scratch) {
+	if sc.place.Held() {
+		return // in transition: for seconds, and on purpose
+	}
 	w := coverage.Window{
-		StartUS: p.StartUS, EndUS: p.StartUS + m.cfg.WindowLength.Microseconds(), Learning: m.learning(), Degraded: m.degraded(), Alone: !m.speaking(sc),
+		StartUS: p.StartUS, EndUS: p.StartUS + m.cfg.WindowLength.Microseconds(), Learning: m.learning() || !sc.known, Degraded: m.degraded(), Alone: !m.speaking(sc),
 	}
 	joint := false
 	for d := range m.detectors {

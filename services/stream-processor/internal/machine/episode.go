@@ -251,6 +251,7 @@ func (m *Machine) report(c cause, phase eventv1.Phase, aboutUS, observedUS int64
 		JudgedAtMs:  m.logMS,
 		GatewayId:   m.gateway,
 		Origin:      m.origin(c),
+		Regime:      m.currentRegime(),
 	}
 	for i := range evid {
 		k := m.contribution(&evid[i])
@@ -263,6 +264,9 @@ func (m *Machine) report(c cause, phase eventv1.Phase, aboutUS, observedUS int64
 		a.Detectors, a.Earlier = spoke(a.Contributions), m.nearest(c, evid)
 	}
 	a.Summary = m.summary(c, phase, observedUS, evid)
+	if c == behaviour && a.Regime != "" && phase != eventv1.Phase_PHASE_ENDED {
+		a.Summary += "; in regime " + strconv.Quote(a.Regime)
+	}
 	out.Anomalies = append(out.Anomalies, a)
 }
 

@@ -67,7 +67,7 @@ func (m *Machine) rearm(d int, atUS int64, sc *scratch) {
 
 // passBreakers takes a window that closed: failures in it, and what each detector said.
 func (m *Machine) passBreakers(p *window.Pane, op *opinion, sc *scratch) {
-	complete := op.usable == len(m.sensors) && !m.frozen() && !m.odd.open
+	complete := op.usable == len(m.sensors) && !m.frozen() && !m.odd.open && sc.known
 	for d := range m.detectors {
 		if f := &sc.faults[d]; f.why != breaker.None {
 			m.trip(d, f.why, f.detail, p.StartUS, sc)

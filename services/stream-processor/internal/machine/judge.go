@@ -7,6 +7,7 @@ import (
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/breaker"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/calibrate"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/regime"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/window"
 )
 
@@ -22,17 +23,23 @@ const (
 // scratch is memory for judging one window, lent by the caller's Output.
 type scratch struct {
 	window   detect.Window
-	scores   []detect.Scores // by detector, nominal, of those that count
-	aside    []detect.Scores // of those that do not
-	counts   []bool          // whether a detector does
-	faults   []fault         // by detector
-	failures []Failure       // since the output was reset
-	surprise []float32       // by sensor, calibrated; NaN: no opinion
-	loudest  []uint8         // by sensor: detector that is most surprised
-	level    []detect.Level  // by sensor: worst fixed limit
-	marks    []window.Mark   // of the pane judged last
-	opinions []uint8         // of the detectors of the pane followed last, coarse
-	joint    joint           // the loudest opinion of all sensors together
+	even     detect.Window      // the same as it would be in the machine's base regime
+	leveled  bool               // even is in use
+	known    bool               // it is known what is usual there
+	where    regime.Where       // after the window
+	place    regime.Place       // that it is judged at
+	refs     []regime.Reference // by sensor
+	scores   []detect.Scores    // by detector, nominal, of those that count
+	aside    []detect.Scores    // of those that do not
+	counts   []bool             // whether a detector does
+	faults   []fault            // by detector
+	failures []Failure          // since the output was reset
+	surprise []float32          // by sensor, calibrated; NaN: no opinion
+	loudest  []uint8            // by sensor: detector that is most surprised
+	level    []detect.Level     // by sensor: worst fixed limit
+	marks    []window.Mark      // of the pane judged last
+	opinions []uint8            // of the detectors of the pane followed last, coarse
+	joint    joint              // the loudest opinion of all sensors together
 	evidence [maxEvidence]evidence
 }
 
@@ -57,6 +64,7 @@ type opinion struct {
 func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opinion {
 	op := opinion{demand: math.Inf(1), stuck: p.StuckCount() - m.shelf.stuck(p)}
 	m.observe(p, sc, &op)
+	m.locate(sc)
 	nan := float32(math.NaN())
 	var all calibrate.Cauchy
 	sc.joint = joint{surprise: -1}
@@ -137,7 +145,8 @@ func (m *Machine) ask(d int, sc *scratch) {
 		sc.scores = append(sc.scores, detect.Scores{})
 	}
 	preset(&sc.scores[d], len(m.sensors))
-	m.consult(d, &sc.window, sc)
+	m.consult(d, m.sees(d, sc), sc)
+	m.raise(d, sc)
 }
 
 func resize[T any](s []T, n int) []T {
@@ -198,6 +207,7 @@ func (m *Machine) closePanes(out *Output) {
 		}
 		m.follow(p, &op, &out.scratch)
 		m.judgeModels(p, out)
+		m.passRegime(p, out)
 		p.State = window.Closed
 		m.trim(out)
 		p.Pack(&out.pool, marks, out.scratch.opinions)
@@ -207,7 +217,7 @@ func (m *Machine) closePanes(out *Output) {
 // conclude marks a judged pane, writes it, and lets it move the episodes.
 func (m *Machine) conclude(p *window.Pane, op *opinion, out *Output) {
 	sc := &out.scratch
-	p.Changed = false
+	p.Changed, p.Regime = false, uint32(sc.place)
 	p.Learning = m.learning()
 	p.Surprise = 0
 	if !p.Learning {
@@ -248,7 +258,7 @@ func (m *Machine) mark(i int, learning bool, sc *scratch) window.Mark {
 func (m *Machine) follow(p *window.Pane, op *opinion, sc *scratch) {
 	for d := range m.detectors {
 		if f := &sc.faults[d]; f.why == breaker.None {
-			f.why, f.detail = m.tryFollow(d, &sc.window)
+			f.why, f.detail = m.tryFollow(d, m.sees(d, sc))
 		}
 	}
 	p.Teaches, p.Nominal = !m.frozen() && !m.odd.open && op.usable > 0 && m.mayTeach(p.StartUS), float32(math.NaN())
@@ -299,11 +309,14 @@ const mostHeld = 60
 // opened, and while the newest windows are half way to a page, nothing is learned, so that a slow fault does not teach its own beginning. A
 // single odd window is learned from like any other: it is part of what is usual.
 func (m *Machine) learn(p *window.Pane, sc *scratch) {
-	if !p.Teaches || m.frozen() || m.held > 0 && m.held < mostHeld {
+	if m.learnAside(p, sc) || !p.Teaches || m.frozen() || m.held > 0 && m.held < mostHeld {
 		return
 	}
 	var op opinion
 	m.observe(p, sc, &op)
+	if !m.learnRegime(p, sc) {
+		return
+	}
 	memory := m.cfg.Calibrate.Memory
 	opinions, each := p.Opinions(), 0
 	if m.calibrated > 0 {
@@ -311,7 +324,7 @@ func (m *Machine) learn(p *window.Pane, sc *scratch) {
 	}
 	for d := range m.detectors {
 		det := &m.detectors[d]
-		if why, detail := m.tryLearn(d, &sc.window); why != breaker.None {
+		if why, detail := m.tryLearn(d, m.sees(d, sc)); why != breaker.None {
 			m.trip(d, why, detail, p.StartUS, sc)
 		}
 		if det.spec.Fixed || each == 0 {
@@ -332,7 +345,7 @@ func (m *Machine) learn(p *window.Pane, sc *scratch) {
 		}
 		opinions = opinions[each:]
 	}
-	m.followCourse(&sc.window)
+	m.followCourse(m.seen(sc))
 	m.catchUp(p.StartUS)
 	if p.Nominal == p.Nominal && m.learned >= settled {
 		m.peaks.Learn(float64(p.Nominal))
@@ -340,20 +353,6 @@ func (m *Machine) learn(p *window.Pane, sc *scratch) {
 	if m.learned < math.MaxUint32 {
 		m.learned++
 	}
-}
-
-// notePeriod learns the usual distance of windows: 5 s where samples come faster, more where they are rarer. Gaps count little.
-func (m *Machine) notePeriod(startUS int64) {
-	defer func() { m.lastUS = startUS }()
-	if m.periodUS == 0 && m.lastUS == 0 || startUS <= m.lastUS {
-		return
-	}
-	gap := float64(startUS - m.lastUS)
-	if m.periodUS == 0 {
-		m.periodUS = gap
-		return
-	}
-	m.periodUS += (min(gap, 2*m.periodUS) - m.periodUS) / 64
 }
 
 // trim forgets the oldest closed panes beyond those that are kept.
@@ -412,7 +411,7 @@ func (m *Machine) emit(p *window.Pane, marks []window.Mark, out *Output) {
 	out.Windows = append(out.Windows, Window{
 		EquipmentID: m.id, StartUS: p.StartUS, EndUS: p.StartUS + m.cfg.WindowLength.Microseconds(), Revision: p.Revision,
 		Sensors: out.sensors[first:len(out.sensors):len(out.sensors)],
-		Score:   calibrate.Score(float64(p.Surprise)), Learning: p.Learning, ClosedAtMS: m.logMS,
+		Score:   calibrate.Score(float64(p.Surprise)), Learning: p.Learning, ClosedAtMS: m.logMS, Regime: m.regimeName(p.Regime),
 	})
 }
 

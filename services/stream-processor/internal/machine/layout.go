@@ -196,6 +196,9 @@ func (m *Machine) grow() {
 			d.tails, tails = tails[:n:n], tails[n:]
 		}
 	}
+	if m.regimes != nil {
+		m.regimes.Grow(names)
+	}
 	for _, p := range m.panes.All() {
 		p.Grow(n)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/coverage"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/quality"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/regime"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/window"
 )
 
@@ -61,6 +62,7 @@ type Machine struct {
 	scan      calibrate.Scan
 	peaks     calibrate.Peaks
 	debt      calibrate.Debt
+	regimes   *regime.Tracker   // nil: none is given, and none was looked for yet
 	habits    *calibrate.Habits // nil until there was an excursion
 	odd       excursion
 	learned   uint32  // windows learned from
@@ -108,6 +110,7 @@ type detector struct {
 // New makes a machine of which nothing is known. cfg must be valid and is shared.
 func New(cfg *Config, equipmentID string) *Machine {
 	m := &Machine{cfg: cfg, id: equipmentID, logMS: -maxLogMS - 1, corrections: cfg.corrections(equipmentID), cover: newCover(), shelf: newShelf(cfg.Coverage.ShelvesOf(equipmentID))}
+	m.regimes = regime.New(&cfg.Regimes, equipmentID, cfg.WindowLength)
 	specs := cfg.specs()
 	m.detectors = make([]detector, 0, len(specs))
 	for _, spec := range specs {

@@ -78,6 +78,7 @@ type Window struct {
 	Score       float64
 	Learning    bool
 	ClosedAtMS  int64
+	Regime      string
 }
 
 // SensorWindow is eventv1.SensorWindow, flat.
@@ -116,7 +117,8 @@ func (w *Window) AppendTo(dst []byte) []byte {
 	if w.Learning {
 		dst = appendUint(dst, 8, 1)
 	}
-	return appendUint(dst, 9, uint64(w.ClosedAtMS))
+	dst = appendUint(dst, 9, uint64(w.ClosedAtMS))
+	return appendString(dst, 10, w.Regime)
 }
 
 func (s *SensorWindow) doubles() [8]float64 {
@@ -185,7 +187,7 @@ func appendDouble(dst []byte, field protowire.Number, v float64) []byte {
 func (w *Window) Proto() *eventv1.Window {
 	out := &eventv1.Window{
 		WindowId: string(w.AppendID(nil)), EquipmentId: w.EquipmentID, StartUs: w.StartUS, EndUs: w.EndUS,
-		Revision: w.Revision, Score: w.Score, Learning: w.Learning, ClosedAtMs: w.ClosedAtMS,
+		Revision: w.Revision, Score: w.Score, Learning: w.Learning, ClosedAtMs: w.ClosedAtMS, Regime: w.Regime,
 	}
 	for i := range w.Sensors {
 		s := &w.Sensors[i]

@@ -48,6 +48,7 @@ func (m *Machine) AppendSnapshot(dst []byte) []byte {
 		dst = s.course.appendState(dst)
 		dst = s.cover.AppendState(dst)
 	}
+	dst = m.appendRegimes(dst)
 	dst = m.panes.AppendState(dst)
 	dst = m.appendDetectors(dst)
 	dst = m.appendBreakers(dst)
@@ -182,6 +183,7 @@ func (m *Machine) restore(r *codec.Reader) {
 	}
 	m.sortNames()
 	m.grow()
+	m.restoreRegimes(r)
 	m.panes.RestoreState(r, n)
 	for _, p := range m.panes.All() {
 		p.Grow(n)

@@ -33,6 +33,7 @@ type Pane struct {
 	Teaches  bool    // closed, and may be learned from when it is dropped
 	Learning bool    // as it was judged
 	Surprise float32 // of the machine, calibrated, as it was judged
+	Regime   uint32  // where in its regimes the machine was; for it to fill and to read
 	Nominal  float32 // the machine's surprise before calibration; NaN: none
 
 	*Columns
@@ -156,6 +157,7 @@ func (s *Panes) AppendState(dst []byte) []byte {
 		dst = codec.AppendBool(dst, p.Learning)
 		dst = codec.AppendF32(dst, p.Surprise)
 		dst = codec.AppendF32(dst, p.Nominal)
+		dst = codec.AppendU32(dst, p.Regime)
 		if dst = codec.AppendBool(dst, p.Columns == nil); p.Columns == nil {
 			dst = append(codec.AppendU32(dst, uint32(len(p.packed))), p.packed...)
 		} else {
@@ -167,14 +169,14 @@ func (s *Panes) AppendState(dst []byte) []byte {
 
 // RestoreState is the inverse of AppendState for a machine of that many sensors.
 func (s *Panes) RestoreState(r *codec.Reader, sensors int) {
-	const header = 8 + 4 + 1 + 1 + 1 + 1 + 4 + 4 + 1 + packedHead
+	const header = 8 + 4 + 1 + 1 + 1 + 1 + 4 + 4 + 4 + 1 + packedHead
 	n := r.Len(math.MaxInt32, header)
 	s.list = make([]*Pane, 0, n)
 	open := false
 	for i := range n {
 		p := &Pane{StartUS: r.I64(), Revision: r.U32(), State: State(r.U8())}
 		p.Changed, p.Teaches, p.Learning, p.Surprise = r.Bool(), r.Bool(), r.Bool(), r.F32()
-		p.Nominal = r.F32()
+		p.Nominal, p.Regime = r.F32(), r.U32()
 		packed := r.Bool()
 		switch {
 		case packed != (p.State == Closed):

@@ -445,6 +445,10 @@ type Anomaly struct {
 	Detectors []string `protobuf:"bytes,15,rep,name=detectors,proto3" json:"detectors,omitempty"`
 	// The earlier episode of the same cause that is most like this one, of the last few that ended; none when none is alike.
 	Earlier *EarlierEpisode `protobuf:"bytes,16,opt,name=earlier,proto3" json:"earlier,omitempty"`
+	// The regime that the machine ran in, such as "load"; empty while it is known to have but one.
+	Regime string `protobuf:"bytes,17,opt,name=regime,proto3" json:"regime,omitempty"`
+	// Where the machine's own history is too short to judge it: the number of sister machines whose baseline it was judged by. 0: by its own.
+	Cohort uint32 `protobuf:"varint,18,opt,name=cohort,proto3" json:"cohort,omitempty"`
 	// What is at fault, where that is known.
 	Origin Origin `protobuf:"varint,20,opt,name=origin,proto3,enum=tocsin.event.v1.Origin" json:"origin,omitempty"`
 	// Where a gateway is at fault: how many machines of this partition fell silent with it. Their reports carry the same gateway_id and cause.
@@ -593,6 +597,20 @@ func (x *Anomaly) GetEarlier() *EarlierEpisode {
 		return x.Earlier
 	}
 	return nil
+}
+
+func (x *Anomaly) GetRegime() string {
+	if x != nil {
+		return x.Regime
+	}
+	return ""
+}
+
+func (x *Anomaly) GetCohort() uint32 {
+	if x != nil {
+		return x.Cohort
+	}
+	return 0
 }
 
 func (x *Anomaly) GetOrigin() Origin {
@@ -888,7 +906,7 @@ const file_tocsin_event_v1_anomaly_proto_rawDesc = "" +
 	"\fexpected_low\x18\x04 \x01(\x01R\vexpectedLow\x12#\n" +
 	"\rexpected_high\x18\x05 \x01(\x01R\fexpectedHigh\x12\x1a\n" +
 	"\bdetector\x18\x06 \x01(\tR\bdetector\x12\x1c\n" +
-	"\tstatistic\x18\a \x01(\tR\tstatistic\"\xa1\x05\n" +
+	"\tstatistic\x18\a \x01(\tR\tstatistic\"\xd1\x05\n" +
 	"\aAnomaly\x12\x1d\n" +
 	"\n" +
 	"anomaly_id\x18\x01 \x01(\tR\tanomalyId\x12\x1d\n" +
@@ -914,7 +932,9 @@ const file_tocsin_event_v1_anomaly_proto_rawDesc = "" +
 	"\n" +
 	"gateway_id\x18\x0e \x01(\tR\tgatewayId\x12\x1c\n" +
 	"\tdetectors\x18\x0f \x03(\tR\tdetectors\x129\n" +
-	"\aearlier\x18\x10 \x01(\v2\x1f.tocsin.event.v1.EarlierEpisodeR\aearlier\x12/\n" +
+	"\aearlier\x18\x10 \x01(\v2\x1f.tocsin.event.v1.EarlierEpisodeR\aearlier\x12\x16\n" +
+	"\x06regime\x18\x11 \x01(\tR\x06regime\x12\x16\n" +
+	"\x06cohort\x18\x12 \x01(\rR\x06cohort\x12/\n" +
 	"\x06origin\x18\x14 \x01(\x0e2\x17.tocsin.event.v1.OriginR\x06origin\x12\x1a\n" +
 	"\bmachines\x18\x15 \x01(\rR\bmachines\"\x89\x01\n" +
 	"\x0eEarlierEpisode\x12\x1d\n" +

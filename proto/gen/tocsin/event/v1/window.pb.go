@@ -167,7 +167,9 @@ type Window struct {
 	// True while the baselines are not yet trusted (too few windows seen).
 	Learning bool `protobuf:"varint,8,opt,name=learning,proto3" json:"learning,omitempty"`
 	// Broker time of the record that closed it (ms since 1970 UTC).
-	ClosedAtMs    int64 `protobuf:"varint,9,opt,name=closed_at_ms,json=closedAtMs,proto3" json:"closed_at_ms,omitempty"`
+	ClosedAtMs int64 `protobuf:"varint,9,opt,name=closed_at_ms,json=closedAtMs,proto3" json:"closed_at_ms,omitempty"`
+	// The regime that the machine ran in; empty while it is known to have but one.
+	Regime        string `protobuf:"bytes,10,opt,name=regime,proto3" json:"regime,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -265,6 +267,13 @@ func (x *Window) GetClosedAtMs() int64 {
 	return 0
 }
 
+func (x *Window) GetRegime() string {
+	if x != nil {
+		return x.Regime
+	}
+	return ""
+}
+
 // Tick moves time in a partition where machines are silent. It carries nothing that counts: its time is
 // the broker's timestamp of the record.
 type Tick struct {
@@ -328,7 +337,7 @@ const file_tocsin_event_v1_window_proto_rawDesc = "" +
 	"\x05score\x18\t \x01(\x01R\x05score\x12!\n" +
 	"\fexpected_low\x18\n" +
 	" \x01(\x01R\vexpectedLow\x12#\n" +
-	"\rexpected_high\x18\v \x01(\x01R\fexpectedHigh\"\xa3\x02\n" +
+	"\rexpected_high\x18\v \x01(\x01R\fexpectedHigh\"\xbb\x02\n" +
 	"\x06Window\x12\x1b\n" +
 	"\twindow_id\x18\x01 \x01(\tR\bwindowId\x12!\n" +
 	"\fequipment_id\x18\x02 \x01(\tR\vequipmentId\x12\x19\n" +
@@ -339,7 +348,9 @@ const file_tocsin_event_v1_window_proto_rawDesc = "" +
 	"\x05score\x18\a \x01(\x01R\x05score\x12\x1a\n" +
 	"\blearning\x18\b \x01(\bR\blearning\x12 \n" +
 	"\fclosed_at_ms\x18\t \x01(\x03R\n" +
-	"closedAtMs\"$\n" +
+	"closedAtMs\x12\x16\n" +
+	"\x06regime\x18\n" +
+	" \x01(\tR\x06regime\"$\n" +
 	"\x04Tick\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartitionB?Z=github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1;eventv1b\x06proto3"
 
