@@ -198,7 +198,7 @@ func (t *Tracker) base(i int, v []detect.Value, ref []Reference) (level, sd floa
 func (t *Tracker) found(s *visit, v []detect.Value, ref []Reference) bool {
 	level := make([]float32, t.n)
 	tells := make([]bool, t.n)
-	any := false
+	found := false
 	for i := range level {
 		level[i] = float32(math.NaN())
 		base, sd, ok := t.base(i, v, ref)
@@ -208,10 +208,10 @@ func (t *Tracker) found(s *visit, v []detect.Value, ref []Reference) bool {
 		}
 		level[i] = s.second[i]
 		if jump > jumped*sd {
-			tells[i], any = true, true
+			tells[i], found = true, true
 		}
 	}
-	if !any {
+	if !found {
 		return false
 	}
 	t.begin(ref)

@@ -325,16 +325,16 @@ func (t *Tracker) Name(p Place) string {
 
 // atRest says that all that tells the regime is 0.
 func (t *Tracker) atRest(m *mode) bool {
-	any := false
+	told := false
 	for i, x := range m.level {
 		if x == x && i < len(t.driver) && t.driver[i] {
 			if math.Abs(float64(x)) > atZero*math.Abs(float64(t.level[i])) {
 				return false
 			}
-			any = true
+			told = true
 		}
 	}
-	return any
+	return told
 }
 
 // Reference is what a machine holds to be usual of a sensor in its base.
