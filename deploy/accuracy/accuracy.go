@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tocsin-io/tocsin/deploy/accuracy/learning"
 	"github.com/tocsin-io/tocsin/deploy/accuracy/report"
 	"github.com/tocsin-io/tocsin/deploy/accuracy/sets"
 	"github.com/tocsin-io/tocsin/deploy/accuracy/trial"
@@ -34,7 +35,7 @@ var ErrNoData = errors.New("none of the data sets is there")
 
 // Run judges the sets. A set whose files are not there is reported as missing, and is an error only if it was asked for by name or if there is no other.
 func Run(ctx context.Context, opt Options) (*report.Report, error) {
-	chosen, err := choose(opt.Only)
+	chosen, learned, err := choose(opt.Only)
 	if err != nil {
 		return nil, err
 	}
@@ -42,9 +43,6 @@ func Run(ctx context.Context, opt Options) (*report.Report, error) {
 	r := &report.Report{Made: began.UTC().Truncate(time.Second), Config: "shipped default", Data: opt.Data, Controls: report.ControlsAre}
 	if opt.Runner.Config != "" {
 		r.Config = opt.Runner.Config
-	}
-	if len(opt.Only) == 0 {
-		r.NotYet = sets.Pending()
 	}
 	var work []*setRun
 	for _, s := range chosen {
@@ -61,9 +59,6 @@ func Run(ctx context.Context, opt Options) (*report.Report, error) {
 		}
 		work = append(work, &setRun{set: s, trials: trials, verdicts: make([]*trial.Verdicts, len(trials)), signals: make([][]trial.Signal, len(trials)), took: make([]time.Duration, len(trials))})
 	}
-	if len(work) == 0 {
-		return nil, ErrNoData
-	}
 	if err := judge(ctx, work, opt); err != nil {
 		return nil, err
 	}
@@ -74,32 +69,57 @@ func Run(ctx context.Context, opt Options) (*report.Report, error) {
 		}
 		r.Sets = append(r.Sets, s)
 	}
+	for _, l := range learned {
+		s, err := l.Judge(ctx, opt.Runner.Binary, opt.Data)
+		switch {
+		case errors.Is(err, learning.ErrMissing) && len(opt.Only) == 0:
+			r.Missing = append(r.Missing, report.Missing{Name: l.Name, Reason: err.Error(), Layout: l.Layout})
+		case err != nil:
+			return nil, fmt.Errorf("%w\nit needs %s below the data root", err, l.Layout)
+		default:
+			r.Sets = append(r.Sets, s)
+			if opt.Progress != nil {
+				opt.Progress(1, 1, l.Name, time.Duration(s.Seconds*float64(time.Second)))
+			}
+		}
+	}
+	if len(r.Sets) == 0 {
+		return nil, ErrNoData
+	}
 	r.Seconds = time.Since(began).Seconds()
 	return r, nil
 }
 
-func choose(only []string) ([]*sets.Set, error) {
-	all := sets.All()
+// choose finds sets by name: those that streams are judged in, and those that models learn from.
+func choose(only []string) (streams []*sets.Set, learned []*learning.Set, err error) {
+	all, others := sets.All(), learning.All()
 	if len(only) == 0 {
-		return all, nil
+		return all, others, nil
 	}
-	var out []*sets.Set
 	names := ""
 	for _, s := range all {
 		names += " " + s.Name
 	}
+	for _, s := range others {
+		names += " " + s.Name
+	}
 	for _, name := range only {
-		before := len(out)
+		before := len(streams) + len(learned)
 		for _, s := range all {
 			if s.Name == name {
-				out = append(out, s)
+				streams = append(streams, s)
 			}
 		}
-		if len(out) == before {
-			return nil, fmt.Errorf("no set %q; there are%s", name, names)
+		for _, s := range others {
+			if s.Name == name {
+				learned = append(learned, s)
+			}
+		}
+		if len(streams)+len(learned) == before {
+			return nil, nil, fmt.Errorf("no set %q; there are%s", name, names)
 		}
 	}
-	return out, nil
+	return streams, learned, nil
 }
 
 func load(s *sets.Set, dir string) ([]*trial.Trial, error) {
@@ -231,6 +251,9 @@ func (w *setRun) report() (*report.Set, error) {
 func Layouts() string {
 	var b strings.Builder
 	for _, s := range sets.All() {
+		fmt.Fprintf(&b, "  %s\n", s.Layout)
+	}
+	for _, s := range learning.All() {
 		fmt.Fprintf(&b, "  %s\n", s.Layout)
 	}
 	return strings.TrimRight(b.String(), "\n")

@@ -27,7 +27,9 @@ import (
 type Service struct {
 	deps   service.Deps
 	bucket objstore.Bucket
+	lake   objstore.Bucket // nil: none is configured
 	data   *os.Root
+	api    *api.API
 	http   *httpserver.Server
 
 	mu    sync.Mutex
@@ -54,6 +56,11 @@ func New(cfg Config, deps service.Deps) (_ *Service, err error) {
 	if s.bucket, err = objstore.Open(context.Background(), cfg.Models); err != nil {
 		return nil, fmt.Errorf("models: %w", err)
 	}
+	if cfg.Lake.URL != "" {
+		if s.lake, err = objstore.Open(context.Background(), cfg.Lake); err != nil {
+			return nil, fmt.Errorf("lake: %w", err)
+		}
+	}
 	if s.http, err = httpserver.New(cfg.HTTP, "model-trainer", s.Ready, cfg, deps); err != nil {
 		return nil, err
 	}
@@ -64,10 +71,10 @@ func New(cfg Config, deps service.Deps) (_ *Service, err error) {
 	if cfg.Auth.anonymous() {
 		deps.Log.Warn("anybody who reaches the listener may train and score", zap.String("http", s.http.Addr()))
 	}
-	a := api.New(registry.New(s.bucket, cfg.MaxModelBytes, cfg.CacheBytes), s.data, api.Limits{
+	s.api = api.New(registry.New(s.bucket, cfg.MaxModelBytes, cfg.CacheBytes), s.data, s.lake, api.Limits{
 		MaxBodyBytes: cfg.MaxBodyBytes, MaxRows: cfg.MaxRows, MaxTrainRows: cfg.MaxTrainRows, MaxTrainValues: cfg.MaxTrainCells,
 	}, cfg.Trainings, deps.Log, deps.Metrics)
-	s.http.Handle("/v1/", a.Handler(keeper))
+	s.http.Handle("/v1/", s.api.Handler(keeper))
 	return s, nil
 }
 
@@ -87,7 +94,11 @@ func (s *Service) setReady(err error) {
 	s.ready = err
 }
 
-const probeEvery = 2 * time.Second
+const (
+	probeEvery = 2 * time.Second
+	// trainingDrain is how long a training in the background may take to its end when the service stops.
+	trainingDrain = 5 * time.Second
+)
 
 // Run serves until ctx ends, lets requests finish, and returns nil.
 func (s *Service) Run(ctx context.Context) error {
@@ -103,6 +114,9 @@ func (s *Service) Run(ctx context.Context) error {
 	err := s.http.Run(ctx)
 	cancel()
 	wg.Wait()
+	drain, stop := context.WithTimeout(context.WithoutCancel(ctx), trainingDrain)
+	defer stop()
+	s.api.Close(drain)
 	s.setReady(errors.New("stopped"))
 	return errors.Join(probed, err, s.release())
 }
@@ -134,6 +148,9 @@ func (s *Service) release() error {
 	var errs []error
 	if s.bucket != nil {
 		errs = append(errs, s.bucket.Close())
+	}
+	if s.lake != nil {
+		errs = append(errs, s.lake.Close())
 	}
 	if s.data != nil {
 		errs = append(errs, s.data.Close())

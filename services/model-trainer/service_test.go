@@ -39,6 +39,7 @@ func start(t *testing.T, dir string, change func(*Config)) *fixture {
 	cfg := DefaultConfig()
 	cfg.HTTP.Listen = "127.0.0.1:0"
 	cfg.Models.URL = "file://" + filepath.Join(dir, "models")
+	cfg.Lake.URL = "file://" + filepath.Join(dir, "lake")
 	cfg.DataDir = filepath.Join(dir, "data")
 	if change != nil {
 		change(&cfg)
@@ -314,7 +315,7 @@ func TestTokens(t *testing.T) {
 func TestCloseWithoutRun(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.HTTP.Listen = "127.0.0.1:0"
-	cfg.Models.URL, cfg.DataDir = "file://"+t.TempDir(), t.TempDir()
+	cfg.Models.URL, cfg.Lake.URL, cfg.DataDir = "file://"+t.TempDir(), "", t.TempDir()
 	s, err := New(cfg, service.Nop())
 	if err != nil {
 		t.Fatal(err)

@@ -20,7 +20,6 @@ type Report struct {
 	Partial  bool      `json:"partial,omitempty"` // not all files of the sets were judged
 	Sets     []*Set    `json:"sets"`
 	Missing  []Missing `json:"missing,omitempty"`
-	NotYet   []string  `json:"notJudgedYet,omitempty"`
 	Controls string    `json:"controls"`
 }
 

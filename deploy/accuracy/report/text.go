@@ -18,11 +18,8 @@ func (r *Report) Print(w io.Writer) {
 	for _, m := range r.Missing {
 		fmt.Fprintf(w, "%s: NOT JUDGED: %s\n  it needs %s below the data root\n\n", m.Name, m.Reason, m.Layout)
 	}
-	for _, n := range r.NotYet {
-		fmt.Fprintf(w, "%s: not judged yet: needs model-trainer\n", n)
-	}
 	met, goals := r.Goals()
-	fmt.Fprintf(w, "\n%d of %d goals met", met, goals)
+	fmt.Fprintf(w, "%d of %d goals met", met, goals)
 	if r.Partial {
 		fmt.Fprint(w, " (over some of the files only)")
 	}

@@ -62,13 +62,6 @@ func All() []*Set {
 	return []*Set{skab(), nab(), tep(), batadal(), smapMSL(), synthetic()}
 }
 
-// Pending are sets that need models of another kind than streaming detection.
-func Pending() []string {
-	return []string{
-		"cmapss (remaining life)", "ai4i2020 (classifier)", "hydraulic (classifier of each component)",
-	}
-}
-
 func goal(v float64) *float64 { return &v }
 
 // percent of a share.

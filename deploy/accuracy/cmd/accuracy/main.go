@@ -44,7 +44,7 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("accuracy", flag.ContinueOnError)
 	opt := accuracy.Options{Data: os.Getenv("TOCSIN_DATA")}
 	flags.StringVar(&opt.Data, "data", opt.Data, "root of the data sets; default: TOCSIN_DATA")
-	only := flags.String("only", "", "sets to judge, with commas between: skab,nab,tep,batadal,smap_msl,synthetic; default: all")
+	only := flags.String("only", "", "sets to judge, with commas between: skab,nab,tep,batadal,smap_msl,synthetic,cmapss,ai4i2020,hydraulic; default: all")
 	flags.IntVar(&opt.Files, "files", 0, "only the first `N` files of each set")
 	flags.IntVar(&opt.Parallel, "parallel", 0, "files side by side; default: GOMAXPROCS")
 	flags.StringVar(&opt.Runner.Binary, "tocsin", "bin/tocsin", "the `binary` to judge")

@@ -7,21 +7,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
+	"github.com/tocsin-io/tocsin/pkg/objstore"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/access"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/dataset"
+	"github.com/tocsin-io/tocsin/services/model-trainer/internal/feature"
+	"github.com/tocsin-io/tocsin/services/model-trainer/internal/lake"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/model"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/registry"
+	"github.com/tocsin-io/tocsin/services/model-trainer/internal/supervised"
 )
 
 // Limits of requests.
@@ -38,17 +39,19 @@ type API struct {
 	data     *os.Root // files to train from
 	limits   Limits
 	log      *zap.Logger
-	training chan struct{} // holds a token for each training under way
+	lake     objstore.Bucket // nil: there is none
+	training chan struct{}   // holds a token for each training under way
+	jobs     *jobs
 
 	scored  *metrics.Counter
 	latency *metrics.Histogram
 	trained *metrics.Histogram
 }
 
-// New serves models of reg, trained from files below data, at most trainings at once.
-func New(reg *registry.Registry, data *os.Root, limits Limits, trainings int, log *zap.Logger, set *metrics.Set) *API {
+// New serves models of reg, trained from files below data or from the lake (nil: there is none), at most trainings at once.
+func New(reg *registry.Registry, data *os.Root, inLake objstore.Bucket, limits Limits, trainings int, log *zap.Logger, set *metrics.Set) *API {
 	return &API{
-		registry: reg, data: data, limits: limits, log: log, training: make(chan struct{}, trainings),
+		registry: reg, data: data, lake: inLake, limits: limits, log: log, training: make(chan struct{}, trainings), jobs: newJobs(),
 		scored:  set.NewCounter("tocsin_trainer_rows_scored_total"),
 		latency: set.NewHistogram("tocsin_trainer_score_seconds"),
 		trained: set.NewHistogram("tocsin_trainer_training_seconds"),
@@ -74,53 +77,75 @@ func (a *API) Handler(keeper *access.Keeper) http.Handler {
 	handle(access.Score, "GET /v1/models", a.list)
 	handle(access.Train, "POST /v1/models", a.train)
 	handle(access.Score, "GET /v1/models/{name}", a.show)
+	handle(access.Score, "GET /v1/trainings", a.listJobs)
+	handle(access.Score, "GET /v1/trainings/{id}", a.showJob)
 	handle(access.Train, "PUT /v1/models/{name}/roles", a.setRoles)
 	handle(access.Score, "POST /v1/models/{name}/score", a.score)
+	handle(access.Score, "POST /v1/models/{name}/predict", a.predict)
 	return mux
 }
 
 // errBusy: as many trainings as may run are under way.
 var errBusy = errors.New("a training is under way")
 
-// refuse classifies an error, once.
-func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
+// classify says what an error is to a client: status, title, detail, and members such as the field that is wrong. 503 is whatever is not of his making.
+func classify(err error) (status int, title, detail string, ext map[string]any) {
 	var (
 		field     *fieldError
 		parameter *model.ParameterError
 		data      *dataset.Error
+		column    *feature.Error
+		target    *supervised.Error
+		inLake    *lake.Error
 		tooLarge  *http.MaxBytesError
 	)
+	detail = err.Error()
 	switch {
 	case errors.As(err, &field):
-		httpserver.Problem(w, http.StatusBadRequest, "Bad request", err.Error(), map[string]any{"field": field.field})
+		return http.StatusBadRequest, "Bad request", detail, map[string]any{"field": field.field}
 	case errors.As(err, &parameter):
-		httpserver.Problem(w, http.StatusBadRequest, "Bad request", err.Error(), map[string]any{"field": parameter.Field})
+		return http.StatusBadRequest, "Bad request", detail, map[string]any{"field": parameter.Field}
 	case errors.As(err, &data):
-		ext := map[string]any{"field": "file"}
+		ext = map[string]any{"field": "file"}
 		if data.Column != "" {
 			ext["column"] = data.Column
 		}
 		if data.Row > 0 {
 			ext["row"] = data.Row
 		}
-		httpserver.Problem(w, http.StatusUnprocessableEntity, "The file cannot be learned from", err.Error(), ext)
+		return http.StatusUnprocessableEntity, "The file cannot be learned from", detail, ext
+	case errors.As(err, &inLake):
+		return http.StatusUnprocessableEntity, "The lake has nothing to learn from", detail, map[string]any{"field": "lake"}
+	case errors.As(err, &column):
+		return http.StatusUnprocessableEntity, "The table does not fit", detail, map[string]any{"column": column.Column}
+	case errors.As(err, &target):
+		return http.StatusUnprocessableEntity, "The table does not fit", detail, map[string]any{"column": target.Column}
 	case errors.As(err, &tooLarge):
-		httpserver.Problem(w, http.StatusRequestEntityTooLarge, "Too large", fmt.Sprintf("more than %d bytes", tooLarge.Limit), nil)
+		return http.StatusRequestEntityTooLarge, "Too large", fmt.Sprintf("more than %d bytes", tooLarge.Limit), nil
 	case errors.Is(err, registry.ErrName):
-		httpserver.Problem(w, http.StatusBadRequest, "Bad request", err.Error(), map[string]any{"field": "name"})
-	case errors.Is(err, registry.ErrNotFound):
-		httpserver.Problem(w, http.StatusNotFound, "Not found", err.Error(), nil)
+		return http.StatusBadRequest, "Bad request", detail, map[string]any{"field": "name"}
+	case errors.Is(err, registry.ErrNotFound), errors.Is(err, errNoJob):
+		return http.StatusNotFound, "Not found", detail, nil
 	case errors.Is(err, registry.ErrConflict):
-		httpserver.Problem(w, http.StatusConflict, "Conflict", err.Error(), nil)
+		return http.StatusConflict, "Conflict", detail, nil
+	}
+	return http.StatusServiceUnavailable, "Not possible now", "the store does not answer, or holds what it should not; the log says more", nil
+}
+
+// refuse answers a request that failed.
+func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	status, title, detail, ext := classify(err)
+	switch {
 	case errors.Is(err, errBusy):
 		w.Header().Set("Retry-After", "10")
-		httpserver.Problem(w, http.StatusServiceUnavailable, "Busy", err.Error(), nil)
-	case r.Context().Err() != nil: // nobody is left to tell
-	default:
+		title, detail = "Busy", err.Error()
+	case status >= http.StatusInternalServerError && r.Context().Err() != nil:
+		return // nobody is left to tell
+	case status >= http.StatusInternalServerError:
 		a.log.Error("request failed", zap.String("path", r.URL.Path), zap.Error(err))
 		w.Header().Set("Retry-After", "5")
-		httpserver.Problem(w, http.StatusServiceUnavailable, "Not possible now", "the models' store does not answer, or holds what it should not; the log says more", nil)
 	}
+	httpserver.Problem(w, status, title, detail, ext)
 }
 
 func body(r *http.Request, v any) error {
@@ -206,80 +231,6 @@ func (a *API) setRoles(r *http.Request) (int, any, error) {
 	return http.StatusOK, roles, nil
 }
 
-// trainRequest is the body of POST /v1/models.
-type trainRequest struct {
-	Name          string          `json:"name"`
-	Algorithm     string          `json:"algorithm"`
-	File          string          `json:"file"` // below the data folder
-	Ignore        []string        `json:"ignore_columns"`
-	Time          string          `json:"time_column"`
-	Parameters    json.RawMessage `json:"parameters"`
-	Contamination *float64        `json:"contamination"` // default 0.01
-}
-
-func (a *API) train(r *http.Request) (int, any, error) {
-	q := trainRequest{}
-	if err := body(r, &q); err != nil {
-		return 0, nil, err
-	}
-	if err := registry.CheckName(q.Name); err != nil {
-		return 0, nil, &fieldError{"name", err.Error()}
-	}
-	select {
-	case a.training <- struct{}{}:
-		defer func() { <-a.training }()
-	default:
-		return 0, nil, errBusy
-	}
-	start := time.Now()
-	t, err := a.read(&q)
-	if err != nil {
-		return 0, nil, err
-	}
-	share := 0.01
-	if q.Contamination != nil {
-		share = *q.Contamination
-	}
-	m, err := model.Train(q.Algorithm, &t.Table, q.Parameters, share, t.StepSeconds)
-	if err != nil {
-		return 0, nil, err
-	}
-	roles, err := a.registry.Save(r.Context(), q.Name, m)
-	if err != nil {
-		return 0, nil, err
-	}
-	took := time.Since(start)
-	a.trained.Update(took.Seconds())
-	a.log.Info("model trained", zap.String("model", q.Name+"@"+m.Version()), zap.String("algorithm", q.Algorithm),
-		zap.String("file", q.File), zap.Int("rows", m.Rows), zap.Duration("took", took))
-	return http.StatusCreated, struct {
-		Model string `json:"model"`
-		registry.Roles
-		Header model.Header `json:"header"`
-	}{q.Name + "@" + m.Version(), roles, m.Header}, nil
-}
-
-// read reads the file, which must lie below the data folder: os.Root follows no link out of it.
-func (a *API) read(q *trainRequest) (*dataset.Table, error) {
-	f, err := a.data.Open(filepath.FromSlash(q.File))
-	switch {
-	case q.File == "" || errors.Is(err, fs.ErrNotExist):
-		return nil, &fieldError{"file", fmt.Sprintf("%q is not in the data folder", q.File)}
-	case err != nil:
-		return nil, &fieldError{"file", fmt.Sprintf("%q cannot be opened in the data folder", q.File)}
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil || !st.Mode().IsRegular() {
-		return nil, &fieldError{"file", fmt.Sprintf("%q is no regular file", q.File)}
-	}
-	opt := dataset.Options{Ignore: q.Ignore, Time: q.Time, MaxRows: a.limits.MaxTrainRows, MaxValues: a.limits.MaxTrainValues}
-	if strings.HasSuffix(q.File, ".parquet") {
-		return dataset.ReadParquet(f, st.Size(), opt)
-	}
-	return dataset.ReadCSV(f, opt)
-}
-
 // result is what is said of one row.
 type result struct {
 	Score   float64 `json:"score"`   // in [0, 1], higher for the more unusual
@@ -346,6 +297,9 @@ func (a *API) ask(ctx context.Context, name, version string, q *scoreRequest) (*
 	m, err := a.registry.Load(ctx, name, version)
 	if err != nil {
 		return nil, err
+	}
+	if m.Algorithm == model.GBDT {
+		return nil, &fieldError{"name", model.ErrPredicts.Error() + ": POST .../predict"}
 	}
 	t, err := q.table(m, a.limits.MaxRows)
 	if err != nil {

@@ -10,7 +10,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/parquet-go/parquet-go"
@@ -108,23 +107,28 @@ func (b *builder) addTime(seconds float64) error {
 	return nil
 }
 
-// finish numbers the rows' times in steps of their median distance.
 func (b *builder) finish() (*Table, error) {
 	if b.rows < 2 {
 		return nil, &Error{Reason: fmt.Sprintf("at least 2 rows are needed, there are %d", b.rows)}
 	}
-	if len(b.times) > 1 {
-		gaps := make([]float64, len(b.times)-1)
-		for i := range gaps {
-			gaps[i] = b.times[i+1] - b.times[i]
-		}
-		slices.Sort(gaps)
-		b.out.StepSeconds = gaps[len(gaps)/2]
-		for _, t := range b.times {
-			b.out.Steps = append(b.out.Steps, Step(t, b.out.StepSeconds))
-		}
-	}
+	b.out.SetTimes(b.times)
 	return &b.out, nil
+}
+
+// SetTimes numbers rows in steps of the median distance of their times, in seconds, rising.
+func (t *Table) SetTimes(times []float64) {
+	if len(times) < 2 {
+		return
+	}
+	gaps := make([]float64, len(times)-1)
+	for i := range gaps {
+		gaps[i] = times[i+1] - times[i]
+	}
+	slices.Sort(gaps)
+	t.StepSeconds = gaps[len(gaps)/2]
+	for _, at := range times {
+		t.Steps = append(t.Steps, Step(at, t.StepSeconds))
+	}
 }
 
 // Step is the number of a time, in seconds since 1970 UTC, in steps of that many seconds.
@@ -150,19 +154,7 @@ func ParseTime(s string) (float64, error) {
 
 // ReadCSV reads a table with a line of names. The delimiter is the one of comma, semicolon and tab that the first line has most of.
 func ReadCSV(r io.Reader, opt Options) (*Table, error) {
-	in := bufio.NewReaderSize(r, 1<<16)
-	first, err := in.Peek(1 << 12)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("reading: %w", err)
-	}
-	line, _, _ := strings.Cut(string(first), "\n")
-	c := csv.NewReader(in)
-	for _, d := range []rune{';', '\t'} {
-		if strings.Count(line, string(d)) > strings.Count(line, string(c.Comma)) {
-			c.Comma = d
-		}
-	}
-	c.ReuseRecord, c.TrimLeadingSpace = true, true
+	c := csvReader(bufio.NewReaderSize(r, 1<<16))
 	record, err := c.Read()
 	if err != nil {
 		return nil, csvError(err)
@@ -230,16 +222,9 @@ func ReadParquet(r io.ReaderAt, size int64, opt Options) (_ *Table, err error) {
 			err = &Error{Reason: fmt.Sprintf("no readable Parquet file: %v", p)}
 		}
 	}()
-	f, err := parquet.OpenFile(r, size)
+	f, names, err := openParquet(r, size)
 	if err != nil {
-		return nil, &Error{Reason: "no readable Parquet file: " + err.Error()}
-	}
-	var names []string
-	for _, field := range f.Schema().Fields() {
-		if !field.Leaf() || field.Repeated() {
-			return nil, &Error{Column: field.Name(), Reason: "is not a flat column"}
-		}
-		names = append(names, field.Name())
+		return nil, err
 	}
 	b, err := newBuilder(names, opt)
 	if err != nil {
@@ -249,28 +234,52 @@ func ReadParquet(r io.ReaderAt, size int64, opt Options) (_ *Table, err error) {
 	if b.time >= 0 {
 		perSecond = unitsPerSecond(f.Schema().Fields()[b.time])
 	}
+	if err := eachRow(f, func(row parquet.Row) error { return b.row(row, perSecond) }); err != nil {
+		return nil, err
+	}
+	return b.finish()
+}
+
+// openParquet opens a file of flat columns and gives their names.
+func openParquet(r io.ReaderAt, size int64) (*parquet.File, []string, error) {
+	f, err := parquet.OpenFile(r, size)
+	if err != nil {
+		return nil, nil, &Error{Reason: "no readable Parquet file: " + err.Error()}
+	}
+	var names []string
+	for _, field := range f.Schema().Fields() {
+		if !field.Leaf() || field.Repeated() {
+			return nil, nil, &Error{Column: field.Name(), Reason: "is not a flat column"}
+		}
+		names = append(names, field.Name())
+	}
+	return f, names, nil
+}
+
+// eachRow hands over the rows of all row groups, in order.
+func eachRow(f *parquet.File, visit func(parquet.Row) error) error {
 	rows := make([]parquet.Row, 256)
 	for _, group := range f.RowGroups() {
 		reader := group.Rows()
 		for {
 			n, err := reader.ReadRows(rows)
 			for _, row := range rows[:n] {
-				if err := b.row(row, perSecond); err != nil {
-					return nil, errors.Join(err, reader.Close())
+				if err := visit(row); err != nil {
+					return errors.Join(err, reader.Close())
 				}
 			}
 			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {
-				return nil, errors.Join(&Error{Reason: err.Error()}, reader.Close())
+				return errors.Join(&Error{Reason: err.Error()}, reader.Close())
 			}
 		}
 		if err := reader.Close(); err != nil {
-			return nil, fmt.Errorf("reading: %w", err)
+			return fmt.Errorf("reading: %w", err)
 		}
 	}
-	return b.finish()
+	return nil
 }
 
 func unitsPerSecond(field parquet.Field) float64 {

@@ -13,11 +13,14 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"strings"
 
+	"github.com/tocsin-io/tocsin/services/model-trainer/internal/feature"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/iforest"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/lof"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/ocsvm"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/seasonal"
+	"github.com/tocsin-io/tocsin/services/model-trainer/internal/supervised"
 )
 
 // Algorithms by name.
@@ -26,9 +29,11 @@ const (
 	LOF             = "lof"
 	OneClassSVM     = "one_class_svm"
 	Seasonal        = "seasonal"
+	// GBDT learns a column from the others: package supervised. The others say how unusual a row is.
+	GBDT = "gbdt"
 )
 
-// Algorithms lists them.
+// Algorithms lists those that say how unusual a row is.
 func Algorithms() []string { return []string{IsolationForest, LOF, OneClassSVM, Seasonal} }
 
 // Table is rows to train on or to score: row-major values of the named columns, all finite.
@@ -52,13 +57,17 @@ type Header struct {
 	Algorithm     string          `json:"algorithm"`
 	Features      []string        `json:"features"`
 	Parameters    json.RawMessage `json:"parameters"`
-	Rows          int             `json:"rows"`          // trained on
-	Contamination float64         `json:"contamination"` // share of training rows at or above the threshold
-	Threshold     float64         `json:"threshold"`     // score from which a row is called an anomaly
+	Rows          int             `json:"rows"`                    // trained on
+	Contamination float64         `json:"contamination,omitempty"` // share of training rows at or above the threshold
+	Threshold     float64         `json:"threshold,omitempty"`     // score from which a row is called an anomaly
 	// Quantiles are scores of the training rows, from the least to the greatest, evenly spread in rank.
-	Quantiles []float64 `json:"quantiles"`
+	Quantiles []float64 `json:"quantiles,omitempty"`
 	// TimeStep is the length of a step of Table.Steps in seconds; 0: rows have no times.
 	TimeStep float64 `json:"time_step,omitempty"`
+	// Of a model that predicts: the column it learned, its classes, and what the cross-validation showed.
+	Target  string              `json:"target,omitempty"`
+	Classes []string            `json:"classes,omitempty"`
+	Quality *supervised.Quality `json:"quality,omitempty"`
 }
 
 type scorer interface {
@@ -166,6 +175,45 @@ func (m *Model) learnThreshold(scores []float64) {
 	}
 }
 
+// ErrPredicts: the model predicts a column, it does not say how unusual a row is. ErrScores is the opposite.
+var (
+	ErrPredicts = errors.New("the model predicts; it gives no scores")
+	ErrScores   = errors.New("the model gives scores; it does not predict")
+)
+
+// TrainPredictor makes a model that predicts a column of the table. What is wrong with the spec is a *ParameterError; what is wrong with the table a *supervised.Error or *feature.Error.
+func TrainPredictor(t *feature.Table, spec supervised.Spec, progress func(float64)) (*Model, error) {
+	if err := spec.Validate(); err != nil {
+		field, reason, _ := strings.Cut(err.Error(), ": ")
+		return nil, &ParameterError{field, reason}
+	}
+	p, err := supervised.Train(t, spec, progress)
+	if err != nil {
+		return nil, err
+	}
+	encoded, err := json.Marshal(spec)
+	if err != nil {
+		return nil, &ParameterError{"parameters", err.Error()}
+	}
+	m := &Model{
+		Header: Header{
+			Algorithm: GBDT, Features: p.Columns(), Parameters: encoded, Rows: t.Rows, Target: spec.Target, Classes: p.Classes(), Quality: p.Quality(),
+		},
+		body: p,
+	}
+	m.version = versionOf(m.AppendTo(nil))
+	return m, nil
+}
+
+// Predictor is the model that predicts, or ErrScores.
+func (m *Model) Predictor() (*supervised.Predictor, error) {
+	p, ok := m.body.(*supervised.Predictor)
+	if !ok {
+		return nil, ErrScores
+	}
+	return p, nil
+}
+
 // Version is the first 12 hexadecimal digits of the SHA-256 of the model's file.
 func (m *Model) Version() string { return m.version }
 
@@ -176,6 +224,9 @@ func versionOf(file []byte) string {
 
 // Score sets dst[i] to the score of row i of t, in [0, 1], higher for the more unusual. The table's columns are the model's features, in order.
 func (m *Model) Score(dst []float64, t *Table) error {
+	if m.Algorithm == GBDT {
+		return ErrPredicts
+	}
 	if !slices.Equal(t.Columns, m.Features) {
 		return fmt.Errorf("columns %v are not the model's features %v", t.Columns, m.Features)
 	}
@@ -248,11 +299,19 @@ func Decode(b []byte) (*Model, error) {
 		m.body, err = ocsvm.Decode(body)
 	case Seasonal:
 		m.body, err = seasonal.Decode(body)
+	case GBDT:
+		m.body, err = supervised.Decode(body)
 	default:
 		err = fmt.Errorf("algorithm %q is not known", m.Algorithm)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if m.Algorithm == GBDT {
+		if !slices.Equal(m.body.(*supervised.Predictor).Columns(), m.Features) {
+			return nil, fmt.Errorf("%w: header and body do not fit", ErrCorrupt)
+		}
+		return m, nil
 	}
 	if m.body.Features() != len(m.Features) || len(m.Quantiles) == 0 || m.Rows < 1 || !slices.IsSorted(m.Quantiles) {
 		return nil, fmt.Errorf("%w: header and body do not fit", ErrCorrupt)
