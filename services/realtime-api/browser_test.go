@@ -65,6 +65,9 @@ func TestBrowser(t *testing.T) {
 		history(fmt.Sprintf("pump-%02d", i+1), now)
 	}
 	history("replay-2014", time.Date(2014, 4, 2, 14, 5, 0, 0, time.UTC).UnixMicro())
+	f.coverage("pump-04", "gw-1", "judged  a b c", "bad_quality stuck d")
+	f.coverage("pump-09", "gw-7", "gateway_down  a b")
+	f.coverage(evil, evil, "learning new_machine "+evil)
 	r := start(t, k, nil)
 	addr := r.svc.Addr()
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -83,6 +84,24 @@ func (f *fixture) alert(a *eventv1.AlertEvent) {
 func (f *fixture) anomaly(a *eventv1.Anomaly) {
 	f.t.Helper()
 	f.send(topic.Anomalies, a.EquipmentId, topic.TypeAnomaly, a)
+}
+
+// coverage writes what is judged of a machine: groups of state, reason and sensors, apart by spaces.
+func (f *fixture) coverage(id, gateway string, groups ...string) {
+	f.t.Helper()
+	c := &eventv1.MachineCoverage{EquipmentId: id, GatewayId: gateway, AtMs: time.Now().UnixMilli(), Health: eventv1.Health_HEALTH_HEALTHY}
+	for _, g := range groups {
+		part := strings.SplitN(g, " ", 3)
+		names := []string{part[2]}
+		if !strings.Contains(part[2], "<") {
+			names = strings.Fields(part[2])
+		}
+		c.Groups = append(c.Groups, &eventv1.CoverageGroup{
+			State: eventv1.CoverageState(eventv1.CoverageState_value["COVERAGE_STATE_"+strings.ToUpper(part[0])]), Reason: part[1],
+			Count: uint32(len(names)), Sensors: names, JudgedUntilUs: make([]int64, len(names)),
+		})
+	}
+	f.send(topic.Coverage, id, topic.TypeCoverage, c)
 }
 
 // window is the machine's window that starts at startUS. fault pushes the sensors named in it away from what is

@@ -37,7 +37,7 @@ type second struct {
 // NewFlow makes a Flow that exposes the delay in Kafka by topic.
 func NewFlow(set *metrics.Set) *Flow {
 	f := &Flow{delay: map[string]*metrics.Histogram{}}
-	for _, t := range []string{topic.Windows, topic.Anomalies, topic.Alerts} {
+	for _, t := range []string{topic.Windows, topic.Anomalies, topic.Alerts, topic.Coverage} {
 		f.delay[t] = set.GetOrCreateHistogram(fmt.Sprintf(`tocsin_api_kafka_delay_seconds{topic=%q}`, t))
 	}
 	set.GetOrCreateGauge(`tocsin_api_log_time_seconds`, func() float64 {

@@ -2,7 +2,7 @@
 //
 // It reads every partition of the windows, anomalies and alerts topics, read_committed, as no member of any group:
 // each instance of the service sees everything. Windows and anomalies are read from a look-back before the end of
-// the log, alerts from the start of retention, so that every open alert is known.
+// the log, alerts from the start of retention, so that every open alert is known, and coverage from the start of its compacted topic.
 //
 // A record that cannot be read is counted, logged once per topic and kind, and passed over. There is no dead letter from here: each of
 // many instances sees every record, again at each start, and would write the same letter; what is shown is rebuilt from the log
@@ -134,7 +134,7 @@ func (f *Follower) start(ctx context.Context) (*kgo.Client, *pending, error) {
 	err = kafka.AwaitTopics(ctx, admin, f.cfg.Kafka, func(err error) {
 		f.state("waiting for Kafka: " + err.Error())
 		f.log.Warn("waiting for Kafka", zap.Error(err))
-	}, topic.Specs(topic.Windows, topic.Anomalies, topic.Alerts)...)
+	}, topic.Specs(topic.Windows, topic.Anomalies, topic.Alerts, topic.Coverage)...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -182,7 +182,7 @@ func (f *Follower) plan(ctx context.Context, cl *kgo.Client) (map[string]map[int
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	adm := kadm.NewClient(cl)
-	ends, err := listed(adm.ListCommittedOffsets(ctx, topic.Windows, topic.Anomalies, topic.Alerts))
+	ends, err := listed(adm.ListCommittedOffsets(ctx, topic.Windows, topic.Anomalies, topic.Alerts, topic.Coverage))
 	if err != nil {
 		return nil, nil, fmt.Errorf("end offsets: %w", err)
 	}
@@ -194,7 +194,7 @@ func (f *Follower) plan(ctx context.Context, cl *kgo.Client) (map[string]map[int
 	if err != nil {
 		return nil, nil, fmt.Errorf("offsets of %s: %w", since.UTC().Format(time.RFC3339), err)
 	}
-	starts, err := listed(adm.ListStartOffsets(ctx, topic.Alerts))
+	starts, err := listed(adm.ListStartOffsets(ctx, topic.Alerts, topic.Coverage))
 	if err != nil {
 		return nil, nil, fmt.Errorf("start offsets: %w", err)
 	}
@@ -277,6 +277,11 @@ func (f *Follower) take(r *kgo.Record, now time.Time) {
 		var a eventv1.AlertEvent
 		if err = proto.Unmarshal(r.Value, &a); err == nil {
 			kind, err = "invalid", f.hub.ApplyAlert(&a)
+		}
+	case topic.Coverage:
+		var c eventv1.MachineCoverage
+		if err = proto.Unmarshal(r.Value, &c); err == nil {
+			kind, err = "invalid", f.hub.ApplyCoverage(&c)
 		}
 	}
 	if err == nil {

@@ -132,11 +132,12 @@ func TestCommittedOnly(t *testing.T) {
 	}
 }
 
-// Windows are read from the look-back on, alerts from the beginning: an alert that opened long ago is known.
+// Windows are read from the look-back on, alerts and coverage from the beginning: an alert that opened long ago is known.
 func TestLookBack(t *testing.T) {
 	k := kafkatest.Start(t, 3)
 	cl := kafkatest.Client(t, k)
-	produce(t, cl, window(t, "old", 5), alert(t, "forgotten", eventv1.AlertTransition_ALERT_TRANSITION_OPENED))
+	produce(t, cl, window(t, "old", 5), alert(t, "forgotten", eventv1.AlertTransition_ALERT_TRANSITION_OPENED),
+		record(t, topic.Coverage, "still", topic.TypeCoverage, &eventv1.MachineCoverage{EquipmentId: "still", AtMs: 1}))
 	// The broker's clock is the wall's: the look-back of the test is made to fall between.
 	old := time.Now()
 	eventually(t, "later", func() bool { return time.Since(old) > 300*time.Millisecond })
@@ -148,6 +149,9 @@ func TestLookBack(t *testing.T) {
 	}
 	if _, _, ok := r.hub.Machine("new"); !ok {
 		t.Error("a window within the look-back was not read")
+	}
+	if _, ok := r.hub.Coverage("still"); !ok {
+		t.Error("coverage that has not changed since before the look-back is not known")
 	}
 	if len(r.hub.Alerts("forgotten", false, 10)) != 1 {
 		t.Error("an alert that is open since before the look-back is not known")

@@ -109,6 +109,8 @@ type Hub struct {
 	openCount    int
 
 	stats Stats
+
+	cov covered // under a lock of its own
 }
 
 type tombstone struct {
@@ -129,6 +131,7 @@ func New(lim Limits) *Hub {
 	return &Hub{
 		version: 1, // 0 is the version of a reader that has seen nothing
 		lim:     lim, machines: make(map[string]*machine), recent: list.New(),
+		cov:    covered{machines: make(map[string]*eventv1.MachineCoverage)},
 		alerts: make(map[string]*alert), recentAlerts: list.New(), open: make(map[string]map[string]*alert),
 	}
 }

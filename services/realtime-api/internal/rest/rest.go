@@ -65,6 +65,8 @@ func (a *API) Routes() []Route {
 		a.route("/v1/anomalies", []string{"equipment_id", "page_size"}, a.anomalies),
 		a.route("/v1/alerts", []string{"include_closed", "equipment_id", "page_size"}, a.alerts),
 		a.route("/v1/summary", nil, a.summary),
+		a.route("/v1/coverage", []string{"page_size", "page_token", "state", "gateway_id"}, a.coverage),
+		a.route("/v1/equipment/{id}/coverage", nil, a.machineCoverage),
 		a.route("/openapi.yaml", nil, nil),
 	}
 	routes[len(routes)-1].Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

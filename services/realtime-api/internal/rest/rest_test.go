@@ -85,7 +85,7 @@ func fill(t *testing.T, h *hub.Hub, machines int) {
 	}
 	if err := h.ApplyAnomaly(&eventv1.Anomaly{
 		AnomalyId: "x", EpisodeId: "a1", EquipmentId: "m-001", Cause: "limit", Phase: eventv1.Phase_PHASE_ONGOING, Severity: eventv1.Severity_SEVERITY_WARNING,
-		Score: 0.9, Confidence: 0.5, StartedUs: 1, ObservedUs: 2, JudgedAtMs: 3, Summary: "s", GatewayId: "g", Contributions: a.Contributions,
+		Score: 0.9, Confidence: 0.5, StartedUs: 1, ObservedUs: 2, JudgedAtMs: 3, Summary: "s", GatewayId: "g", Contributions: a.Contributions, Origin: eventv1.Origin_ORIGIN_GATEWAY, Machines: 7,
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -190,6 +190,10 @@ func TestErrorsNameTheParameter(t *testing.T) {
 		{"/v1/machines/m-001/windows?" + strings.Repeat("sensor=a&", 65), "sensor", 400},
 		{"/v1/alerts?include_closed=maybe", "include_closed", 400},
 		{"/v1/nothing", "", 404},
+		{"/v1/coverage?state=broken", "state", 400},
+		{"/v1/coverage?page_size=0", "page_size", 400},
+		{"/v1/coverage?page_token=%25", "page_token", 400},
+		{"/v1/equipment/nope/coverage", "", 404},
 	} {
 		w := get(t, mux, "GET", c.path)
 		var p struct {

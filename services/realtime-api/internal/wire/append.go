@@ -91,6 +91,8 @@ func appendInt(dst []byte, name string, v int64) []byte {
 	return strconv.AppendInt(appendKey(dst, name), v, 10)
 }
 
+func appendNumber(dst []byte, v int64) []byte { return strconv.AppendInt(dst, v, 10) }
+
 func appendReal(dst []byte, name string, v float64) []byte {
 	return AppendFloat(appendKey(dst, name), v, 64)
 }
@@ -200,6 +202,8 @@ func AppendAnomaly(dst []byte, a *eventv1.Anomaly) []byte {
 	dst = appendContributions(dst, a.Contributions)
 	dst = appendText(dst, "summary", a.Summary)
 	dst = appendText(dst, "gateway_id", a.GatewayId)
+	dst = appendText(dst, "origin", enumName(eventv1.Origin_name, int32(a.Origin)))
+	dst = appendInt(dst, "machines", int64(a.Machines))
 	return append(dst, '}')
 }
 

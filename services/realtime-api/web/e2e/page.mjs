@@ -125,6 +125,18 @@ try {
     assert.match(await page.locator(".machinehead").innerText(), /2014/);
   });
 
+  await check("what is judged and what is not", async () => {
+    await page.goto(`${base}/#/`);
+    await page.getByRole("link", { name: "Coverage" }).click();
+    await page.getByRole("row", { name: /bad quality, stuck 1 1/ }).waitFor();
+    await page.getByRole("row", { name: /gw-7 1 0 of 2 2 gateway down/ }).waitFor();
+    await page.getByRole("row", { name: /pump-04 .* 3 of 4 1 bad quality, stuck/ }).waitFor();
+    await page.getByText(evil).first().waitFor();
+    await page.getByRole("combobox").selectOption("gateway_down");
+    await page.getByRole("row", { name: /pump-04/ }).waitFor({ state: "detached" });
+    assert.equal(await page.locator("img").count(), 0);
+  });
+
   await check("a machine that nobody knows", async () => {
     await page.goto(`${base}/#/machine/nobody`);
     await page.getByText("Nothing has been heard of this machine.").waitFor();
@@ -165,10 +177,10 @@ try {
     await cell("pump-01").waitFor();
     await page.keyboard.press("Tab");
     assert.equal(await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle), "solid", "focus is visible");
-    for (const hash of ["#/", "#/?view=list", "#/alerts", "#/machine/pump-03"]) {
+    for (const hash of ["#/", "#/?view=list", "#/alerts", "#/coverage", "#/machine/pump-03"]) {
       await page.setViewportSize({ width: 375, height: 800 });
       await page.goto(`${base}/${hash}`);
-      await page.locator(".cell, .alert, .chart, .empty").first().waitFor();
+      await page.locator(".cell, .alert, .chart, .empty, .covered").first().waitFor();
       assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 375, `${hash} is wider than a phone`);
     }
   });

@@ -1,6 +1,7 @@
 import { useEffect } from "react";
 import { AlertsPage } from "./alerts";
 import { Boundary } from "./boundary";
+import { CoveragePage } from "./coverage";
 import { Fleet } from "./fleet";
 import { Header, LinkBanner } from "./header";
 import { MachinePage } from "./machine";
@@ -30,7 +31,7 @@ export function App() {
   }, []);
   const open = [...data.alerts.values()].filter((a) => !isClosed(a)).length;
   useEffect(() => {
-    const what = machine ?? (route.page === "alerts" ? "Alerts" : "Fleet");
+    const what = machine ?? (route.page === "alerts" ? "Alerts" : route.page === "coverage" ? "Coverage" : "Fleet");
     document.title = `${open > 0 ? `(${open}) ` : ""}${what} · Tocsin`;
   }, [open, machine, route.page]);
   return (
@@ -44,6 +45,7 @@ export function App() {
         <Boundary key={machine ?? route.page}>
           {route.page === "fleet" && <Fleet data={data} query={route.query} />}
           {route.page === "alerts" && <AlertsPage data={data} query={route.query} />}
+          {route.page === "coverage" && <CoveragePage query={route.query} />}
           {route.page === "machine" && <MachinePage data={data} id={route.id} key={route.id} />}
         </Boundary>
       </main>

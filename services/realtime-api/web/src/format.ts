@@ -72,5 +72,7 @@ const causes: Record<string, string> = {
   bad_quality: "Bad quality",
   silence: "Silence",
   clock: "Clock",
+  blind: "Blind",
+  model: "Model",
 };
 export const causeName = (c: string) => causes[c] ?? c;

@@ -28,6 +28,9 @@ export function Header({ route, data, open }: { route: Route; data: Data; open: 
             </span>
           )}
         </a>
+        <a href="#/coverage" aria-current={route.page === "coverage" ? "page" : undefined}>
+          Coverage
+        </a>
       </nav>
       <div className="vitals">
         <Vitals data={data} />

@@ -6,6 +6,7 @@ import "./styles/frame.css";
 import "./styles/fleet.css";
 import "./styles/machine.css";
 import "./styles/alerts.css";
+import "./styles/coverage.css";
 import { App } from "./app";
 import { start } from "./store";
 import { applyTheme } from "./theme";

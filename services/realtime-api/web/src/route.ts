@@ -1,6 +1,6 @@
 import { useSyncExternalStore } from "react";
 
-export type Route = { page: "fleet" | "alerts"; query: URLSearchParams } | { page: "machine"; id: string; query: URLSearchParams };
+export type Route = { page: "fleet" | "alerts" | "coverage"; query: URLSearchParams } | { page: "machine"; id: string; query: URLSearchParams };
 
 /** Reads a hash such as #/machine/press-1 or #/?state=critical. Anything else is the fleet. */
 export function parse(hash: string): Route {
@@ -14,7 +14,7 @@ export function parse(hash: string): Route {
       return { page: "fleet", query };
     }
   }
-  return { page: path === "/alerts" ? "alerts" : "fleet", query };
+  return { page: path === "/alerts" ? "alerts" : path === "/coverage" ? "coverage" : "fleet", query };
 }
 
 export const machineHref = (id: string) => `#/machine/${encodeURIComponent(id)}`;

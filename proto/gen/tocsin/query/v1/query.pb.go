@@ -681,11 +681,512 @@ func (x *ListAlertsResponse) GetAlerts() []*v1.AlertEvent {
 	return nil
 }
 
+type ListCoverageRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	PageSize  int32                  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string                 `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only machines with a sensor in one of these states; totals and gateways are of the whole fleet.
+	State []v1.CoverageState `protobuf:"varint,3,rep,packed,name=state,proto3,enum=tocsin.event.v1.CoverageState" json:"state,omitempty"`
+	// Only machines behind this gateway.
+	GatewayId     string `protobuf:"bytes,4,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCoverageRequest) Reset() {
+	*x = ListCoverageRequest{}
+	mi := &file_tocsin_query_v1_query_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCoverageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCoverageRequest) ProtoMessage() {}
+
+func (x *ListCoverageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tocsin_query_v1_query_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCoverageRequest.ProtoReflect.Descriptor instead.
+func (*ListCoverageRequest) Descriptor() ([]byte, []int) {
+	return file_tocsin_query_v1_query_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListCoverageRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListCoverageRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListCoverageRequest) GetState() []v1.CoverageState {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+func (x *ListCoverageRequest) GetGatewayId() string {
+	if x != nil {
+		return x.GatewayId
+	}
+	return ""
+}
+
+type ListCoverageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sensors and machines of the whole fleet by state and reason.
+	Totals []*CoverageTotal `protobuf:"bytes,1,rep,name=totals,proto3" json:"totals,omitempty"`
+	// Of the whole fleet by gateway: those with the most sensors that are not judged first, 1000 at most.
+	Gateways []*GatewayCoverage `protobuf:"bytes,2,rep,name=gateways,proto3" json:"gateways,omitempty"`
+	// A page of the machines that match, in order of their id.
+	Machines      []*MachineCoverageRow `protobuf:"bytes,3,rep,name=machines,proto3" json:"machines,omitempty"`
+	NextPageToken string                `protobuf:"bytes,4,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Machines that match, on all pages.
+	Total            int32 `protobuf:"varint,5,opt,name=total,proto3" json:"total,omitempty"`
+	MachinesDegraded int32 `protobuf:"varint,6,opt,name=machines_degraded,json=machinesDegraded,proto3" json:"machines_degraded,omitempty"`
+	MachinesFailed   int32 `protobuf:"varint,7,opt,name=machines_failed,json=machinesFailed,proto3" json:"machines_failed,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ListCoverageResponse) Reset() {
+	*x = ListCoverageResponse{}
+	mi := &file_tocsin_query_v1_query_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCoverageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCoverageResponse) ProtoMessage() {}
+
+func (x *ListCoverageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tocsin_query_v1_query_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCoverageResponse.ProtoReflect.Descriptor instead.
+func (*ListCoverageResponse) Descriptor() ([]byte, []int) {
+	return file_tocsin_query_v1_query_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ListCoverageResponse) GetTotals() []*CoverageTotal {
+	if x != nil {
+		return x.Totals
+	}
+	return nil
+}
+
+func (x *ListCoverageResponse) GetGateways() []*GatewayCoverage {
+	if x != nil {
+		return x.Gateways
+	}
+	return nil
+}
+
+func (x *ListCoverageResponse) GetMachines() []*MachineCoverageRow {
+	if x != nil {
+		return x.Machines
+	}
+	return nil
+}
+
+func (x *ListCoverageResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListCoverageResponse) GetTotal() int32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *ListCoverageResponse) GetMachinesDegraded() int32 {
+	if x != nil {
+		return x.MachinesDegraded
+	}
+	return 0
+}
+
+func (x *ListCoverageResponse) GetMachinesFailed() int32 {
+	if x != nil {
+		return x.MachinesFailed
+	}
+	return 0
+}
+
+type CoverageTotal struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	State   v1.CoverageState       `protobuf:"varint,1,opt,name=state,proto3,enum=tocsin.event.v1.CoverageState" json:"state,omitempty"`
+	Reason  string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Sensors int32                  `protobuf:"varint,3,opt,name=sensors,proto3" json:"sensors,omitempty"`
+	// Machines with at least one such sensor.
+	Machines      int32 `protobuf:"varint,4,opt,name=machines,proto3" json:"machines,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CoverageTotal) Reset() {
+	*x = CoverageTotal{}
+	mi := &file_tocsin_query_v1_query_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CoverageTotal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CoverageTotal) ProtoMessage() {}
+
+func (x *CoverageTotal) ProtoReflect() protoreflect.Message {
+	mi := &file_tocsin_query_v1_query_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CoverageTotal.ProtoReflect.Descriptor instead.
+func (*CoverageTotal) Descriptor() ([]byte, []int) {
+	return file_tocsin_query_v1_query_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CoverageTotal) GetState() v1.CoverageState {
+	if x != nil {
+		return x.State
+	}
+	return v1.CoverageState(0)
+}
+
+func (x *CoverageTotal) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *CoverageTotal) GetSensors() int32 {
+	if x != nil {
+		return x.Sensors
+	}
+	return 0
+}
+
+func (x *CoverageTotal) GetMachines() int32 {
+	if x != nil {
+		return x.Machines
+	}
+	return 0
+}
+
+type GatewayCoverage struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	GatewayId string                 `protobuf:"bytes,1,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
+	Machines  int32                  `protobuf:"varint,2,opt,name=machines,proto3" json:"machines,omitempty"`
+	Sensors   int32                  `protobuf:"varint,3,opt,name=sensors,proto3" json:"sensors,omitempty"`
+	// Sensors judged; the others are in one of the states below.
+	Judged        int32            `protobuf:"varint,4,opt,name=judged,proto3" json:"judged,omitempty"`
+	States        []*CoverageTotal `protobuf:"bytes,5,rep,name=states,proto3" json:"states,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GatewayCoverage) Reset() {
+	*x = GatewayCoverage{}
+	mi := &file_tocsin_query_v1_query_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GatewayCoverage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GatewayCoverage) ProtoMessage() {}
+
+func (x *GatewayCoverage) ProtoReflect() protoreflect.Message {
+	mi := &file_tocsin_query_v1_query_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GatewayCoverage.ProtoReflect.Descriptor instead.
+func (*GatewayCoverage) Descriptor() ([]byte, []int) {
+	return file_tocsin_query_v1_query_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *GatewayCoverage) GetGatewayId() string {
+	if x != nil {
+		return x.GatewayId
+	}
+	return ""
+}
+
+func (x *GatewayCoverage) GetMachines() int32 {
+	if x != nil {
+		return x.Machines
+	}
+	return 0
+}
+
+func (x *GatewayCoverage) GetSensors() int32 {
+	if x != nil {
+		return x.Sensors
+	}
+	return 0
+}
+
+func (x *GatewayCoverage) GetJudged() int32 {
+	if x != nil {
+		return x.Judged
+	}
+	return 0
+}
+
+func (x *GatewayCoverage) GetStates() []*CoverageTotal {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+type MachineCoverageRow struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	EquipmentId string                 `protobuf:"bytes,1,opt,name=equipment_id,json=equipmentId,proto3" json:"equipment_id,omitempty"`
+	GatewayId   string                 `protobuf:"bytes,2,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
+	// Broker time of the record (ms since 1970 UTC).
+	AtMs           int64            `protobuf:"varint,3,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	Health         v1.Health        `protobuf:"varint,4,opt,name=health,proto3,enum=tocsin.event.v1.Health" json:"health,omitempty"`
+	Sensors        int32            `protobuf:"varint,5,opt,name=sensors,proto3" json:"sensors,omitempty"`
+	Judged         int32            `protobuf:"varint,6,opt,name=judged,proto3" json:"judged,omitempty"`
+	States         []*CoverageTotal `protobuf:"bytes,7,rep,name=states,proto3" json:"states,omitempty"`
+	LearningLeftUs int64            `protobuf:"varint,8,opt,name=learning_left_us,json=learningLeftUs,proto3" json:"learning_left_us,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *MachineCoverageRow) Reset() {
+	*x = MachineCoverageRow{}
+	mi := &file_tocsin_query_v1_query_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MachineCoverageRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MachineCoverageRow) ProtoMessage() {}
+
+func (x *MachineCoverageRow) ProtoReflect() protoreflect.Message {
+	mi := &file_tocsin_query_v1_query_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MachineCoverageRow.ProtoReflect.Descriptor instead.
+func (*MachineCoverageRow) Descriptor() ([]byte, []int) {
+	return file_tocsin_query_v1_query_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *MachineCoverageRow) GetEquipmentId() string {
+	if x != nil {
+		return x.EquipmentId
+	}
+	return ""
+}
+
+func (x *MachineCoverageRow) GetGatewayId() string {
+	if x != nil {
+		return x.GatewayId
+	}
+	return ""
+}
+
+func (x *MachineCoverageRow) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+func (x *MachineCoverageRow) GetHealth() v1.Health {
+	if x != nil {
+		return x.Health
+	}
+	return v1.Health(0)
+}
+
+func (x *MachineCoverageRow) GetSensors() int32 {
+	if x != nil {
+		return x.Sensors
+	}
+	return 0
+}
+
+func (x *MachineCoverageRow) GetJudged() int32 {
+	if x != nil {
+		return x.Judged
+	}
+	return 0
+}
+
+func (x *MachineCoverageRow) GetStates() []*CoverageTotal {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+func (x *MachineCoverageRow) GetLearningLeftUs() int64 {
+	if x != nil {
+		return x.LearningLeftUs
+	}
+	return 0
+}
+
+type GetCoverageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	EquipmentId   string                 `protobuf:"bytes,1,opt,name=equipment_id,json=equipmentId,proto3" json:"equipment_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCoverageRequest) Reset() {
+	*x = GetCoverageRequest{}
+	mi := &file_tocsin_query_v1_query_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCoverageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCoverageRequest) ProtoMessage() {}
+
+func (x *GetCoverageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tocsin_query_v1_query_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCoverageRequest.ProtoReflect.Descriptor instead.
+func (*GetCoverageRequest) Descriptor() ([]byte, []int) {
+	return file_tocsin_query_v1_query_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *GetCoverageRequest) GetEquipmentId() string {
+	if x != nil {
+		return x.EquipmentId
+	}
+	return ""
+}
+
+type GetCoverageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Coverage      *v1.MachineCoverage    `protobuf:"bytes,1,opt,name=coverage,proto3" json:"coverage,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCoverageResponse) Reset() {
+	*x = GetCoverageResponse{}
+	mi := &file_tocsin_query_v1_query_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCoverageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCoverageResponse) ProtoMessage() {}
+
+func (x *GetCoverageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tocsin_query_v1_query_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCoverageResponse.ProtoReflect.Descriptor instead.
+func (*GetCoverageResponse) Descriptor() ([]byte, []int) {
+	return file_tocsin_query_v1_query_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *GetCoverageResponse) GetCoverage() *v1.MachineCoverage {
+	if x != nil {
+		return x.Coverage
+	}
+	return nil
+}
+
 var File_tocsin_query_v1_query_proto protoreflect.FileDescriptor
 
 const file_tocsin_query_v1_query_proto_rawDesc = "" +
 	"\n" +
-	"\x1btocsin/query/v1/query.proto\x12\x0ftocsin.query.v1\x1a\x1dtocsin/event/v1/anomaly.proto\x1a\x1ctocsin/event/v1/window.proto\"\xf7\x01\n" +
+	"\x1btocsin/query/v1/query.proto\x12\x0ftocsin.query.v1\x1a\x1dtocsin/event/v1/anomaly.proto\x1a\x1etocsin/event/v1/coverage.proto\x1a\x1ctocsin/event/v1/window.proto\"\xf7\x01\n" +
 	"\aMachine\x12!\n" +
 	"\fequipment_id\x18\x01 \x01(\tR\vequipmentId\x12\x1d\n" +
 	"\n" +
@@ -724,14 +1225,55 @@ const file_tocsin_query_v1_query_proto_rawDesc = "" +
 	"\fequipment_id\x18\x02 \x01(\tR\vequipmentId\x12\x1b\n" +
 	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\"I\n" +
 	"\x12ListAlertsResponse\x123\n" +
-	"\x06alerts\x18\x01 \x03(\v2\x1b.tocsin.event.v1.AlertEventR\x06alerts*\xb0\x01\n" +
+	"\x06alerts\x18\x01 \x03(\v2\x1b.tocsin.event.v1.AlertEventR\x06alerts\"\xa6\x01\n" +
+	"\x13ListCoverageRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x124\n" +
+	"\x05state\x18\x03 \x03(\x0e2\x1e.tocsin.event.v1.CoverageStateR\x05state\x12\x1d\n" +
+	"\n" +
+	"gateway_id\x18\x04 \x01(\tR\tgatewayId\"\xe1\x02\n" +
+	"\x14ListCoverageResponse\x126\n" +
+	"\x06totals\x18\x01 \x03(\v2\x1e.tocsin.query.v1.CoverageTotalR\x06totals\x12<\n" +
+	"\bgateways\x18\x02 \x03(\v2 .tocsin.query.v1.GatewayCoverageR\bgateways\x12?\n" +
+	"\bmachines\x18\x03 \x03(\v2#.tocsin.query.v1.MachineCoverageRowR\bmachines\x12&\n" +
+	"\x0fnext_page_token\x18\x04 \x01(\tR\rnextPageToken\x12\x14\n" +
+	"\x05total\x18\x05 \x01(\x05R\x05total\x12+\n" +
+	"\x11machines_degraded\x18\x06 \x01(\x05R\x10machinesDegraded\x12'\n" +
+	"\x0fmachines_failed\x18\a \x01(\x05R\x0emachinesFailed\"\x93\x01\n" +
+	"\rCoverageTotal\x124\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x1e.tocsin.event.v1.CoverageStateR\x05state\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
+	"\asensors\x18\x03 \x01(\x05R\asensors\x12\x1a\n" +
+	"\bmachines\x18\x04 \x01(\x05R\bmachines\"\xb6\x01\n" +
+	"\x0fGatewayCoverage\x12\x1d\n" +
+	"\n" +
+	"gateway_id\x18\x01 \x01(\tR\tgatewayId\x12\x1a\n" +
+	"\bmachines\x18\x02 \x01(\x05R\bmachines\x12\x18\n" +
+	"\asensors\x18\x03 \x01(\x05R\asensors\x12\x16\n" +
+	"\x06judged\x18\x04 \x01(\x05R\x06judged\x126\n" +
+	"\x06states\x18\x05 \x03(\v2\x1e.tocsin.query.v1.CoverageTotalR\x06states\"\xb0\x02\n" +
+	"\x12MachineCoverageRow\x12!\n" +
+	"\fequipment_id\x18\x01 \x01(\tR\vequipmentId\x12\x1d\n" +
+	"\n" +
+	"gateway_id\x18\x02 \x01(\tR\tgatewayId\x12\x13\n" +
+	"\x05at_ms\x18\x03 \x01(\x03R\x04atMs\x12/\n" +
+	"\x06health\x18\x04 \x01(\x0e2\x17.tocsin.event.v1.HealthR\x06health\x12\x18\n" +
+	"\asensors\x18\x05 \x01(\x05R\asensors\x12\x16\n" +
+	"\x06judged\x18\x06 \x01(\x05R\x06judged\x126\n" +
+	"\x06states\x18\a \x03(\v2\x1e.tocsin.query.v1.CoverageTotalR\x06states\x12(\n" +
+	"\x10learning_left_us\x18\b \x01(\x03R\x0elearningLeftUs\"7\n" +
+	"\x12GetCoverageRequest\x12!\n" +
+	"\fequipment_id\x18\x01 \x01(\tR\vequipmentId\"S\n" +
+	"\x13GetCoverageResponse\x12<\n" +
+	"\bcoverage\x18\x01 \x01(\v2 .tocsin.event.v1.MachineCoverageR\bcoverage*\xb0\x01\n" +
 	"\fMachineState\x12\x1d\n" +
 	"\x19MACHINE_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16MACHINE_STATE_LEARNING\x10\x01\x12\x14\n" +
 	"\x10MACHINE_STATE_OK\x10\x02\x12\x19\n" +
 	"\x15MACHINE_STATE_WARNING\x10\x03\x12\x1a\n" +
 	"\x16MACHINE_STATE_CRITICAL\x10\x04\x12\x18\n" +
-	"\x14MACHINE_STATE_SILENT\x10\x052\xd3\x03\n" +
+	"\x14MACHINE_STATE_SILENT\x10\x052\x8a\x05\n" +
 	"\fQueryService\x12[\n" +
 	"\fListMachines\x12$.tocsin.query.v1.ListMachinesRequest\x1a%.tocsin.query.v1.ListMachinesResponse\x12U\n" +
 	"\n" +
@@ -739,7 +1281,9 @@ const file_tocsin_query_v1_query_proto_rawDesc = "" +
 	"\vListWindows\x12#.tocsin.query.v1.ListWindowsRequest\x1a$.tocsin.query.v1.ListWindowsResponse\x12^\n" +
 	"\rListAnomalies\x12%.tocsin.query.v1.ListAnomaliesRequest\x1a&.tocsin.query.v1.ListAnomaliesResponse\x12U\n" +
 	"\n" +
-	"ListAlerts\x12\".tocsin.query.v1.ListAlertsRequest\x1a#.tocsin.query.v1.ListAlertsResponseB?Z=github.com/tocsin-io/tocsin/proto/gen/tocsin/query/v1;queryv1b\x06proto3"
+	"ListAlerts\x12\".tocsin.query.v1.ListAlertsRequest\x1a#.tocsin.query.v1.ListAlertsResponse\x12[\n" +
+	"\fListCoverage\x12$.tocsin.query.v1.ListCoverageRequest\x1a%.tocsin.query.v1.ListCoverageResponse\x12X\n" +
+	"\vGetCoverage\x12#.tocsin.query.v1.GetCoverageRequest\x1a$.tocsin.query.v1.GetCoverageResponseB?Z=github.com/tocsin-io/tocsin/proto/gen/tocsin/query/v1;queryv1b\x06proto3"
 
 var (
 	file_tocsin_query_v1_query_proto_rawDescOnce sync.Once
@@ -754,7 +1298,7 @@ func file_tocsin_query_v1_query_proto_rawDescGZIP() []byte {
 }
 
 var file_tocsin_query_v1_query_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tocsin_query_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_tocsin_query_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_tocsin_query_v1_query_proto_goTypes = []any{
 	(MachineState)(0),             // 0: tocsin.query.v1.MachineState
 	(*Machine)(nil),               // 1: tocsin.query.v1.Machine
@@ -768,32 +1312,55 @@ var file_tocsin_query_v1_query_proto_goTypes = []any{
 	(*ListAnomaliesResponse)(nil), // 9: tocsin.query.v1.ListAnomaliesResponse
 	(*ListAlertsRequest)(nil),     // 10: tocsin.query.v1.ListAlertsRequest
 	(*ListAlertsResponse)(nil),    // 11: tocsin.query.v1.ListAlertsResponse
-	(*v1.Window)(nil),             // 12: tocsin.event.v1.Window
-	(*v1.Anomaly)(nil),            // 13: tocsin.event.v1.Anomaly
-	(*v1.AlertEvent)(nil),         // 14: tocsin.event.v1.AlertEvent
+	(*ListCoverageRequest)(nil),   // 12: tocsin.query.v1.ListCoverageRequest
+	(*ListCoverageResponse)(nil),  // 13: tocsin.query.v1.ListCoverageResponse
+	(*CoverageTotal)(nil),         // 14: tocsin.query.v1.CoverageTotal
+	(*GatewayCoverage)(nil),       // 15: tocsin.query.v1.GatewayCoverage
+	(*MachineCoverageRow)(nil),    // 16: tocsin.query.v1.MachineCoverageRow
+	(*GetCoverageRequest)(nil),    // 17: tocsin.query.v1.GetCoverageRequest
+	(*GetCoverageResponse)(nil),   // 18: tocsin.query.v1.GetCoverageResponse
+	(*v1.Window)(nil),             // 19: tocsin.event.v1.Window
+	(*v1.Anomaly)(nil),            // 20: tocsin.event.v1.Anomaly
+	(*v1.AlertEvent)(nil),         // 21: tocsin.event.v1.AlertEvent
+	(v1.CoverageState)(0),         // 22: tocsin.event.v1.CoverageState
+	(v1.Health)(0),                // 23: tocsin.event.v1.Health
+	(*v1.MachineCoverage)(nil),    // 24: tocsin.event.v1.MachineCoverage
 }
 var file_tocsin_query_v1_query_proto_depIdxs = []int32{
 	0,  // 0: tocsin.query.v1.Machine.state:type_name -> tocsin.query.v1.MachineState
 	1,  // 1: tocsin.query.v1.ListMachinesResponse.machines:type_name -> tocsin.query.v1.Machine
 	1,  // 2: tocsin.query.v1.GetMachineResponse.machine:type_name -> tocsin.query.v1.Machine
-	12, // 3: tocsin.query.v1.ListWindowsResponse.windows:type_name -> tocsin.event.v1.Window
-	13, // 4: tocsin.query.v1.ListAnomaliesResponse.anomalies:type_name -> tocsin.event.v1.Anomaly
-	14, // 5: tocsin.query.v1.ListAlertsResponse.alerts:type_name -> tocsin.event.v1.AlertEvent
-	2,  // 6: tocsin.query.v1.QueryService.ListMachines:input_type -> tocsin.query.v1.ListMachinesRequest
-	4,  // 7: tocsin.query.v1.QueryService.GetMachine:input_type -> tocsin.query.v1.GetMachineRequest
-	6,  // 8: tocsin.query.v1.QueryService.ListWindows:input_type -> tocsin.query.v1.ListWindowsRequest
-	8,  // 9: tocsin.query.v1.QueryService.ListAnomalies:input_type -> tocsin.query.v1.ListAnomaliesRequest
-	10, // 10: tocsin.query.v1.QueryService.ListAlerts:input_type -> tocsin.query.v1.ListAlertsRequest
-	3,  // 11: tocsin.query.v1.QueryService.ListMachines:output_type -> tocsin.query.v1.ListMachinesResponse
-	5,  // 12: tocsin.query.v1.QueryService.GetMachine:output_type -> tocsin.query.v1.GetMachineResponse
-	7,  // 13: tocsin.query.v1.QueryService.ListWindows:output_type -> tocsin.query.v1.ListWindowsResponse
-	9,  // 14: tocsin.query.v1.QueryService.ListAnomalies:output_type -> tocsin.query.v1.ListAnomaliesResponse
-	11, // 15: tocsin.query.v1.QueryService.ListAlerts:output_type -> tocsin.query.v1.ListAlertsResponse
-	11, // [11:16] is the sub-list for method output_type
-	6,  // [6:11] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	19, // 3: tocsin.query.v1.ListWindowsResponse.windows:type_name -> tocsin.event.v1.Window
+	20, // 4: tocsin.query.v1.ListAnomaliesResponse.anomalies:type_name -> tocsin.event.v1.Anomaly
+	21, // 5: tocsin.query.v1.ListAlertsResponse.alerts:type_name -> tocsin.event.v1.AlertEvent
+	22, // 6: tocsin.query.v1.ListCoverageRequest.state:type_name -> tocsin.event.v1.CoverageState
+	14, // 7: tocsin.query.v1.ListCoverageResponse.totals:type_name -> tocsin.query.v1.CoverageTotal
+	15, // 8: tocsin.query.v1.ListCoverageResponse.gateways:type_name -> tocsin.query.v1.GatewayCoverage
+	16, // 9: tocsin.query.v1.ListCoverageResponse.machines:type_name -> tocsin.query.v1.MachineCoverageRow
+	22, // 10: tocsin.query.v1.CoverageTotal.state:type_name -> tocsin.event.v1.CoverageState
+	14, // 11: tocsin.query.v1.GatewayCoverage.states:type_name -> tocsin.query.v1.CoverageTotal
+	23, // 12: tocsin.query.v1.MachineCoverageRow.health:type_name -> tocsin.event.v1.Health
+	14, // 13: tocsin.query.v1.MachineCoverageRow.states:type_name -> tocsin.query.v1.CoverageTotal
+	24, // 14: tocsin.query.v1.GetCoverageResponse.coverage:type_name -> tocsin.event.v1.MachineCoverage
+	2,  // 15: tocsin.query.v1.QueryService.ListMachines:input_type -> tocsin.query.v1.ListMachinesRequest
+	4,  // 16: tocsin.query.v1.QueryService.GetMachine:input_type -> tocsin.query.v1.GetMachineRequest
+	6,  // 17: tocsin.query.v1.QueryService.ListWindows:input_type -> tocsin.query.v1.ListWindowsRequest
+	8,  // 18: tocsin.query.v1.QueryService.ListAnomalies:input_type -> tocsin.query.v1.ListAnomaliesRequest
+	10, // 19: tocsin.query.v1.QueryService.ListAlerts:input_type -> tocsin.query.v1.ListAlertsRequest
+	12, // 20: tocsin.query.v1.QueryService.ListCoverage:input_type -> tocsin.query.v1.ListCoverageRequest
+	17, // 21: tocsin.query.v1.QueryService.GetCoverage:input_type -> tocsin.query.v1.GetCoverageRequest
+	3,  // 22: tocsin.query.v1.QueryService.ListMachines:output_type -> tocsin.query.v1.ListMachinesResponse
+	5,  // 23: tocsin.query.v1.QueryService.GetMachine:output_type -> tocsin.query.v1.GetMachineResponse
+	7,  // 24: tocsin.query.v1.QueryService.ListWindows:output_type -> tocsin.query.v1.ListWindowsResponse
+	9,  // 25: tocsin.query.v1.QueryService.ListAnomalies:output_type -> tocsin.query.v1.ListAnomaliesResponse
+	11, // 26: tocsin.query.v1.QueryService.ListAlerts:output_type -> tocsin.query.v1.ListAlertsResponse
+	13, // 27: tocsin.query.v1.QueryService.ListCoverage:output_type -> tocsin.query.v1.ListCoverageResponse
+	18, // 28: tocsin.query.v1.QueryService.GetCoverage:output_type -> tocsin.query.v1.GetCoverageResponse
+	22, // [22:29] is the sub-list for method output_type
+	15, // [15:22] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_tocsin_query_v1_query_proto_init() }
@@ -807,7 +1374,7 @@ func file_tocsin_query_v1_query_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tocsin_query_v1_query_proto_rawDesc), len(file_tocsin_query_v1_query_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
