@@ -49,9 +49,9 @@ func (a *API) coverage(dst []byte, _ *http.Request, q url.Values) ([]byte, *faul
 	if f != nil {
 		return nil, f
 	}
-	gateway, any := q.Get("gateway_id"), !q.Has("gateway_id")
+	gateway, whole := q.Get("gateway_id"), !q.Has("gateway_id")
 	rows, total := a.hub.CoverageRecords(func(c *eventv1.MachineCoverage) bool {
-		return (any || c.GetGatewayId() == gateway) && (want == nil || in(c, want))
+		return (whole || c.GetGatewayId() == gateway) && (want == nil || in(c, want))
 	}, string(after), int(size)+1)
 	next := ""
 	if len(rows) > int(size) {
