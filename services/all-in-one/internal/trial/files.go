@@ -23,10 +23,24 @@ func (r *runner) readFiles(ctx context.Context) error {
 	return nil
 }
 
-// nameOf is the machine of a file without equipment column.
-func nameOf(path string) string {
-	name := filepath.Base(path)
-	return strings.TrimSuffix(name, filepath.Ext(name))
+// namesOf are the machines of files without equipment column: the file's name, and as many folders before it as tell files apart.
+func namesOf(paths []string) map[string]string {
+	out := map[string]string{}
+	for depth := 1; ; depth++ {
+		taken := map[string]int{}
+		deeper := false
+		for _, p := range paths {
+			parts := strings.Split(filepath.ToSlash(strings.TrimSuffix(p, filepath.Ext(p))), "/")
+			out[p] = strings.Join(parts[max(0, len(parts)-depth):], ":")
+			deeper = deeper || len(parts) > depth
+		}
+		for _, name := range out {
+			taken[name]++
+		}
+		if len(taken) == len(out) || !deeper {
+			return out
+		}
+	}
 }
 
 func (r *runner) readFile(ctx context.Context, path string) error {
@@ -44,7 +58,7 @@ func (r *runner) readFile(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	name := nameOf(path)
+	name := r.names[path]
 	for n := 0; ; n++ {
 		if n%1024 == 0 {
 			if err := ctx.Err(); err != nil {

@@ -84,6 +84,15 @@ func (m *machine) note(at time.Time) {
 	}
 }
 
+// end counts the time that went by in ticks after the last row: a machine that is silent was watched all the same. Broker time says nothing of history that was sent long
+// after it happened.
+func (m *machine) end() {
+	if d := m.at.Sub(m.To); !m.From.IsZero() && d > 0 && d < 24*time.Hour {
+		m.Observed += min(d, longestGap)
+		m.To = m.at.UTC()
+	}
+}
+
 // pass lets time go by to the next row: a tick every second at first, as in production, then fewer, since nothing happens any more that a few seconds would
 // matter to.
 func (m *machine) pass(ctx context.Context, to time.Time, training bool) error {
@@ -197,7 +206,7 @@ func severity(s eventv1.Severity) string {
 }
 
 // maxSensors is of how many sensors of a machine the course is kept.
-const maxSensors = 16
+const maxSensors = 64
 
 // envelope keeps the course of the values, of machines whose details are.
 func (m *machine) envelope(at time.Time, sensors []string, values []float32) {

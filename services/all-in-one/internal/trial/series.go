@@ -94,8 +94,8 @@ func (p *Point) merge(q Point) {
 
 // Range is the lowest and highest value in a bucket; N is 0 where there is none.
 type Range struct {
-	N         int
-	Low, High float64
+	N         uint32
+	Low, High float32
 }
 
 // Envelope is the course of a sensor.
@@ -123,7 +123,7 @@ func (e *Envelope) add(t time.Time, v float64) {
 	for len(e.Ranges) <= i {
 		e.Ranges = append(e.Ranges, Range{})
 	}
-	e.Ranges[i].merge(Range{1, v, v})
+	e.Ranges[i].merge(Range{1, float32(v), float32(v)})
 }
 
 func (r *Range) merge(q Range) {

@@ -16,7 +16,7 @@ func TestACourseKeepsTheHighest(t *testing.T) {
 		at, n, highest, low, high := time.Unix(1_700_000_000, 0), 0, 0.0, math.Inf(1), math.Inf(-1)
 		for _, step := range rapid.SliceOfN(rapid.Int64Range(-5, 100_000), 1, 300).Draw(t, "seconds") {
 			at = at.Add(time.Duration(step) * time.Second)
-			v := rapid.Float64Range(0, 100).Draw(t, "surprise")
+			v := float64(rapid.Float32Range(0, 100).Draw(t, "surprise"))
 			s.add(at, v, 50, false)
 			e.add(at, v)
 			e.add(at, math.NaN())
@@ -32,7 +32,7 @@ func TestACourseKeepsTheHighest(t *testing.T) {
 		samples, l, h := 0, math.Inf(1), math.Inf(-1)
 		for _, r := range e.Ranges {
 			if r.N > 0 {
-				samples, l, h = samples+r.N, min(l, r.Low), max(h, r.High)
+				samples, l, h = samples+int(r.N), min(l, float64(r.Low)), max(h, float64(r.High))
 			}
 		}
 		if samples != n || l != low || h != high {

@@ -18,10 +18,10 @@ import (
 )
 
 const (
-	// maxMachines bounds the machines of one history: some 100 KB each.
+	// maxMachines bounds the machines of one history: some 100 KB each, with their judges.
 	maxMachines = 50_000
 	// maxDetailed is of how many machines the course of scores and sensors is kept.
-	maxDetailed = 200
+	maxDetailed = 100
 	// maxPages bounds the memory for pages of one configuration.
 	maxPages = 200_000
 	// maxFaults bounds that for faults.
@@ -82,7 +82,7 @@ type Trial struct {
 // Machine is one machine's history.
 type Machine struct {
 	ID       string
-	From, To time.Time // first and last row that is not only learned from
+	From, To time.Time // the first row that is not only learned from, and the end: of a machine that fell silent, the last tick
 	Rows     int64
 	Observed time.Duration
 	// Scores by trial, and sensors; nil beyond the first machines.
@@ -140,7 +140,7 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 	if len(opt.Configs) == 0 || len(opt.Configs) > 2 {
 		return nil, fmt.Errorf("%d configurations: one or two can be tried", len(opt.Configs))
 	}
-	r := &runner{opt: opt, machines: map[string]*machine{}}
+	r := &runner{opt: opt, machines: map[string]*machine{}, names: namesOf(opt.Inputs)}
 	var err error
 	if kafkaInput(opt.Inputs[0]) {
 		if len(opt.Inputs) > 1 {
@@ -165,6 +165,7 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 type runner struct {
 	opt      Options
 	machines map[string]*machine
+	names    map[string]string // of machines, by file
 	order    []*machine
 	pages    int
 	faults   []*Fault
@@ -195,6 +196,7 @@ func (r *runner) result() *Result {
 	}
 	faults := r.faults
 	for _, m := range r.order {
+		m.end()
 		m.labels.close(m)
 		faults = append(faults, m.labels.faults...)
 		if m.Machine.From.IsZero() {

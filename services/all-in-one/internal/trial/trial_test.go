@@ -189,14 +189,25 @@ func TestKafkaHistory(t *testing.T) {
 	if err := kafkatest.Client(t, k).ProduceSync(t.Context(), rs...).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
+	// Both machines fall silent while time goes on; of one it is known to be a fault.
+	rs = rs[:0]
+	for i := range 120 {
+		for p := range int32(2) {
+			rs = append(rs, &kgo.Record{Topic: topic.Frames, Partition: p, Value: []byte{8, 1}, Timestamp: base.Add(time.Duration(rows+i) * time.Second), Headers: []kgo.RecordHeader{{Key: topic.HeaderType, Value: []byte(topic.TypeTick)}}})
+		}
+	}
+	if err := kafkatest.Client(t, k, kgo.RecordPartitioner(kgo.ManualPartitioner())).ProduceSync(t.Context(), rs...).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
 	us := func(row int) int64 { return base.Add(time.Duration(row) * time.Second).UnixMicro() }
 	truth := write(t, "truth.jsonl", fmt.Sprintf(`{"event":"start","fault_id":"f1","kind":"overheating","equipment_id":"pump-1","event_time_us":%d}
 {"event":"end","fault_id":"f1","kind":"overheating","equipment_id":"pump-1","event_time_us":%d}
 
 {"event":"start","fault_id":"f2","kind":"spike","equipment_id":"elsewhere","event_time_us":%d}
-`, us(fault), us(fault+60), us(3)))
+{"event":"start","fault_id":"f3","kind":"silent","equipment_id":"pump-0","event_time_us":%d}
+`, us(fault), us(fault+60), us(3), us(rows)))
 	res := run(t, trial.Options{Inputs: []string{"kafka://" + strings.Join(k.Brokers, ",") + "/" + topic.Frames}, Kafka: k, Faults: truth, Configs: configs()[:1], Grace: time.Minute})
-	if res.Rows != 2*rows || len(res.Faults) != 1 || res.Outside != 1 || res.Trials[0].Found != 1 {
+	if res.Rows != 2*rows || len(res.Faults) != 2 || res.Outside != 1 || res.Trials[0].Found != 2 {
 		t.Errorf("%d rows, %d faults, %d outside, %d found", res.Rows, len(res.Faults), res.Outside, res.Trials[0].Found)
 	}
 	if d, _ := res.Faults[0].Delay(0); d < 0 || d > 20*time.Second {
@@ -204,6 +215,29 @@ func TestKafkaHistory(t *testing.T) {
 	}
 	if len(res.Machines[0].Sensors) != 2 || len(res.Machines[0].Scores[0].Points) == 0 {
 		t.Error("nothing to draw")
+	}
+}
+
+// Files of one name in two folders are two machines.
+func TestFilesOfOneName(t *testing.T) {
+	dir := t.TempDir()
+	var inputs []string
+	for i, hall := range []string{"north", "south"} {
+		path := filepath.Join(dir, hall, "press.csv")
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, fmt.Appendf(nil, "time,v\n2026-01-01 00:00:0%d,1\n2026-01-01 00:00:09,2\n", i), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		inputs = append(inputs, path)
+	}
+	res := run(t, trial.Options{Inputs: inputs})
+	if len(res.Machines) != 2 || res.Machines[0].ID != "north:press" || res.Machines[1].ID != "south:press" || res.Rows != 4 {
+		t.Errorf("%d machines, %d rows", len(res.Machines), res.Rows)
+	}
+	if res := run(t, trial.Options{Inputs: inputs[:1]}); res.Machines[0].ID != "press" {
+		t.Error(res.Machines[0].ID)
 	}
 }
 

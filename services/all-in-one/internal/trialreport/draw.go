@@ -212,7 +212,7 @@ func drawSensors(s scale, m *trial.Machine, weight map[string]float64, faults []
 		low, high, filled := math.Inf(1), math.Inf(-1), []int{}
 		for i, g := range e.Ranges {
 			if g.N > 0 {
-				low, high, filled = min(low, g.Low), max(high, g.High), append(filled, i)
+				low, high, filled = min(low, float64(g.Low)), max(high, float64(g.High)), append(filled, i)
 			}
 		}
 		if len(filled) == 0 {
@@ -232,10 +232,10 @@ func drawSensors(s scale, m *trial.Machine, weight map[string]float64, faults []
 				end++
 			}
 			for i, b := range filled[at:end] {
-				fmt.Fprintf(&area, "%s%s %s", verb(i), unit(s.x(e.Time(b))), y(e.Ranges[b].High))
+				fmt.Fprintf(&area, "%s%s %s", verb(i), unit(s.x(e.Time(b))), y(float64(e.Ranges[b].High)))
 			}
 			for i := end - 1; i >= at; i-- {
-				fmt.Fprintf(&area, "L%s %s", unit(s.x(e.Time(filled[i]))), y(e.Ranges[filled[i]].Low))
+				fmt.Fprintf(&area, "L%s %s", unit(s.x(e.Time(filled[i]))), y(float64(e.Ranges[filled[i]].Low)))
 			}
 			area.WriteString("Z")
 			at = end

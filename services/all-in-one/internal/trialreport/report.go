@@ -160,11 +160,11 @@ func Verdict(r *trial.Result) string {
 	s := fmt.Sprintf("The proposed configuration would have given %s instead of %d: ", count(len(u.Pages), "page"), len(t.Pages))
 	switch {
 	case gone > 0 && fresh > 0:
-		s += fmt.Sprintf("%d disappear and %d appear.", gone, fresh)
+		s += fmt.Sprintf("%d %s and %d %s.", gone, plural(gone, "disappears", "disappear"), fresh, plural(fresh, "appears", "appear"))
 	case gone > 0:
-		s += fmt.Sprintf("%d disappear, none appears.", gone)
+		s += fmt.Sprintf("%d %s, none appears.", gone, plural(gone, "disappears", "disappear"))
 	default:
-		s += fmt.Sprintf("%d appear, none disappears.", fresh)
+		s += fmt.Sprintf("%d %s, none disappears.", fresh, plural(fresh, "appears", "appear"))
 	}
 	if !r.Labelled {
 		return s
