@@ -53,7 +53,7 @@ with the reason in the call.
 		SilenceErrors: true,
 		Version:       launch.Version(),
 	}
-	root.AddCommand(runCommand(), simulateCommand(), replayCommand(), backtestCommand(), replayAlertCommand(), validateCommand(), doctorCommand(), dlqCommand(), lakeCommand(), referenceCommand(), versionCommand())
+	root.AddCommand(runCommand(), simulateCommand(), replayCommand(), backtestCommand(), replayAlertCommand(), validateCommand(), doctorCommand(), dlqCommand(), lakeCommand(), modelsCommand(), referenceCommand(), versionCommand())
 	root.AddCommand(alertsCommand())
 	started := false
 	onStart(root, func() { started = true })
