@@ -5,6 +5,7 @@ import (
 
 	"github.com/tocsin-io/tocsin/pkg/frame"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/cohort"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine"
 )
 
@@ -36,6 +37,18 @@ func NewJudge(cfg *DetectionConfig, equipmentID string, sensors []string) *Judge
 		names[i] = []byte(s)
 	}
 	return &Judge{machine: machine.New(cfg, equipmentID), id: equipmentID, names: names, frame: new(frame.Frame)}
+}
+
+// BeginWith has a judge that nothing was applied to yet begin with what is usual of its sisters, judges of machines with the same sensors, as a machine that is new to a
+// partition does. It is true when the machine is judged from its first window on. Sisters that are not known well enough, or in trouble, are passed over.
+func (j *Judge) BeginWith(sisters []*Judge) bool {
+	var list []*machine.Machine
+	for _, s := range sisters {
+		if s.machine.Lends() && len(list) < cohort.Most {
+			list = append(list, s.machine)
+		}
+	}
+	return j.machine.Borrow(nil, j.names, list)
 }
 
 // Row applies one sample of all sensors (NaN: missing) and returns what is known once it has been: the judgement of the

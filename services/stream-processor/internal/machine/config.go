@@ -10,6 +10,7 @@ import (
 
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/breaker"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/calibrate"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/cohort"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/coverage"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/quality"
@@ -32,6 +33,7 @@ type Config struct {
 	Detect    detect.Config    `mapstructure:"detect"`
 	Calibrate calibrate.Config `mapstructure:"calibrate"`
 	Regimes   regime.Config    `mapstructure:"regimes"`
+	Cohort    cohort.Config    `mapstructure:"cohort"`
 	Episodes  EpisodeConfig    `mapstructure:"episodes"`
 	Coverage  coverage.Config  `mapstructure:"coverage"`
 	Breaker   breaker.Config   `mapstructure:"breaker"`
@@ -69,6 +71,7 @@ func DefaultConfig() Config {
 		Detect:    detect.DefaultConfig(),
 		Calibrate: calibrate.DefaultConfig(),
 		Regimes:   regime.DefaultConfig(),
+		Cohort:    cohort.DefaultConfig(),
 		Episodes:  EpisodeConfig{OngoingEvery: time.Minute, ClearWindows: 6, CriticalWindows: 3, QualityWindows: 3, ClockFrames: 3},
 		Coverage:  coverage.DefaultConfig(),
 		Breaker:   breaker.DefaultConfig(),
@@ -134,6 +137,9 @@ func (c Config) Validate() error {
 	}
 	if err := c.Calibrate.Validate(); err != nil {
 		return fmt.Errorf("calibrate.%w", err)
+	}
+	if err := c.Cohort.Validate(); err != nil {
+		return fmt.Errorf("cohort.%w", err)
 	}
 	if err := c.Regimes.Validate(); err != nil {
 		return fmt.Errorf("regimes.%w", err)

@@ -168,5 +168,5 @@ func (m *Machine) relearn(startUS int64, out *Output) {
 	m.bar()
 	m.scan.Reset()
 	m.peaks, m.debt, m.habits, m.odd = calibrate.Peaks{}, calibrate.Debt{}, nil, excursion{}
-	m.learned, m.held, m.behind = 0, 0, 0
+	m.learned, m.held, m.behind, m.sisters = 0, 0, 0, 0
 }

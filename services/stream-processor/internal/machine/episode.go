@@ -8,6 +8,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/frame"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/calibrate"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/cohort"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/coverage"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/window"
@@ -99,6 +100,9 @@ func (m *Machine) behaviourFinding(op *opinion, fresh bool, sc *scratch) finding
 	e := &m.episodes[behaviour]
 	if !e.open {
 		n := float64(m.learned)
+		if m.sisters > 0 {
+			n += cohort.Worth
+		}
 		f.doubt = 1 - float32(n/(n+float64(m.cfg.Calibrate.WarmUp))*float64(op.usable)/float64(max(1, len(m.sensors))))
 	}
 	windows := int64(1)
@@ -266,6 +270,10 @@ func (m *Machine) report(c cause, phase eventv1.Phase, aboutUS, observedUS int64
 	a.Summary = m.summary(c, phase, observedUS, evid)
 	if c == behaviour && a.Regime != "" && phase != eventv1.Phase_PHASE_ENDED {
 		a.Summary += "; in regime " + strconv.Quote(a.Regime)
+	}
+	if c == behaviour && phase != eventv1.Phase_PHASE_ENDED {
+		a.Cohort = uint32(m.sisters)
+		a.Summary += m.cohortText()
 	}
 	out.Anomalies = append(out.Anomalies, a)
 }

@@ -157,7 +157,9 @@ func resize[T any](s []T, n int) []T {
 }
 
 // learning tells whether there is too little history to judge behaviour.
-func (m *Machine) learning() bool { return int64(m.learned) < int64(m.cfg.Calibrate.WarmUp) }
+func (m *Machine) learning() bool {
+	return int64(m.learned) < int64(m.cfg.Calibrate.WarmUp) && m.sisters == 0
+}
 
 // frozen tells whether what happens now must not become usual: while an episode of behaviour or of a limit is open. (Sensors that are stuck or of bad
 // quality have no usable values, so nothing is learned from them anyway.)
@@ -353,6 +355,7 @@ func (m *Machine) learn(p *window.Pane, sc *scratch) {
 	if m.learned < math.MaxUint32 {
 		m.learned++
 	}
+	m.handOver()
 }
 
 // trim forgets the oldest closed panes beyond those that are kept.

@@ -65,6 +65,7 @@ type Machine struct {
 	regimes   *regime.Tracker   // nil: none is given, and none was looked for yet
 	habits    *calibrate.Habits // nil until there was an excursion
 	odd       excursion
+	sisters   uint16  // machines whose baseline it is judged by; 0: by its own
 	learned   uint32  // windows learned from
 	held      uint32  // windows in a row that are suspicious
 	lastUS    int64   // start of the newest window learned or passed over

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -43,6 +44,9 @@ type entry struct {
 	snapshotHash uint64
 	// parts is the number of records that its last snapshot took; 0: it has none.
 	parts int
+	// class is that of its machine when it had so many sensors.
+	class   uint64
+	classOf int
 	// stateAt is where the first of them stands in the state's topic; -1: unknown, or it has none.
 	stateAt int64
 }
@@ -59,6 +63,8 @@ type partition struct {
 	due      deadlines
 	// dirty holds the machines with unsaved effects, by firstDirty: a queue, since offsets only grow.
 	dirty queue
+	// lent are the machines that got a loan in this transaction: see lend.
+	lent []*entry
 	// next is the first offset not applied.
 	next      int64
 	logTimeMS int64
@@ -197,6 +203,9 @@ func (p *partition) judge(ctx context.Context, r *kgo.Record, ms int64, tracepar
 		id := string(f.EquipmentID)
 		e = &entry{id: id, machine: machine.New(p.in.Judge, id), applied: -1, firstDirty: -1, heapAt: -1, stateAt: -1}
 		p.machines[id] = e
+		if emit != nil {
+			p.lend(e, f.SchemaID, sensors)
+		}
 	}
 	if r.Offset <= e.applied {
 		return nil, nil // replaying, and the snapshot holds this already
@@ -372,6 +381,16 @@ func (q *queue) head() *entry {
 		return nil
 	}
 	return q.list[q.at]
+}
+
+// remove takes an entry out that was pushed lately, and with it none of the order.
+func (q *queue) remove(e *entry) {
+	for i := len(q.list) - 1; i >= q.at; i-- {
+		if q.list[i] == e {
+			q.list = slices.Delete(q.list, i, i+1)
+			return
+		}
+	}
 }
 
 func (q *queue) pop() {

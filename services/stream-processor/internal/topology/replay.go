@@ -131,6 +131,7 @@ func (p *partition) settleReplay() {
 		e.firstDirty = -1
 		p.dirty.pop()
 	}
+	p.lent = p.lent[:0]
 }
 
 // silent exports nothing.

@@ -46,17 +46,14 @@ type SnapshotConfig struct {
 // and the meta record that closes the partition's part of the transaction. It must be the last thing of the
 // transaction: the state it saves holds the effect of every record below p.next.
 func (p *partition) snapshot(c SnapshotConfig, emit emitter) {
+	p.saveLent(emit)
 	budget := c.MaxBytes
 	for e := p.dirty.head(); e != nil && budget > 0; e = p.dirty.head() {
 		if p.logTimeMS-e.firstDirtyMS < c.MaxAgeMS && p.next-e.firstDirty < c.MaxRecords {
 			break
 		}
-		p.scratch = e.machine.AppendSnapshot(p.scratch[:0])
+		p.saveNow(e, emit)
 		budget -= len(p.scratch)
-		p.hash ^= e.snapshotHash
-		p.save(e, p.scratch, emit)
-		p.hash ^= e.snapshotHash
-		e.firstDirty = -1
 		p.dirty.pop()
 	}
 	from := p.replayFrom()
@@ -74,6 +71,15 @@ func (p *partition) snapshot(c SnapshotConfig, emit emitter) {
 		ConfigVersion: p.in.Fingerprint, LastTickMs: p.lastTickMS, DeadLetters: p.dead.encode(from),
 	})
 	emit(p.stateRecord(metaKey, topic.TypeMeta, value))
+}
+
+// saveNow saves all of a machine, which is to be taken out of the queue.
+func (p *partition) saveNow(e *entry, emit emitter) {
+	p.scratch = e.machine.AppendSnapshot(p.scratch[:0])
+	p.hash ^= e.snapshotHash
+	p.save(e, p.scratch, emit)
+	p.hash ^= e.snapshotHash
+	e.firstDirty = -1
 }
 
 // save emits the records that hold a machine's state.
