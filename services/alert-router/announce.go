@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -28,10 +29,14 @@ type announcer struct {
 	machineURL string
 	log        *zap.Logger
 	metrics    *metrics.Set
+
+	mu sync.Mutex
+	// waiting are ends that people are not told of yet, by alert: see desk.Deferred.
+	waiting map[string]routing.Alert
 }
 
 func newAnnouncer(engine *routing.Engine, told *stream.Told, d *desk.Desk, machineURL string, deps service.Deps) *announcer {
-	return &announcer{engine: engine, told: told, desk: d, machineURL: machineURL, log: deps.Log, metrics: deps.Metrics}
+	return &announcer{engine: engine, told: told, desk: d, machineURL: machineURL, waiting: make(map[string]routing.Alert), log: deps.Log, metrics: deps.Metrics}
 }
 
 // Restored puts what stands, and of what has ended only what some receiver still takes for firing: so a restart neither
@@ -43,10 +48,14 @@ func (a *announcer) Restored(ctx context.Context, views []incident.View) error {
 	a.states(ctx, stateWaitAtStart, a.desk.CatchUp)
 	var put, ended []routing.Alert
 	for _, v := range views {
-		if v.EndsMS == 0 {
-			put = append(put, a.alert(v))
-		} else {
-			ended = append(ended, a.alert(v))
+		switch al := a.alert(v); {
+		case v.EndsMS == 0:
+			put = append(put, al)
+		case a.defers(al):
+			al.EndsAt = time.Time{} // it stands for what has not come back
+			put = append(put, al)
+		default:
+			ended = append(ended, al)
 		}
 	}
 	if err := a.engine.Adopt(slices.Concat(put, ended)); err != nil {
@@ -80,7 +89,42 @@ func (a *announcer) Committed(ctx context.Context, list []stream.Committed) erro
 	if len(next) > 0 {
 		a.states(ctx, stateWait, func(ctx context.Context) error { return a.desk.Await(ctx, next) })
 	}
-	return a.engine.Put(ctx, alerts...)
+	return a.engine.Put(ctx, slices.DeleteFunc(alerts, a.defers)...)
+}
+
+// defers keeps the end of an alert back as long as it stands for others, and says so.
+func (a *announcer) defers(al routing.Alert) bool {
+	id := al.Labels[incident.LabelAlertID]
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if al.EndsAt.IsZero() || !a.desk.Deferred(id) || a.escalatedFrom(al) {
+		return false
+	}
+	a.waiting[id] = al
+	return true
+}
+
+// escalatedFrom tells the end of a lower severity, by an escalation, from the end of the alert.
+func (a *announcer) escalatedFrom(al routing.Alert) bool {
+	known, ok := a.desk.Alert(al.Labels[incident.LabelAlertID])
+	return ok && al.Labels[incident.LabelSeverity] != incident.SeverityName(known.Severity)
+}
+
+// settle tells the ends that need not wait any more.
+func (a *announcer) settle(ctx context.Context) error {
+	a.mu.Lock()
+	var due []routing.Alert
+	for id, al := range a.waiting {
+		if !a.desk.Deferred(id) {
+			due = append(due, al)
+			delete(a.waiting, id)
+		}
+	}
+	a.mu.Unlock()
+	if len(due) == 0 {
+		return nil
+	}
+	return a.engine.Put(ctx, due...)
 }
 
 const (
@@ -104,6 +148,9 @@ func (a *announcer) Lost(views []incident.View) error {
 	alerts := make([]routing.Alert, len(views))
 	for i, v := range views {
 		alerts[i] = a.alert(v)
+		a.mu.Lock()
+		delete(a.waiting, v.Labels[incident.LabelAlertID])
+		a.mu.Unlock()
 	}
 	return a.engine.Drop(alerts...)
 }
@@ -143,7 +190,7 @@ func (a *announcer) alert(v incident.View) routing.Alert {
 		out.EndsAt = time.UnixMilli(v.EndsMS)
 	} else if al, ok := a.desk.Alert(v.Labels[incident.LabelAlertID]); ok {
 		out.Annotations = maps.Clone(v.Annotations)
-		for k, note := range stateNotes(al) {
+		for k, note := range stateNotes(a.desk, al) {
 			if note != "" {
 				out.Annotations[k] = note
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/access"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/journal"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/lifecycle"
 )
 
 // Config is the section alert_router.
@@ -33,7 +34,89 @@ type Config struct {
 	Journal            Journal           `mapstructure:"journal" doc:"What became of every alert, who was told, and what people did."`
 	RearmAfter         time.Duration     `mapstructure:"rearm_after" doc:"An acknowledged alert that clears and comes back within this, no graver, stays acknowledged: nobody is told again. 0: each one is new."`
 	MaxShelf           time.Duration     `mapstructure:"max_shelf" doc:"The longest that an alarm can be shelved; beyond that it is to be taken out of service."`
+	Incidents          Incidents         `mapstructure:"incidents" doc:"Alerts that are one are told as one; alerts that come too often wait. What is held back stands in every list and in the journal as suppressed, and is told once the rule has passed."`
 	Auth               Auth              `mapstructure:"auth" doc:"Who may see alerts and do something about them."`
+}
+
+// Incidents says what is told as one, and how much is told at all.
+type Incidents struct {
+	Gateways bool          `mapstructure:"gateways" doc:"Machines that fell silent with their gateway are one page: that of the first of them. It is resolved when all are back."`
+	Grace    time.Duration `mapstructure:"grace" doc:"How long machines may take to come back after the first of them has, before another page tells of those that have not."`
+	Cooldown time.Duration `mapstructure:"cooldown" doc:"After a page another alert of the same machine and cause waits for this, unless it is graver. 0: none waits."`
+	Rate     Limit         `mapstructure:"rate" doc:"Pages of one machine and cause."`
+	Chatter  Limit         `mapstructure:"chatter" doc:"Alerts of one machine and cause beyond which it chatters: further ones wait until it is calm."`
+	Flood    Limit         `mapstructure:"flood" doc:"Pages of the fleet. The one that takes the last place says that there is a flood; further alerts wait."`
+	Groups   []Group       `mapstructure:"groups" doc:"Machines with a limit of their own: a line, a site."`
+}
+
+// Limit is so many in so long.
+type Limit struct {
+	Count int           `mapstructure:"count" doc:"How many. 0: no limit."`
+	Per   time.Duration `mapstructure:"per" doc:"In how long."`
+}
+
+// Group is machines with a limit of their own.
+type Group struct {
+	Name      string   `mapstructure:"name" doc:"What people call it."`
+	Equipment []string `mapstructure:"equipment" doc:"Its machines: exact equipment ids, or a prefix followed by *."`
+	Pages     Limit    `mapstructure:"pages" doc:"Pages of these machines."`
+}
+
+func (l Limit) limit() lifecycle.Limit { return lifecycle.Limit(l) }
+
+func (i Incidents) holds() lifecycle.Holds {
+	h := lifecycle.Holds{
+		Gateways: i.Gateways, Grace: i.Grace, Cooldown: i.Cooldown, Rate: i.Rate.limit(), Chatter: i.Chatter.limit(), Flood: i.Flood.limit(),
+	}
+	for _, g := range i.Groups {
+		h.Groups = append(h.Groups, lifecycle.Group{Name: g.Name, Equipment: g.Equipment, Pages: g.Pages.limit()})
+	}
+	return h
+}
+
+// maxPer bounds the time of a limit: what lies in it is remembered.
+const maxPer = 24 * time.Hour
+
+// Validate names the first field that is wrong.
+func (i Incidents) Validate() error {
+	limit := func(name string, l Limit, most int) error {
+		switch {
+		case l.Count < 0 || l.Count > most:
+			return fmt.Errorf("%s.count: %d is not in 0..%d", name, l.Count, most)
+		case l.Count > 0 && (l.Per < time.Second || l.Per > maxPer):
+			return fmt.Errorf("%s.per: %s is not in 1s..24h", name, l.Per)
+		}
+		return nil
+	}
+	switch {
+	case i.Grace < 0 || i.Grace > time.Hour:
+		return fmt.Errorf("grace: %s is not in 0..1h", i.Grace)
+	case i.Cooldown < 0 || i.Cooldown > maxPer:
+		return fmt.Errorf("cooldown: %s is not in 0..24h", i.Cooldown)
+	}
+	for _, l := range []struct {
+		name string
+		l    Limit
+		most int
+	}{{"rate", i.Rate, 64}, {"chatter", i.Chatter, 64}, {"flood", i.Flood, 100_000}} {
+		if err := limit(l.name, l.l, l.most); err != nil {
+			return err
+		}
+	}
+	for n, g := range i.Groups {
+		switch {
+		case g.Name == "":
+			return fmt.Errorf("groups[%d].name: missing", n)
+		case len(g.Equipment) == 0:
+			return fmt.Errorf("groups[%d].equipment: empty", n)
+		case g.Pages.Count == 0:
+			return fmt.Errorf("groups[%d].pages.count: 0, so the group limits nothing", n)
+		}
+		if err := limit(fmt.Sprintf("groups[%d].pages", n), g.Pages, 100_000); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Journal says where the journal is.
@@ -64,6 +147,9 @@ func DefaultConfig() Config {
 		Journal:            Journal{Retention: 90 * 24 * time.Hour},
 		RearmAfter:         30 * time.Minute,
 		MaxShelf:           24 * time.Hour,
+		Incidents: Incidents{
+			Gateways: true, Grace: 2 * time.Minute, Cooldown: 2 * time.Minute, Rate: Limit{6, time.Hour}, Chatter: Limit{5, 15 * time.Minute}, Flood: Limit{100, 10 * time.Minute},
+		},
 	}
 }
 
@@ -97,6 +183,9 @@ func (c Config) Validate() error {
 		return fmt.Errorf("rearm_after: %s is not in 0..24h", c.RearmAfter)
 	case c.MaxShelf < time.Minute || c.MaxShelf > 31*24*time.Hour:
 		return fmt.Errorf("max_shelf: %s is not in 1m..744h", c.MaxShelf)
+	}
+	if err := c.Incidents.Validate(); err != nil {
+		return fmt.Errorf("incidents.%w", err)
 	}
 	if err := journal.Validate(c.Journal.URL); err != nil {
 		return fmt.Errorf("journal.url: %w", err)

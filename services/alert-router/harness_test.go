@@ -105,6 +105,7 @@ func configFor(t testing.TB, dir string) Config {
 	cfg.HTTP.Listen = "127.0.0.1:0"
 	cfg.DataDir = dir
 	cfg.SessionTimeout = 2 * time.Second
+	cfg.Incidents = Incidents{} // most tests want every alert told at once
 	return cfg
 }
 

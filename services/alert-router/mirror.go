@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +26,10 @@ const (
 	annotationState = "state"
 	annotationAckBy = "acknowledged_by"
 	annotationHeld  = "held"
+	// The alert that stands for the incident that this one is part of; and of that alert, how many machines have not come back.
+	annotationIncident = "incident_id"
+	annotationMachines = "incident_machines"
+	annotationNote     = "note"
 )
 
 // mirror brings what has changed at the desk to the engine: shelves and alarms out of service become silences, states become annotations. It is called before anybody who waits
@@ -35,19 +40,39 @@ func (s *Service) mirror(c lifecycle.Changes) {
 			s.log.Error("a decision is not in force here", zap.Stringer("alarm", p.Key), zap.Error(err))
 		}
 	}
+	leads := map[string]*lifecycle.Alert{}
 	for _, a := range c.Alerts {
-		if !a.Open() {
-			continue
+		if a.Open() {
+			s.annotate(a)
 		}
-		if err := s.engine.Annotate(context.Background(), a.Event.GetLabels(), stateNotes(a)); err != nil {
-			s.log.Warn("the API does not show an alert's state", zap.String("alert_id", a.ID), zap.Error(err))
+		if a.Lead != "" && a.Lead != a.ID {
+			if lead, ok := s.desk.Alert(a.Lead); ok && lead.Open() {
+				leads[lead.ID] = lead
+			}
 		}
+	}
+	for _, lead := range leads {
+		s.annotate(lead)
+	}
+	if err := s.announcer.settle(context.Background()); err != nil {
+		s.log.Error("the end of an incident is not told", zap.Error(err))
+	}
+}
+
+func (s *Service) annotate(a *lifecycle.Alert) {
+	if err := s.engine.Annotate(context.Background(), a.Event.GetLabels(), stateNotes(s.desk, a)); err != nil {
+		s.log.Warn("the API does not show an alert's state", zap.String("alert_id", a.ID), zap.Error(err))
 	}
 }
 
 // stateNotes are the annotations of an alert that stands; an empty one is to be taken away.
-func stateNotes(a *lifecycle.Alert) map[string]string {
-	notes := map[string]string{annotationState: string(a.State), annotationAckBy: "", annotationHeld: a.Held}
+func stateNotes(d *desk.Desk, a *lifecycle.Alert) map[string]string {
+	notes := map[string]string{
+		annotationState: string(a.State), annotationAckBy: "", annotationHeld: a.Held, annotationIncident: a.Lead, annotationMachines: "", annotationNote: a.Note,
+	}
+	if n := d.Members(a.ID); n > 0 {
+		notes[annotationMachines] = strconv.Itoa(n)
+	}
 	if a.Ack != nil {
 		notes[annotationAckBy] = a.Ack.By
 	}

@@ -32,6 +32,8 @@ type Service struct {
 	told     *stream.Told
 	desk     *desk.Desk
 	log      *zap.Logger
+
+	announcer *announcer
 }
 
 // New opens the listener and reads the routing file, the notification log and the silences. A routing file that cannot be used is an
@@ -57,7 +59,7 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	}
 	s.desk = desk.New(desk.Config{
 		URL: cfg.Journal.URL, DataDir: cfg.DataDir, Retention: cfg.Journal.Retention, MaxShelf: cfg.MaxShelf, Instance: cfg.InstanceID,
-		Policy: lifecycle.Policy{Rearm: cfg.RearmAfter, Keep: keepClosed},
+		Policy: lifecycle.Policy{Rearm: cfg.RearmAfter, Keep: keepClosed, Holds: cfg.Incidents.holds()},
 	}, stream.NewLog(deps), func(c lifecycle.Changes) { s.mirror(c) }, deps.Log.Named("journal"), deps.Metrics)
 	s.told = stream.NewTold(cfg.InstanceID, deps, func(source string, entry []byte) error { return s.engine.Hear(source, entry) })
 	s.engine, err = routing.New(routing.Options{
@@ -69,10 +71,11 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 		_ = srv.Close()
 		return nil, err
 	}
+	s.announcer = newAnnouncer(s.engine, s.told, s.desk, cfg.MachineURL, deps)
 	s.consumer = stream.New(stream.Config{
 		GroupID: cfg.GroupID, InstanceID: cfg.InstanceID, SessionTimeout: cfg.SessionTimeout,
 		TransactionTimeout: cfg.TransactionTimeout, MaxPollRecords: cfg.MaxPollRecords,
-	}, deps, newAnnouncer(s.engine, s.told, s.desk, cfg.MachineURL, deps))
+	}, deps, s.announcer)
 	s.handle(alertapi.New(s.desk, s.engine, people, deps.Log.Named("api")))
 	return s, nil
 }

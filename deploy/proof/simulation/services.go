@@ -77,6 +77,7 @@ func (w *World) services() error {
 			cfg.InstanceID = inc.p.name
 			cfg.RoutingFile = file
 			cfg.LogNotifications = false
+			cfg.Incidents = alertrouter.Incidents{} // the checker wants each alert told by itself
 			cfg.SessionTimeout = sessionTimeout
 			var err error
 			if cfg.DataDir, err = inherit(home, inc); err != nil {

@@ -55,6 +55,9 @@ type alertView struct {
 	OutOfService  *markView          `json:"out_of_service,omitempty"`
 	Verdict       *verdictView       `json:"verdict,omitempty"`
 	Held          string             `json:"held,omitempty"`
+	Incident      string             `json:"incident_id,omitempty"`
+	Machines      int                `json:"incident_machines,omitempty"`
+	Note          string             `json:"note,omitempty"`
 	Labels        map[string]string  `json:"labels,omitempty"`
 	Annotations   map[string]string  `json:"annotations,omitempty"`
 	Contributions []contributionView `json:"contributions,omitempty"`
@@ -136,7 +139,8 @@ func (a *API) view(al *lifecycle.Alert, whole bool) alertView {
 	v := alertView{
 		AlertID: al.ID, EquipmentID: al.Key.EquipmentID, Cause: al.Key.Cause, GatewayID: al.GatewayID, Severity: incident.SeverityName(al.Severity), State: al.State,
 		Open: al.Open(), Summary: al.Event.GetSummary(), Score: number(al.Event.GetScore()), Started: time.UnixMicro(al.StartedUS).UTC(), Opened: msTime(al.OpenedMS),
-		Closed: optional(al.ClosedMS), Acknowledged: mark(al.Ack), Held: al.Held,
+		Closed: optional(al.ClosedMS), Acknowledged: mark(al.Ack), Held: al.Held, Incident: al.Lead, Note: al.Note,
+		Machines: a.desk.Members(al.ID),
 	}
 	if al.EndedUS != 0 {
 		t := time.UnixMicro(al.EndedUS).UTC()

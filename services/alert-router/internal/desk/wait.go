@@ -102,6 +102,20 @@ func (d *Desk) Quiet(alertID string) string {
 	}
 }
 
+// Deferred tells whether people are not told of an alert's end yet: it stands for others that have not come back.
+func (d *Desk) Deferred(alertID string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.ledger.Deferred(alertID)
+}
+
+// Members counts the machines of the incident that an alert stands for; 0: for none.
+func (d *Desk) Members(alertID string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.ledger.Members(alertID)
+}
+
 // Acknowledged tells whether somebody has seen the alert: then nobody is reminded of it.
 func (d *Desk) Acknowledged(alertID string) bool {
 	d.mu.Lock()

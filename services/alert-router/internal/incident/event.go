@@ -134,6 +134,9 @@ func event(a *eventv1.Anomaly, alertID string, t eventv1.AlertTransition, name s
 		AtMs:          a.GetJudgedAtMs(),
 		Summary:       cut(a.GetSummary(), maxSummary),
 		Contributions: slices.Clone(c[:min(len(c), keptContribs)]),
+		Confidence:    a.GetConfidence(),
+		Origin:        a.GetOrigin(),
+		Machines:      a.GetMachines(),
 	}
 }
 

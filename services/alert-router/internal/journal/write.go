@@ -155,6 +155,8 @@ type stored struct {
 	AckedBefore bool            `json:"acked_before,omitempty"`
 	VerdictMark *lifecycle.Mark `json:"verdict_mark,omitempty"`
 	Held        string          `json:"held,omitempty"`
+	Lead        string          `json:"lead,omitempty"`
+	Note        string          `json:"note,omitempty"`
 	Acts        []string        `json:"acts,omitempty"`
 	Event       []byte          `json:"event"`
 }
@@ -164,7 +166,7 @@ func encode(a *lifecycle.Alert) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("encode alert %q: %w", a.ID, err)
 	}
-	b, err := json.Marshal(stored{a.StartedUS, a.EndedUS, a.Ack, a.AckedBefore, a.VerdictMark, a.Held, a.Acts, event})
+	b, err := json.Marshal(stored{a.StartedUS, a.EndedUS, a.Ack, a.AckedBefore, a.VerdictMark, a.Held, a.Lead, a.Note, a.Acts, event})
 	return text(string(b)), err
 }
 
@@ -188,6 +190,7 @@ func decode(rows *sql.Rows) (*lifecycle.Alert, error) {
 		return nil, fmt.Errorf("alert %q: %w", a.ID, err)
 	}
 	a.Severity, a.Verdict, a.State = eventv1.Severity(severity), eventv1.AlertVerdict(verdict), lifecycle.State(state)
-	a.StartedUS, a.EndedUS, a.Ack, a.AckedBefore, a.VerdictMark, a.Held, a.Acts = b.StartedUS, b.EndedUS, b.Ack, b.AckedBefore, b.VerdictMark, b.Held, b.Acts
+	a.StartedUS, a.EndedUS, a.Ack, a.AckedBefore, a.VerdictMark = b.StartedUS, b.EndedUS, b.Ack, b.AckedBefore, b.VerdictMark
+	a.Held, a.Lead, a.Note, a.Acts = b.Held, b.Lead, b.Note, b.Acts
 	return a, nil
 }

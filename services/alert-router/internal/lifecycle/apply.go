@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"fmt"
 	"slices"
 
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
@@ -96,6 +97,7 @@ func newAlert(at At, ev *eventv1.AlertEvent) *Alert {
 func (l *Ledger) opened(at At, ev *eventv1.AlertEvent) {
 	a := newAlert(at, ev)
 	inherited := l.inherit(a)
+	l.come(a)
 	l.settle(a)
 	l.row(a, ev.GetEventId(), "opened", ev.GetAtMs(), nil)
 	if inherited != nil {
@@ -103,6 +105,7 @@ func (l *Ledger) opened(at At, ev *eventv1.AlertEvent) {
 			r.Actor, r.Comment = inherited.Mark.By, "came back; acknowledged as "+inherited.AlertID
 		})
 	}
+	l.suppressed(a, ev.GetAtMs())
 }
 
 // inherit acknowledges an alert that comes back soon after an acknowledged one has ended and is no graver.
@@ -131,10 +134,21 @@ func (l *Ledger) escalated(at At, ev *eventv1.AlertEvent, was *Alert) {
 	default:
 		a = change(was)
 		a.Offset, a.Severity, a.Event = at.Offset, ev.GetSeverity(), ev
-		a.Ack, a.AckedBefore, a.Held = nil, false, ""
+		a.Ack, a.AckedBefore = nil, false
 	}
+	l.graver(a, ev.GetAtMs())
 	l.settle(a)
 	l.row(a, ev.GetEventId(), "escalated", ev.GetAtMs(), nil)
+	if was == nil || was.Held == "" {
+		l.suppressed(a, ev.GetAtMs())
+	}
+}
+
+// suppressed records that people are not told of an alert, and why.
+func (l *Ledger) suppressed(a *Alert, atMS int64) {
+	if a.Held != "" {
+		l.row(a, fmt.Sprintf("%s/suppressed/%d", a.ID, a.Offset), "suppressed", atMS, func(r *Row) { r.Comment = a.Held })
+	}
 }
 
 func (l *Ledger) ended(at At, ev *eventv1.AlertEvent, was *Alert) {
@@ -148,6 +162,7 @@ func (l *Ledger) ended(at At, ev *eventv1.AlertEvent, was *Alert) {
 		a = change(was)
 	}
 	a.Offset, a.EndedUS, a.ClosedMS = at.Offset, ev.GetEndedUs(), max(ev.GetAtMs(), 1)
+	l.leave(a)
 	l.settle(a)
 	l.closed[at.Partition] = append(l.closed[at.Partition], closing{a.ID, a.ClosedMS})
 	l.remember(a)
@@ -196,9 +211,14 @@ func (l *Ledger) act(at At, ev *eventv1.AlertEvent, a *Alert) error {
 			return ErrAcknowledged
 		}
 		a.Ack = mark
+		if a.Held != "" { // nobody was told, and somebody has seen it
+			l.holds.release(a)
+			a.AckedBefore = true
+		}
 		l.settle(a)
 		l.remember(a)
 		record(a)
+		l.share(a, at.MS)
 		return nil
 	case eventv1.AlertTransition_ALERT_TRANSITION_VERDICT:
 		a.Verdict, a.VerdictMark = ev.GetVerdict(), mark

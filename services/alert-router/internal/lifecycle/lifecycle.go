@@ -56,6 +56,8 @@ type Policy struct {
 	Rearm time.Duration
 	// Keep is how long a closed alert is kept in memory; the journal keeps it longer.
 	Keep time.Duration
+	// Holds keeps people from being told one by one of what is one.
+	Holds Holds
 }
 
 // Key is an alarm: one cause of one machine.
@@ -88,6 +90,8 @@ type Alert struct {
 	VerdictMark *Mark
 	State       State
 	Held        string // why nobody is told though nobody decided so; "" when people are
+	Lead        string // the alert that stands for the incident that this one is part of; its own id when it does; "" when it is none
+	Note        string // something to be told with it
 	Event       *eventv1.AlertEvent
 	Acts        []string // ids of people's events, the last few
 	Partition   int32
@@ -179,6 +183,7 @@ type Ledger struct {
 	open    map[Key]map[string]*Alert
 	closed  map[int32][]closing // by partition, in the order of closing
 	expiry  map[int32]int64     // the first time at which something of a partition expires; none: nothing does
+	holds   *holding
 	changed changes
 }
 
@@ -197,7 +202,7 @@ type changes struct {
 func New(p Policy) *Ledger {
 	l := &Ledger{
 		policy: p, alerts: map[string]*Alert{}, alarms: map[Key]*Alarm{}, open: map[Key]map[string]*Alert{},
-		closed: map[int32][]closing{}, expiry: map[int32]int64{},
+		closed: map[int32][]closing{}, expiry: map[int32]int64{}, holds: newHolding(p.Holds),
 	}
 	l.reset()
 	return l
@@ -241,6 +246,10 @@ func (l *Ledger) Load(alerts []*Alert, alarms []Alarm) {
 		if !a.Open() {
 			l.closed[a.Partition] = append(l.closed[a.Partition], closing{a.ID, a.ClosedMS})
 		}
+	}
+	slices.SortFunc(alerts, func(a, b *Alert) int { return cmp.Or(cmp.Compare(a.OpenedMS, b.OpenedMS), cmp.Compare(a.ID, b.ID)) })
+	for _, a := range alerts {
+		l.recall(a)
 	}
 	l.reset()
 }
@@ -368,6 +377,8 @@ func (l *Ledger) Advance(partition int32, offset, logMS int64) {
 	if at, ok := l.expiry[partition]; ok && at <= logMS {
 		l.expire(partition, offset, logMS)
 	}
+	l.review(At{partition, offset, logMS})
+	l.holds.sweep(logMS)
 	list := l.closed[partition]
 	n := 0
 	for n < len(list) && list[n].ms < logMS-l.policy.Keep.Milliseconds() {

@@ -32,6 +32,18 @@ const (
 
 var policy = Policy{Rearm: 30 * time.Minute, Keep: time.Hour}
 
+// scripted is the policy of the scripts that a word names: hold-... has the rules that hold back.
+func scripted(name string) Policy {
+	p := policy
+	if strings.HasPrefix(name, "hold-") {
+		p.Holds = Holds{
+			Gateways: true, Grace: 2 * time.Minute, Cooldown: 2 * time.Minute, Rate: Limit{4, time.Hour}, Chatter: Limit{5, 10 * time.Minute}, Flood: Limit{6, 10 * time.Minute},
+			Groups: []Group{{Name: "line-a", Equipment: []string{"a-*"}, Pages: Limit{3, 10 * time.Minute}}},
+		}
+	}
+	return p
+}
+
 // epoch is when transcripts begin.
 var epoch = time.Date(2026, 3, 28, 22, 0, 0, 0, time.UTC)
 
@@ -40,11 +52,19 @@ type logOf struct {
 	offset int64
 	now    time.Time
 	n      int
+	places map[string]place // of alerts, when not all are of one machine
 }
 
-func (l *logOf) at() At {
+type place struct {
+	machine, cause, gateway string
+	partition               int32
+}
+
+func (l *logOf) at() At { return l.in(0) }
+
+func (l *logOf) in(partition int32) At {
 	l.offset++
-	return At{Partition: 0, Offset: l.offset, MS: l.now.UnixMilli()}
+	return At{Partition: partition, Offset: l.offset, MS: l.now.UnixMilli()}
 }
 
 // event of an alert of machine m, cause limit: judge's ones by severity, people's by their id.
@@ -73,10 +93,11 @@ var (
 )
 
 // play runs a script, one step a line: "wait DURATION", or "WORD ALERT [info|warning|critical] [DURATION]"; and gives the rows.
-func play(t *testing.T, script string) string {
+// Of an alert that opens also m=MACHINE, cause=CAUSE, gw=GATEWAY (silent with it) and p=PARTITION.
+func play(t *testing.T, p Policy, script string) string {
 	t.Helper()
 	var out strings.Builder
-	l, log := New(policy), &logOf{now: epoch}
+	l, log := New(p), &logOf{now: epoch, places: map[string]place{}}
 	for line := range strings.Lines(script) {
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
@@ -93,10 +114,16 @@ func play(t *testing.T, script string) string {
 			}
 			for end := log.now.Add(d); log.now.Before(end); {
 				log.now = log.now.Add(min(time.Minute, end.Sub(log.now)))
-				at := log.at()
-				l.Advance(at.Partition, at.Offset, at.MS)
+				for partition := range int32(2) {
+					at := log.in(partition)
+					l.Advance(at.Partition, at.Offset, at.MS)
+				}
 			}
 		} else {
+			if _, ok := log.places[f[1]]; !ok {
+				log.places[f[1]] = placeOf(f[2:])
+			}
+			pl := log.places[f[1]]
 			ev := log.event(f[1], words[f[0]], eventv1.Severity_SEVERITY_WARNING)
 			for _, a := range f[2:] {
 				if g, ok := grades[a]; ok {
@@ -108,7 +135,11 @@ func play(t *testing.T, script string) string {
 			if ev.GetTransition() == judged {
 				ev.Verdict = eventv1.AlertVerdict_ALERT_VERDICT_FALSE
 			}
-			err = l.Apply(log.at(), ev)
+			ev.EquipmentId, ev.Cause = pl.machine, pl.cause
+			if pl.gateway != "" {
+				ev.Labels, ev.Origin = map[string]string{"gateway_id": pl.gateway}, eventv1.Origin_ORIGIN_GATEWAY
+			}
+			err = l.Apply(log.in(pl.partition), ev)
 		}
 		for _, r := range l.Take().Rows {
 			fmt.Fprintf(&out, "  %s %-6s %-14s -> %-14s by %s", time.UnixMilli(r.AtMS).UTC().Format("15:04:05"), r.AlertID, r.Transition, r.State, r.Actor)
@@ -127,6 +158,24 @@ func play(t *testing.T, script string) string {
 	return out.String()
 }
 
+func placeOf(words []string) place {
+	p := place{machine: "m", cause: "limit"}
+	for _, w := range words {
+		k, v, _ := strings.Cut(w, "=")
+		switch k {
+		case "m":
+			p.machine = v
+		case "cause":
+			p.cause = v
+		case "gw":
+			p.gateway = v
+		case "p":
+			p.partition = 1
+		}
+	}
+	return p
+}
+
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.script")
 	if err != nil || len(files) == 0 {
@@ -138,7 +187,7 @@ func TestTranscripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, golden := play(t, string(script)), strings.TrimSuffix(f, ".script")+".transcript"
+			got, golden := play(t, scripted(filepath.Base(f)), string(script)), strings.TrimSuffix(f, ".script")+".transcript"
 			if *rewrite {
 				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
 					t.Fatal(err)

@@ -723,10 +723,13 @@ type AlertEvent struct {
 	Confidence float64 `protobuf:"fixed64,15,opt,name=confidence,proto3" json:"confidence,omitempty"`
 	// What follows is set by transitions that people make: who, why, until when (broker time, ms since 1970 UTC; 0: open-ended), and the verdict. The
 	// rest of such an event is as the alert stood then.
-	Actor         string       `protobuf:"bytes,16,opt,name=actor,proto3" json:"actor,omitempty"`
-	Comment       string       `protobuf:"bytes,17,opt,name=comment,proto3" json:"comment,omitempty"`
-	UntilMs       int64        `protobuf:"varint,18,opt,name=until_ms,json=untilMs,proto3" json:"until_ms,omitempty"`
-	Verdict       AlertVerdict `protobuf:"varint,19,opt,name=verdict,proto3,enum=tocsin.event.v1.AlertVerdict" json:"verdict,omitempty"`
+	Actor   string       `protobuf:"bytes,16,opt,name=actor,proto3" json:"actor,omitempty"`
+	Comment string       `protobuf:"bytes,17,opt,name=comment,proto3" json:"comment,omitempty"`
+	UntilMs int64        `protobuf:"varint,18,opt,name=until_ms,json=untilMs,proto3" json:"until_ms,omitempty"`
+	Verdict AlertVerdict `protobuf:"varint,19,opt,name=verdict,proto3,enum=tocsin.event.v1.AlertVerdict" json:"verdict,omitempty"`
+	// As in the anomaly that opened the alert.
+	Origin        Origin `protobuf:"varint,20,opt,name=origin,proto3,enum=tocsin.event.v1.Origin" json:"origin,omitempty"`
+	Machines      uint32 `protobuf:"varint,21,opt,name=machines,proto3" json:"machines,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -894,6 +897,20 @@ func (x *AlertEvent) GetVerdict() AlertVerdict {
 	return AlertVerdict_ALERT_VERDICT_UNSPECIFIED
 }
 
+func (x *AlertEvent) GetOrigin() Origin {
+	if x != nil {
+		return x.Origin
+	}
+	return Origin_ORIGIN_UNSPECIFIED
+}
+
+func (x *AlertEvent) GetMachines() uint32 {
+	if x != nil {
+		return x.Machines
+	}
+	return 0
+}
+
 var File_tocsin_event_v1_anomaly_proto protoreflect.FileDescriptor
 
 const file_tocsin_event_v1_anomaly_proto_rawDesc = "" +
@@ -945,7 +962,7 @@ const file_tocsin_event_v1_anomaly_proto_rawDesc = "" +
 	"\bended_us\x18\x03 \x01(\x12R\aendedUs\x12\x1e\n" +
 	"\n" +
 	"similarity\x18\x04 \x01(\x01R\n" +
-	"similarity\"\xe8\x06\n" +
+	"similarity\"\xb5\a\n" +
 	"\n" +
 	"AlertEvent\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12\x19\n" +
@@ -972,7 +989,9 @@ const file_tocsin_event_v1_anomaly_proto_rawDesc = "" +
 	"\x05actor\x18\x10 \x01(\tR\x05actor\x12\x18\n" +
 	"\acomment\x18\x11 \x01(\tR\acomment\x12\x19\n" +
 	"\buntil_ms\x18\x12 \x01(\x03R\auntilMs\x127\n" +
-	"\averdict\x18\x13 \x01(\x0e2\x1d.tocsin.event.v1.AlertVerdictR\averdict\x1a9\n" +
+	"\averdict\x18\x13 \x01(\x0e2\x1d.tocsin.event.v1.AlertVerdictR\averdict\x12/\n" +
+	"\x06origin\x18\x14 \x01(\x0e2\x17.tocsin.event.v1.OriginR\x06origin\x12\x1a\n" +
+	"\bmachines\x18\x15 \x01(\rR\bmachines\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
@@ -1053,11 +1072,12 @@ var file_tocsin_event_v1_anomaly_proto_depIdxs = []int32{
 	10, // 8: tocsin.event.v1.AlertEvent.annotations:type_name -> tocsin.event.v1.AlertEvent.AnnotationsEntry
 	5,  // 9: tocsin.event.v1.AlertEvent.contributions:type_name -> tocsin.event.v1.Contribution
 	4,  // 10: tocsin.event.v1.AlertEvent.verdict:type_name -> tocsin.event.v1.AlertVerdict
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	2,  // 11: tocsin.event.v1.AlertEvent.origin:type_name -> tocsin.event.v1.Origin
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_tocsin_event_v1_anomaly_proto_init() }
