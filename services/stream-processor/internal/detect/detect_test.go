@@ -308,7 +308,6 @@ func benchmark(b *testing.B, do func(d Detector, w *Window, s *Scores)) {
 					d.Learn(w)
 					ws = append(ws, w)
 				}
-				b.ReportMetric(float64(len(d.AppendState(nil)))/float64(n), "state-B/sensor")
 				b.ReportAllocs()
 				i := 0
 				for b.Loop() {
@@ -316,6 +315,7 @@ func benchmark(b *testing.B, do func(d Detector, w *Window, s *Scores)) {
 					do(d, w, s)
 					i++
 				}
+				b.ReportMetric(float64(len(d.AppendState(nil)))/float64(n), "state-B/sensor")
 			})
 		}
 	}

@@ -20,7 +20,7 @@ const (
 // sensors at random before any data, and count how many of the last 128 learned windows fell into each part; an odd window is in parts that were nearly
 // empty. Learning is nothing but counting, the same few steps whatever came.
 //
-// Machines of more than 256 sensors get no opinion. 32 KiB per machine and 40 bytes per sensor; some 2 us to score and to learn.
+// Machines of more than 256 sensors get no opinion. 32 KiB per machine and 40 bytes per sensor.
 type halfSpace struct {
 	vector
 	dim       []uint16  // by tree and split
@@ -29,6 +29,7 @@ type halfSpace struct {
 	newest    []uint8   // of the one that fills
 	filled    uint8
 	full      bool // reference holds
+	whole     bool // it is of hsWindow windows
 	score     rarity
 
 	low, high []float64 // scratch: the part of space a tree is in
@@ -128,18 +129,36 @@ func (d *halfSpace) Learn(w *Window) {
 				mass[node]++
 			}
 		}
-		if d.filled++; d.filled == hsWindow {
-			d.reference, d.newest, d.filled, d.full = d.newest, d.reference, 0, true
-			clear(d.newest)
-		}
+		d.filled++
+		d.refer()
 	}
 	d.learn(w)
+}
+
+// refer makes a full profile the reference. Until there is one, a quarter and a half of one stand in for it.
+func (d *halfSpace) refer() {
+	switch {
+	case d.filled == hsWindow:
+		d.reference, d.newest, d.filled = d.newest, d.reference, 0
+		clear(d.newest)
+		if d.whole {
+			return
+		}
+		d.whole = true
+	case !d.whole && (d.filled == hsWindow/4 || d.filled == hsWindow/2):
+		for i, n := range d.newest {
+			d.reference[i] = n * (hsWindow / d.filled)
+		}
+	default:
+		return
+	}
+	d.full, d.score.n = true, min(d.score.n, minRarity) // what was usual is to be learned anew, soon
 }
 
 func (d *halfSpace) AppendState(dst []byte) []byte {
 	dst = d.appendState(dst)
 	dst = d.score.appendState(dst)
-	dst = codec.AppendBool(dst, d.full)
+	dst = codec.AppendBool(codec.AppendBool(dst, d.full), d.whole)
 	dst = append(dst, d.filled)
 	dst = append(dst, d.reference...)
 	return append(dst, d.newest...)
@@ -151,7 +170,7 @@ func (d *halfSpace) RestoreState(r *codec.Reader) {
 		return
 	}
 	d.score.restoreState(r)
-	d.full, d.filled = r.Bool(), r.U8()
+	d.full, d.whole, d.filled = r.Bool(), r.Bool(), r.U8()
 	for _, mass := range [][]uint8{d.reference, d.newest} {
 		for i := range mass {
 			if mass[i] = r.U8(); mass[i] > hsWindow {

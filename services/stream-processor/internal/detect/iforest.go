@@ -11,17 +11,20 @@ const (
 	isoSample = 128
 	isoDepth  = 7 // log2 of the sample: deeper, nothing is isolated any more
 	isoNodes  = 1<<(isoDepth+1) - 1
+	isoFirst  = 32 // windows that the first forest is of
 )
 
 // isolation is an online isolation forest: what few random cuts set apart from the rest is odd (Liu, Ting and Zhou 2008, "Isolation forest"). The
 // sample is the last 128 windows learned, and one of the 32 trees after another is grown anew from it, one every four windows (the sliding window of
-// Ding and Fei 2013, without its pause for rebuilding).
+// Ding and Fei 2013, without its pause for rebuilding). The first forests are of 32 and 64 windows.
 //
 // It needs no scale of distance and stands many idle dimensions; relations between sensors it sees less well than pca does. Machines of more than
-// 256 sensors get no opinion. 64 KiB per machine and 552 bytes per sensor; some 3 us to score.
+// 256 sensors get no opinion. 57 KiB per machine and 556 bytes per sensor.
 type isolation struct {
 	vector
 	points []float32 // ring of isoSample vectors
+	low    []float32 // range of them when a tree was planted last
+	high   []float32
 	trees  []isoTree
 	n      uint64 // windows in the ring, ever
 	score  rarity
@@ -47,9 +50,9 @@ func (d *isolation) Grow(sensors []string) {
 	if !d.grow(len(sensors)) {
 		return
 	}
-	d.points, d.trees, d.n, d.score = nil, nil, 0, rarity{}
-	if len(d.z) > 0 {
-		d.points, d.trees = make([]float32, isoSample*len(d.z)), make([]isoTree, isoTrees)
+	d.points, d.low, d.high, d.trees, d.n, d.score = nil, nil, nil, nil, 0, rarity{}
+	if n := len(d.z); n > 0 {
+		d.points, d.low, d.high, d.trees = make([]float32, isoSample*n), make([]float32, n), make([]float32, n), make([]isoTree, isoTrees)
 	}
 }
 
@@ -64,7 +67,8 @@ func pathLength(n int) float64 {
 	return 2*(math.Log(m-1)+0.5772156649) - 2*(m-1)/m
 }
 
-// depth is the depth at which z would be alone, the mean over all trees. Each cut that led there sooner than usual counts for its sensor in share.
+// depth is the depth at which z would be alone, the mean over all trees. Where z lies beyond all of the sample, a cut might have set it apart at once had z been in the
+// sample: that chance counts, as in a robust random cut tree. Each cut that led there sooner than usual counts for its sensor in share.
 func (d *isolation) depth(share []float32) (mean float64, ok bool) {
 	trees := 0
 	for t := range d.trees {
@@ -73,18 +77,27 @@ func (d *isolation) depth(share []float32) (mean float64, ok bool) {
 			continue
 		}
 		trees++
-		i, h := 0, 0.0
+		i, h, reach := 0, 0.0, 1.0 // reach: chance that z is not alone yet
 		for tree.dim[i] != isoLeaf {
-			if d.z[tree.dim[i]] < float64(tree.cut[i]) {
+			dim := tree.dim[i]
+			z := d.z[dim]
+			h += reach
+			if beyond := max(float64(d.low[dim])-z, z-float64(d.high[dim])); beyond > 0 {
+				apart := beyond / (beyond + max(1, float64(d.high[dim]-d.low[dim]))) // a sensor at rest has no range
+				if len(share) > 0 {
+					share[dim] += float32(reach * apart)
+				}
+				reach *= 1 - apart
+			}
+			if z < float64(tree.cut[i]) {
 				i = 2*i + 1
 			} else {
 				i = 2*i + 2
 			}
-			h++
 		}
-		h += pathLength(int(tree.size[i]))
+		h += reach * pathLength(int(tree.size[i]))
 		mean += h
-		if early := float32(1/(h+1) - 1./isoDepth); early > 0 && len(share) > 0 {
+		if early := float32(reach * (1/(h+1) - 1./isoDepth)); early > 0 && len(share) > 0 {
 			for i > 0 {
 				i = (i - 1) / 2
 				share[tree.dim[i]] += early
@@ -92,6 +105,19 @@ func (d *isolation) depth(share []float32) (mean float64, ok bool) {
 		}
 	}
 	return mean / float64(max(trees, 1)), trees > isoTrees/2
+}
+
+// bound finds the range of the sample.
+func (d *isolation) bound() {
+	dims := len(d.z)
+	for i := range dims {
+		d.low[i], d.high[i] = float32(math.Inf(1)), float32(math.Inf(-1))
+	}
+	for p := range int(min(d.n, isoSample)) {
+		for i, x := range d.point(p) {
+			d.low[i], d.high[i] = min(d.low[i], x), max(d.high[i], x)
+		}
+	}
 }
 
 func (d *isolation) Score(w *Window, s *Scores) {
@@ -120,7 +146,15 @@ func (d *isolation) Learn(w *Window) {
 		}
 		d.n++
 		const every = isoSample / isoTrees
-		if d.n >= isoSample/2 && d.n%every == 0 {
+		switch {
+		case d.n <= isoSample && d.n >= isoFirst && d.n&(d.n-1) == 0: // a sample twice as large: another forest
+			d.bound()
+			for t := range isoTrees {
+				d.plant(t)
+			}
+			d.score.n = min(d.score.n, minRarity)
+		case d.n > isoSample && d.n%every == 0:
+			d.bound()
 			d.plant(int(d.n / every % isoTrees))
 		}
 	}
@@ -175,8 +209,10 @@ func (d *isolation) AppendState(dst []byte) []byte {
 	dst = d.appendState(dst)
 	dst = codec.AppendU64(dst, d.n)
 	dst = d.score.appendState(dst)
-	for _, x := range d.points {
-		dst = codec.AppendF32(dst, x)
+	for _, list := range [][]float32{d.points, d.low, d.high} {
+		for _, x := range list {
+			dst = codec.AppendF32(dst, x)
+		}
 	}
 	for t := range d.trees {
 		tree := &d.trees[t]
@@ -221,8 +257,12 @@ func (d *isolation) RestoreState(r *codec.Reader) {
 	}
 	d.n = r.U64()
 	d.score.restoreState(r)
-	for i := range d.points {
-		d.points[i] = r.F32()
+	for _, list := range [][]float32{d.points, d.low, d.high} {
+		for i := range list {
+			if list[i] = r.F32(); list[i]-list[i] != 0 {
+				r.Fail("point is no number")
+			}
+		}
 	}
 	for t := range d.trees {
 		if d.trees[t].born = r.Bool(); d.trees[t].born {

@@ -17,12 +17,14 @@ const (
 // that modes of different density are held to their own. The stored distances are kept exact as windows come and go (incremental: Pokrajac,
 // Lazarevic and Latecki 2007). Both are at home where a machine has several modes, which no mean describes.
 //
-// Machines of more than 256 sensors get no opinion. 1 KiB per machine and 552 bytes per sensor; 128*d operations to score, some ten times that to learn.
+// Machines of more than 256 sensors get no opinion. 1 KiB per machine and 548 bytes per sensor; 128*d operations to score and for knn to learn, some
+// twenty times that for lof to learn.
 type neighbours struct {
 	vector
 	local  bool
 	points []float32          // ring of vectors
-	reach  [knnSample]float32 // mean distance of each to its own nearest
+	reach  []float32          // mean distance of each to its own nearest; lof only
+	far    []float32          // distance of each to the farthest of these
 	n      uint64             // windows in the ring, ever
 	score  rarity
 
@@ -41,9 +43,12 @@ func (d *neighbours) Grow(sensors []string) {
 	if !d.grow(len(sensors)) {
 		return
 	}
-	d.points, d.n, d.score = nil, 0, rarity{}
+	d.points, d.reach, d.far, d.n, d.score = nil, nil, nil, 0, rarity{}
 	if len(d.z) > 0 {
 		d.points = make([]float32, knnSample*len(d.z))
+		if d.local {
+			d.reach, d.far = make([]float32, knnSample), make([]float32, knnSample)
+		}
 	}
 }
 
@@ -96,8 +101,8 @@ func (d *neighbours) around() nearest {
 	return k
 }
 
-// of is the mean distance of point i to its nearest among the others.
-func (d *neighbours) of(i int) float32 {
+// of is the mean distance of point i to its nearest among the others, and the farthest of these.
+func (d *neighbours) of(i int) (mean, far float32) {
 	var k nearest
 	p := d.point(i)
 	for o := range d.held() {
@@ -111,7 +116,10 @@ func (d *neighbours) of(i int) float32 {
 		}
 		k.add(o, float32(math.Sqrt(float64(sum))))
 	}
-	return k.mean()
+	if k.n < knnK {
+		return k.mean(), math.MaxFloat32
+	}
+	return k.mean(), k.distance[knnK-1]
 }
 
 // outlying is the score of neighbours found.
@@ -161,12 +169,12 @@ func (d *neighbours) Learn(w *Window) {
 	d.learn(w)
 }
 
-// replace puts z in the place of the oldest point. Those that had the old one among their nearest, or have the new one now, are told.
+// replace puts z in the place of the oldest point. For lof, those that had the old one among their nearest, or have the new one now, are told: some two dozen.
 func (d *neighbours) replace() {
 	at := int(d.n % knnSample)
 	var gone [knnSample]float32 // distances to the old one
 	full := d.n >= knnSample
-	if full {
+	if d.local && full {
 		old := d.point(at)
 		for i := range knnSample {
 			var sum float32
@@ -181,10 +189,9 @@ func (d *neighbours) replace() {
 		d.point(at)[i] = float32(z)
 	}
 	d.n++
-	// The farthest of the nearest is at most knnK times their mean away.
-	for i := range d.held() {
-		if far := knnK * d.reach[i]; i == at || d.distance[i] <= far || full && gone[i] <= far || d.n <= 2*knnK {
-			d.reach[i] = d.of(i)
+	for i := range d.reach[:min(len(d.reach), d.held())] {
+		if i == at || d.distance[i] <= d.far[i] || full && gone[i] <= d.far[i] {
+			d.reach[i], d.far[i] = d.of(i)
 		}
 	}
 }
@@ -196,8 +203,8 @@ func (d *neighbours) AppendState(dst []byte) []byte {
 	for _, x := range d.points {
 		dst = codec.AppendF32(dst, x)
 	}
-	for _, x := range d.reach {
-		dst = codec.AppendF32(dst, x)
+	for i := range d.reach {
+		dst = codec.AppendF32(codec.AppendF32(dst, d.reach[i]), d.far[i])
 	}
 	return dst
 }
@@ -213,7 +220,7 @@ func (d *neighbours) RestoreState(r *codec.Reader) {
 		d.points[i] = r.F32()
 	}
 	for i := range d.reach {
-		if d.reach[i] = r.F32(); !(d.reach[i] >= 0) {
+		if d.reach[i], d.far[i] = r.F32(), r.F32(); !(d.reach[i] >= 0 && d.far[i] >= 0) {
 			r.Fail("distance below 0")
 		}
 	}

@@ -16,7 +16,7 @@ const (
 // robustZ is the modified z-score (Iglewicz and Hoaglin 1993, "How to detect and handle outliers"; Hampel 1974): the distance
 // from the median of the last windows in units of their median absolute deviation. Up to half of the history may be wild without moving
 // it. It finds jumps against the recent past, and follows slow changes. The history is kept exactly, in order of time and of size: at
-// 5 bytes per window and 8 per sensor, some 100 ns to score and to learn.
+// 5 bytes per window and 8 per sensor.
 type robustZ struct {
 	history int
 	sensors []robustState
