@@ -418,8 +418,15 @@ func TestSurpriseOfDeviates(t *testing.T) {
 			t.Errorf("normal %v: %v, want %v", c.z, got, -math.Log(c.p))
 		}
 	}
-	if a, b := normalSurprise(8-1e-9), normalSurprise(8+1e-9); math.Abs(a-b) > 1e-5 {
-		t.Errorf("the two forms differ at 8: %v, %v", a, b)
+	for z := 0.0; z < 35; z += 0.01 {
+		if got, want := normalSurprise(z), -math.Log(math.Erfc(z/math.Sqrt2)); math.Abs(got-want) > 2e-7 || got < 0 {
+			t.Fatalf("normal %v: %v, want %v", z, got, want)
+		}
+	}
+	for _, z := range []float64{40, 100, 1e8, 1e150} { // the asymptotic series
+		if got, want := normalSurprise(z), z*z/2+math.Log(z*math.Sqrt(math.Pi/2))+1/(z*z); math.Abs(got-want) > 1e-6*want {
+			t.Errorf("normal %v: %v, want %v", z, got, want)
+		}
 	}
 	for _, c := range []struct{ t, nu, p float64 }{{3.182, 3, 0.05}, {2.228, 10, 0.05}, {4.587, 10, 0.001}, {2.042, 30, 0.05}, {3.646, 30, 0.001}} {
 		if got := studentSurprise(c.t, c.nu); math.Abs(got+math.Log(c.p)) > 0.1 {

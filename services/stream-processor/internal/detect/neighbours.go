@@ -22,10 +22,10 @@ const (
 type neighbours struct {
 	vector
 	local  bool
-	points []float32          // ring of vectors
-	reach  []float32          // mean distance of each to its own nearest; lof only
-	far    []float32          // distance of each to the farthest of these
-	n      uint64             // windows in the ring, ever
+	points []float32 // ring of vectors
+	reach  []float32 // mean distance of each to its own nearest; lof only
+	far    []float32 // distance of each to the farthest of these
+	n      uint64    // windows in the ring, ever
 	score  rarity
 
 	distance [knnSample]float32 // scratch

@@ -122,9 +122,9 @@ func (m *Machine) observe(p *window.Pane, sc *scratch, op *opinion) {
 	w := &sc.window
 	w.StartUS, w.EndUS = p.StartUS, p.StartUS+m.cfg.WindowLength.Microseconds()
 	w.Values = resize(w.Values, n)
-	stale := m.stale(p.StartUS)
+	stale, stats := m.stale(p.StartUS), p.Statistics()
 	for i := range w.Values {
-		st := p.Stats(i)
+		st := stats.Of(i)
 		w.Values[i] = detect.Value{
 			Mean: st.Mean, Stddev: st.Stddev, Min: st.Min, Max: st.Max, Count: st.Count,
 			Resolution: m.sensors[i].quality.Resolution(), Drift: m.sensors[i].course.variance(stale),

@@ -220,20 +220,35 @@ func (p *Pane) Pack(pool *Pool, marks []Mark, opinions []uint8) {
 	pool.giveColumns(c)
 }
 
-// Stats are those of one sensor so far.
-func (p *Pane) Stats(slot int) Stats {
+// Statistics are those of a pane's sensors. They hold until it changes.
+type Statistics struct {
+	pane *Pane
+	from packing
+}
+
+// Statistics of a pane, packed or not.
+func (p *Pane) Statistics() Statistics {
+	s := Statistics{pane: p}
+	if p.Columns == nil {
+		s.from = readPacking(p.packed)
+	}
+	return s
+}
+
+// Of is one sensor's so far.
+func (s *Statistics) Of(slot int) Stats {
 	var none Accum
+	p := s.pane
 	if p.Columns != nil {
 		if slot >= len(p.Accums) {
 			return none.Stats()
 		}
 		return p.Accums[slot].Stats()
 	}
-	from := readPacking(p.packed)
-	if slot >= from.n {
+	if slot >= s.from.n {
 		return none.Stats()
 	}
-	a, sd := from.accum(p.packed, slot)
+	a, sd := s.from.accum(p.packed, slot)
 	st := a.Stats()
 	if a.Count > 0 {
 		st.Stddev = sd

@@ -89,12 +89,13 @@ func TestWhatIsPackedComesBack(t *testing.T) {
 			if !slices.Equal(q.Opinions(), opinions) {
 				t.Fatalf("opinions %v, not %v", q.Opinions(), opinions)
 			}
+			st := q.Statistics()
 			for i := range before {
-				if got, want := q.Stats(i), before[i].Stats(); !alike(got, want) {
+				if got, want := st.Of(i), before[i].Stats(); !alike(got, want) {
 					t.Fatalf("sensor %d: %+v, not %+v", i, got, want)
 				}
 			}
-			if st := q.Stats(sensors); st.Count != 0 || st.Mean == st.Mean {
+			if st := st.Of(sensors); st.Count != 0 || st.Mean == st.Mean {
 				t.Fatalf("statistics of an unknown sensor: %+v", st)
 			}
 			q.Unpack(&pool, sensors+1)
@@ -143,7 +144,8 @@ func FuzzPacked(f *testing.F) {
 		if p.restorePacked(r, 100); r.Err() != nil {
 			return
 		}
-		p.Stats(0)
+		st := p.Statistics()
+		st.Of(0)
 		p.Opinions()
 		p.Unpack(&pool, 100)
 		p.Accums[99].Add(1, 1)
