@@ -38,7 +38,7 @@ func (c *Config) Bytes(name string, n int) int {
 	case "spread":
 		return n * int(unsafe.Sizeof(baseline{}))
 	case "cusum":
-		return n * 48
+		return n * int(unsafe.Sizeof(cusumSensor{}))
 	case "seasonal":
 		return n * int(unsafe.Sizeof(seasonalSensor{}))
 	case "day_shape":
@@ -47,15 +47,15 @@ func (c *Config) Bytes(name string, n int) int {
 		if n > c.PCA.MaxSensors {
 			return 0
 		}
-		return n*(int(unsafe.Sizeof(pcaSensor{}))+16) + 4*triangle(n)
+		return n*int(unsafe.Sizeof(pcaSensor{})) + 4*triangle(n)
 	case "iforest":
-		return narrow(256, isoTrees*int(unsafe.Sizeof(isoTree{})), 4*isoSample)
+		return narrow(256, isoTrees*int(unsafe.Sizeof(isoTree{})), 4*isoSample+8)
 	case "knn", "lof":
 		return narrow(256, 1024, 4*knnSample)
 	case "halfspace":
 		return narrow(256, hsTrees*(6*hsSplits+2*hsNodes), 16)
 	case "one_class":
-		return narrow(256, 1024, 4*rffCosines+4)
+		return narrow(256, 1024, 4*rffDirections+4)
 	case "rrcf":
 		return narrow(64, cutTrees*int(unsafe.Sizeof(cutTree{})), 4*cutSample+8*cutNodes)
 	case WideName:
