@@ -163,7 +163,7 @@ func open(path string) (*os.File, int64, error) {
 func appendRow(dst []byte, stamp string, v *streamprocessor.Verdict, training bool) []byte {
 	dst = appendCSV(dst, stamp)
 	dst = append(dst, ',')
-	dst = strconv.AppendFloat(dst, v.Score, 'f', 6, 64)
+	dst = strconv.AppendFloat(dst, v.Score, 'f', -1, 64)
 	flag, severity, top := "0", "none", ""
 	if v.Flag && !training {
 		flag, severity = "1", severityName(v.Severity)

@@ -23,6 +23,7 @@ type Peaks struct {
 	top     float32 // highest window of the excursion under way; 0: none
 	calm    uint16  // calm windows in a row since
 	long    uint16  // windows of the excursion
+	fresh   uint32  // windows since what is long ago was last lessened
 	counts  [peakBins]float32
 
 	// The fit, made of counts alone, so that a restored one is the same.
@@ -44,6 +45,9 @@ const (
 	peakMemory = 500_000
 	// enough excursions beyond a threshold to trust it.
 	enoughPeaks = 20
+	// The weight of what was learned falls with the ageing-th power of its place in the machine's life.
+	ageing  = 2.0
+	ageStep = 1.0 / 32
 	maxForm     = 0.5
 )
 
@@ -122,16 +126,20 @@ func (a *Peaks) Paged() {
 	a.count(a.u+3*a.scale, 1)
 }
 
+// expose takes one window of experience. What was long ago counts less, by the square of how far back in the machine's life it was: a young baseline exaggerates, and
+// what it made of the first weeks must not outweigh years. That is a loss of 2/n of everything with the nth window, done in steps of some percent.
 func (a *Peaks) expose() {
-	if a.windows >= peakMemory {
-		const keep = 1 - 1.0/peakMemory
-		a.windows *= keep
-		for i := range a.counts {
-			a.counts[i] *= keep
-		}
-		a.fitted = false
-	}
 	a.windows++
+	if a.fresh++; float64(a.fresh) < max(32, float64(a.windows)*ageStep) {
+		return
+	}
+	n := min((ageing+1)*float64(a.windows), peakMemory)
+	keep := float32(math.Exp(-ageing * float64(a.fresh) / max(n, 1)))
+	a.windows *= keep
+	for i := range a.counts {
+		a.counts[i] *= keep
+	}
+	a.fresh, a.fitted = 0, false
 }
 
 func (a *Peaks) count(t float64, n float32) {
@@ -172,7 +180,7 @@ func (a *Peaks) fit() {
 }
 
 // PeaksSize is the number of bytes that AppendState appends.
-const PeaksSize = 4 + 4 + 4 + 4 + 4*peakBins
+const PeaksSize = 4 + 4 + 4 + 4 + 4 + 4*peakBins
 
 // AppendState appends the PeaksSize bytes of a.
 func (a *Peaks) AppendState(dst []byte) []byte {
@@ -180,6 +188,7 @@ func (a *Peaks) AppendState(dst []byte) []byte {
 	dst = codec.AppendF32(dst, a.top)
 	dst = codec.AppendU32(dst, uint32(a.calm))
 	dst = codec.AppendU32(dst, uint32(a.long))
+	dst = codec.AppendU32(dst, a.fresh)
 	for _, c := range a.counts {
 		dst = codec.AppendF32(dst, c)
 	}
@@ -188,7 +197,7 @@ func (a *Peaks) AppendState(dst []byte) []byte {
 
 // RestoreState is the inverse of AppendState.
 func (a *Peaks) RestoreState(r *codec.Reader) {
-	*a = Peaks{windows: r.F32(), top: r.F32(), calm: uint16(r.U32()), long: uint16(r.U32())}
+	*a = Peaks{windows: r.F32(), top: r.F32(), calm: uint16(r.U32()), long: uint16(r.U32()), fresh: r.U32()}
 	bad := !(a.windows >= 0 && a.windows < 1e9 && a.top >= 0 && a.top <= mostSurprise)
 	for i := range a.counts {
 		a.counts[i] = r.F32()

@@ -91,8 +91,8 @@ func (m *Machine) assess(p *window.Pane, op *opinion, out *Output) {
 }
 
 func (m *Machine) behaviourFinding(op *opinion, fresh bool, sc *scratch) finding {
-	f := finding{clear: op.own < clearSurprise, score: calibrate.Score(op.final), weight: op.own} // false for NaN: nothing to see is no all-clear
-	f.anomalous = !m.learning() && op.own >= unusualSurprise && op.final >= op.demand
+	f := finding{clear: op.own < clearSurprise || m.aftermath(op.own), score: calibrate.Score(op.final), weight: op.own} // false for NaN: nothing to see is no all-clear
+	f.anomalous = !m.learning() && op.own >= unusualSurprise && op.final >= op.demand && !m.aftermath(op.own)
 	if !f.anomalous {
 		return f
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/calibrate"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine/codec"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/onset"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/window"
 )
 
@@ -15,6 +16,8 @@ type excursion struct {
 	clear   uint32 // windows in a row that are as usual
 	startUS int64
 	peak    float32 // highest calibrated surprise
+	mean    float32 // running mean of the windows' own surprise
+	height  float32 // highest that it was
 }
 
 const mostPeak = 1e6 // keeps peaks finite
@@ -45,12 +48,16 @@ func (m *Machine) noteExcursion(p *window.Pane, op *opinion, fresh bool) {
 			*e = excursion{open: true, startUS: p.StartUS}
 			m.bar()
 		}
+		if fresh {
+			e.rise(op.own)
+		}
 		e.peak, e.clear = max(e.peak, float32(min(op.final, mostPeak))), 0
 		return
 	}
 	if !e.open || !fresh {
 		return
 	}
+	e.rise(op.own)
 	if op.own >= clearSurprise {
 		e.clear = 0
 		return
@@ -69,22 +76,19 @@ func (m *Machine) noteExcursion(p *window.Pane, op *opinion, fresh bool) {
 	}
 }
 
-// What a window's score keeps of its surprise once its excursion is known.
-const (
-	knownShare = 0.9  // of what a page asks for
-	knownRange = 50.0 // surprise over which the rest of it is spread, so that order is kept
-)
-
-// news is the surprise that a window's score shows: all of it in the window that an excursion begins with, and less than a page asks for in those that follow. The score of a window
-// says how unlikely it is that this begins by chance; that it goes on is no news. Otherwise one lasting change of level would outweigh, window by window, whatever else is found
-// (Lavin and Ahmad 2015, "Evaluating real-time anomaly detection algorithms", count each such row as a false alarm). Flags, episodes and severity look at the surprise itself.
-func (m *Machine) news(startUS int64, t float64) float64 {
-	page := m.pageSurprise()
-	known := knownShare * page
-	if !m.odd.open || startUS <= m.odd.startUS || t <= known {
-		return t
+// news is the surprise that a window's score shows. What begins shows all of its onset's. What lasts shows its surprise below that of a notable onset, in the same order: that it goes on is no
+// news. Otherwise one lasting change of level would outweigh, window by window, whatever else is found (Lavin and Ahmad 2015, "Evaluating real-time anomaly detection
+// algorithms", count each such row as a false alarm). Flags, episodes and severity go by the machine's calibrated surprise itself.
+func (op *opinion) news() float64 {
+	switch {
+	case op.onset >= onset.Notable:
+		return op.onset
+	case op.final != op.final:
+		return 0
+	case op.onset != op.onset:
+		return op.final
 	}
-	return known - (page-known)*math.Expm1(-(t-known)/knownRange)
+	return -onset.Notable * math.Expm1(-op.final/onset.Notable)
 }
 
 // bar keeps the windows that are not learned from yet from ever being: they led up to something.
@@ -98,12 +102,30 @@ func (e *excursion) appendState(dst []byte) []byte {
 	dst = codec.AppendBool(dst, e.open)
 	dst = codec.AppendU32(dst, e.clear)
 	dst = codec.AppendI64(dst, e.startUS)
-	return codec.AppendF32(dst, e.peak)
+	return codec.AppendF32(codec.AppendF32(codec.AppendF32(dst, e.peak), e.mean), e.height)
 }
 
 func (e *excursion) restoreState(r *codec.Reader) {
-	*e = excursion{open: r.Bool(), clear: r.U32(), startUS: r.I64(), peak: r.F32()}
+	*e = excursion{open: r.Bool(), clear: r.U32(), startUS: r.I64(), peak: r.F32(), mean: r.F32(), height: r.F32()}
 	if !(e.peak >= 0 && e.peak <= mostPeak) {
 		r.Fail("excursion out of range")
 	}
+}
+
+// What is left once the worst is over: an excursion's window whose surprise is below that share of the highest running mean is its aftermath. Machines seldom come back to exactly
+// where they were before a fault; who was told of the fault need not be told of that.
+const (
+	aftermathShare  = 0.4
+	aftermathFor    = 256 // windows over which the worst is forgotten
+	excursionMemory = 8   // windows of the running mean
+)
+
+func (e *excursion) rise(own float64) {
+	e.mean += (float32(min(own, mostPeak)) - e.mean) / excursionMemory
+	e.height = max(e.height*(1-1.0/aftermathFor), e.mean)
+}
+
+// aftermath tells whether a window of an excursion is so much less unlike itself than its worst that the fault is over, though not all is as before.
+func (m *Machine) aftermath(own float64) bool {
+	return m.odd.open && own < aftermathShare*float64(m.odd.height)
 }

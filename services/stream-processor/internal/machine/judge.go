@@ -43,6 +43,8 @@ type scratch struct {
 	evidence [maxEvidence]evidence
 }
 
+func (sc *scratch) mean(i int) float64 { return sc.window.Values[i].Mean }
+
 // joint is what one detector thinks of the vector of all sensors.
 type joint struct {
 	surprise float64 // calibrated; below 0: no detector has an opinion
@@ -55,6 +57,7 @@ type opinion struct {
 	nominal float64 // with the windows before it
 	final   float64 // calibrated by the machine's history
 	demand  float64 // what final must reach to page
+	onset   float64 // surprise that something begins; NaN: not watched
 	usable  int     // sensors with usable values
 	stuck   int     // sensors that are stuck
 	worst   detect.Level
@@ -62,7 +65,7 @@ type opinion struct {
 
 // judge forms an opinion of a pane that follows those in scan. It changes nothing but sc.
 func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opinion {
-	op := opinion{demand: math.Inf(1), stuck: p.StuckCount() - m.shelf.stuck(p)}
+	op := opinion{demand: math.Inf(1), stuck: p.StuckCount() - m.shelf.stuck(p), onset: math.NaN()}
 	m.observe(p, sc, &op)
 	m.locate(sc)
 	nan := float32(math.NaN())
@@ -111,6 +114,9 @@ func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opini
 		op.nominal = scan.Surprise(op.own)
 		op.final = m.peaks.Correct(op.nominal)
 		op.demand = m.debt.Demand(m.pageSurprise()) * math.Exp(m.habit(p.StartUS))
+	}
+	if m.wide == nil {
+		op.onset = m.onset.Surprise(sc.mean)
 	}
 	return op
 }
@@ -223,7 +229,7 @@ func (m *Machine) conclude(p *window.Pane, op *opinion, out *Output) {
 	p.Learning = m.learning()
 	p.Surprise = 0
 	if !p.Learning {
-		p.Surprise = float32(m.news(p.StartUS, op.final))
+		p.Surprise = float32(op.news())
 	}
 	sc.marks = resize(sc.marks, len(m.sensors))
 	for i := range sc.marks {
@@ -262,6 +268,9 @@ func (m *Machine) follow(p *window.Pane, op *opinion, sc *scratch) {
 		if f := &sc.faults[d]; f.why == breaker.None {
 			f.why, f.detail = m.tryFollow(d, m.sees(d, sc))
 		}
+	}
+	if m.wide == nil {
+		m.onset.Push(sc.mean)
 	}
 	p.Teaches, p.Nominal = !m.frozen() && !m.odd.open && op.usable > 0 && m.mayTeach(p.StartUS), float32(math.NaN())
 	sc.opinions = sc.opinions[:0]
@@ -446,7 +455,7 @@ type verdict struct {
 func (v *verdict) take(m *Machine, startUS int64, op *opinion, sc *scratch) {
 	*v = verdict{startUS: startUS, learning: m.learning(), evidence: v.evidence[:0]}
 	if !v.learning {
-		v.surprise = float32(m.news(startUS, op.final))
+		v.surprise = float32(op.news())
 	}
 	switch {
 	case op.worst == detect.Critical:
@@ -454,7 +463,7 @@ func (v *verdict) take(m *Machine, startUS int64, op *opinion, sc *scratch) {
 	case op.worst == detect.Warning || op.stuck > 0:
 		v.atLeast = scoreWarning
 	}
-	v.flag = v.atLeast > 0 || !v.learning && op.final >= op.demand
+	v.flag = v.atLeast > 0 || !v.learning && !m.aftermath(op.own) && (op.final >= op.demand || m.episodes[behaviour].open && op.own >= clearSurprise)
 	for _, c := range []cause{behaviour, limit, flatline} {
 		if e := &m.episodes[c]; e.open {
 			v.severity = max(v.severity, e.severity)

@@ -199,6 +199,8 @@ func (m *Machine) grow() {
 	if m.regimes != nil {
 		m.regimes.Grow(names)
 	}
+	m.onset.Grow(len(names))
+
 	for _, p := range m.panes.All() {
 		p.Grow(n)
 	}

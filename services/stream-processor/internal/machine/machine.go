@@ -21,6 +21,7 @@ import (
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/calibrate"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/coverage"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/onset"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/quality"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/regime"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/window"
@@ -65,7 +66,8 @@ type Machine struct {
 	regimes   *regime.Tracker   // nil: none is given, and none was looked for yet
 	habits    *calibrate.Habits // nil until there was an excursion
 	odd       excursion
-	sisters   uint16  // machines whose baseline it is judged by; 0: by its own
+	sisters   uint16 // machines whose baseline it is judged by; 0: by its own
+	onset     onset.Watch
 	learned   uint32  // windows learned from
 	held      uint32  // windows in a row that are suspicious
 	lastUS    int64   // start of the newest window learned or passed over

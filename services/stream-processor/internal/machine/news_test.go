@@ -1,47 +1,62 @@
 package machine
 
-import "testing"
+import (
+	"math"
+	"testing"
 
-// What lasts is told of by its first window: those that follow stay flagged, and keep their order, but their score is less than that of a page.
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/onset"
+)
+
+// The score tells what begins, flags and episodes tell what lasts.
 func TestWhatLastsIsNoNews(t *testing.T) {
 	r := newRig(t, nil)
 	s := newSignal(3)
 	at := int64(0)
-	for ; at < 1200; at++ {
+	for ; at < 3000; at++ {
 		r.sample(epoch0+at*second, s.next()...)
 	}
-	var scores []float64
-	flags := 0
-	for end := at + 120; at < end; at++ {
+	began, after, flags, highest := 0.0, 0, 0, 0.0
+	for end := at + 600; at < end; at++ {
 		v := s.next()
 		v[0] += 30
 		v[1] += 30
 		r.sample(epoch0+at*second, v...)
-		if m := r.m; m.odd.open && m.current.startUS > m.odd.startUS {
-			scores = append(scores, float64(m.current.surprise))
+		m := r.m
+		if !m.odd.open {
+			continue
+		}
+		if x := float64(m.current.surprise); m.current.startUS-m.odd.startUS < 30*second {
+			began = max(began, x)
+		} else if m.current.startUS-m.odd.startUS > 200*second {
+			highest = max(highest, x)
+			after++
 			if m.current.flag {
 				flags++
 			}
 		}
 	}
-	if len(scores) < 60 || flags < len(scores)/2 {
-		t.Fatalf("%d windows of the excursion, %d flagged: this shows nothing", len(scores), flags)
+	if after < 200 || flags < after*9/10 {
+		t.Fatalf("%d samples long after the beginning, %d flagged: this shows nothing", after, flags)
 	}
-	page := r.m.pageSurprise()
-	for _, x := range scores {
-		if x >= page {
-			t.Fatalf("a window that goes on has surprise %v, a page asks for %v", x, page)
+	if began < onset.Notable+1 {
+		t.Errorf("the beginning has a surprise of %v at most", began)
+	}
+	if highest >= onset.Notable {
+		t.Errorf("what lasts has a surprise of %v", highest)
+	}
+}
+
+func TestNewsKeepsTheOrder(t *testing.T) {
+	for _, c := range []struct{ onset, less, more float64 }{{0, 1, 2}, {0, 8, 30}, {onset.Notable - 0.01, 3, 4}} {
+		a, b := (&opinion{onset: c.onset, final: c.less}).news(), (&opinion{onset: c.onset, final: c.more}).news()
+		if !(a < b && b < onset.Notable) {
+			t.Errorf("surprises of %v and %v are shown as %v and %v", c.less, c.more, a, b)
 		}
 	}
-	first := r.m.news(r.m.odd.startUS, 40)
-	if first != 40 {
-		t.Errorf("the first window has %v of its surprise of 40", first)
-	}
-	later := r.m.odd.startUS + 1
-	if a, b := r.m.news(later, 40), r.m.news(later, 41); !(a < b && b < page) {
-		t.Errorf("surprises of 40 and 41 are shown as %v and %v, a page asks for %v", a, b, page)
-	}
-	if x := r.m.news(later, 1); x != 1 {
-		t.Errorf("a usual window has %v of its surprise of 1", x)
+	nan := math.NaN()
+	for _, c := range []struct{ onset, final, want float64 }{{9, 3, 9}, {9, nan, 9}, {nan, 12, 12}, {nan, nan, 0}, {0, nan, 0}} {
+		if got := (&opinion{onset: c.onset, final: c.final}).news(); got != c.want {
+			t.Errorf("onset %v, final %v: %v, want %v", c.onset, c.final, got, c.want)
+		}
 	}
 }

@@ -61,6 +61,7 @@ func (m *Machine) AppendSnapshot(dst []byte) []byte {
 	}
 	dst = m.odd.appendState(dst)
 	dst = codec.AppendU32(dst, uint32(m.sisters))
+	dst = m.onset.AppendState(dst)
 	dst = codec.AppendU32(dst, m.learned)
 	dst = codec.AppendU32(dst, m.held)
 	dst = codec.AppendI64(dst, m.lastUS)
@@ -200,6 +201,7 @@ func (m *Machine) restore(r *codec.Reader) {
 	}
 	m.odd.restoreState(r)
 	m.sisters = uint16(r.U32())
+	m.onset.RestoreState(r)
 	m.learned, m.held, m.lastUS, m.learnedUS, m.periodUS = r.U32(), r.U32(), r.I64(), r.I64(), r.F64()
 	m.behind, m.heededUS, m.heeded = r.F64(), r.I64(), r.Bool()
 	if !(m.behind >= 0 && m.behind <= maxTimeUS) {
