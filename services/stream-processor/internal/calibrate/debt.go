@@ -23,7 +23,7 @@ const (
 	mostSaved   = 3.0  // pages of the budget that can be saved up
 	mostOwed    = 20   // more pages than these are not paid for
 	strictStep  = 0.25 // least by which a page in excess raises the logarithm of the demand
-	strictShare = 0.25  // of what would make such a page usual
+	strictShare = 0.25 // of what would make such a page usual
 	maxStrict   = 5.0
 )
 

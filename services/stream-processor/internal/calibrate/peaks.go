@@ -17,7 +17,7 @@ import (
 //   - An excursion that paged counts, but no further than the highest of twenty usual ones (winsorised): what is wrong with a machine must not make the next
 //     fault usual.
 //
-// The memory is long (about a month), because daily habits must fit into it several times over. 160 bytes.
+// The memory is long (about a month), because daily habits must fit into it several times over. 128 bytes.
 type Peaks struct {
 	windows float32 // exposure, with forgetting
 	top     float32 // highest window of the excursion under way; 0: none
@@ -25,18 +25,13 @@ type Peaks struct {
 	long    uint16  // windows of the excursion
 	fresh   uint32  // windows since what is long ago was last lessened
 	counts  [peakBins]float32
-
-	// The fit, made of counts alone, so that a restored one is the same.
-	fitted      bool
-	u, beyond   float64 // threshold, and excursions beyond it
-	prior       float64 // windows to add to those seen
-	scale, form float64
 }
 
 const (
-	peakBins   = 34
+	peakBins   = 28
 	peakLowest = threshold // lower edge of the first bin
-	perOctave  = 4.5
+	perOctave  = 3.6
+	perBin     = 1.2123257 // 2^(1/perOctave)
 	// An excursion ends after calmWindows below the lowest threshold, and one that lasts longer than longestExcursion is counted again: what is
 	// always unusual is not one event.
 	calmWindows      = 6
@@ -48,7 +43,7 @@ const (
 	// The weight of what was learned falls with the ageing-th power of its place in the machine's life.
 	ageing  = 2.0
 	ageStep = 1.0 / 32
-	maxForm     = 0.5
+	maxForm = 0.5
 )
 
 // The prior, as if so many windows had been seen with the excursions that the nominal model expects. The nominal scan is more dependent than
@@ -65,9 +60,8 @@ func peakBin(t float64) int {
 	return max(0, min(int(perOctave*math.Log2(t/peakLowest)), peakBins-1))
 }
 
-// peakEdge is the lower edge of a bin, peakMiddle what its excursions count as.
-func peakEdge(i int) float64   { return peakLowest * math.Exp2(float64(i)/perOctave) }
-func peakMiddle(i int) float64 { return peakLowest * math.Exp2((float64(i)+0.5)/perOctave) }
+// peakEdge is the lower edge of a bin.
+func peakEdge(i int) float64 { return peakLowest * math.Exp2(float64(i)/perOctave) }
 
 // Correct returns the calibrated surprise of a nominal one: -ln of the number of excursions per window that go that far. It rises with t and is
 // at least 0.
@@ -75,29 +69,20 @@ func (a *Peaks) Correct(t float64) float64 {
 	if !(t > 0) {
 		return 0
 	}
-	at := a.atThreshold()
-	if t <= a.u {
-		return t * at / a.u
+	f := a.fit()
+	if t <= f.u {
+		return t * f.at / f.u
 	}
-	y := (t - a.u) / a.scale
-	return at + math.Log1p(a.form*y)/a.form
+	return f.at + math.Log1p(f.form*(t-f.u)/f.scale)/f.form
 }
 
 // Nominal is the inverse of Correct.
 func (a *Peaks) Nominal(t float64) float64 {
-	at := a.atThreshold()
-	if t <= at {
-		return max(0, t*a.u/at)
+	f := a.fit()
+	if t <= f.at {
+		return max(0, t*f.u/f.at)
 	}
-	return a.u + a.scale*math.Expm1(min((t-at)*a.form, 50))/a.form
-}
-
-// atThreshold is the calibrated surprise of the threshold.
-func (a *Peaks) atThreshold() float64 {
-	if !a.fitted {
-		a.fit()
-	}
-	return max(math.Log((float64(a.windows)+a.prior)/a.beyond), 0.1)
+	return f.u + f.scale*math.Expm1(min((t-f.at)*f.form, 50))/f.form
 }
 
 // Learn takes the nominal surprise of one more window in which nobody was told of anything.
@@ -119,11 +104,9 @@ func (a *Peaks) Learn(t float64) {
 
 // Paged takes an excursion that paged. How far it went is not learned.
 func (a *Peaks) Paged() {
-	if !a.fitted {
-		a.fit()
-	}
+	f := a.fit()
 	a.top, a.calm, a.long = 0, 0, 0
-	a.count(a.u+3*a.scale, 1)
+	a.count(f.u+3*f.scale, 1)
 }
 
 // expose takes one window of experience. What was long ago counts less, by the square of how far back in the machine's life it was: a young baseline exaggerates, and
@@ -139,15 +122,21 @@ func (a *Peaks) expose() {
 	for i := range a.counts {
 		a.counts[i] *= keep
 	}
-	a.fresh, a.fitted = 0, false
+	a.fresh = 0
 }
 
 func (a *Peaks) count(t float64, n float32) {
 	a.counts[peakBin(t)] += n
-	a.fitted = false
 }
 
-func (a *Peaks) fit() {
+// tail is the fit of the moment, a function of the counts alone.
+type tail struct {
+	u, at       float64 // threshold, nominal and calibrated
+	scale, form float64
+}
+
+// fit costs some 50 ns, less than to keep it would cost in memory.
+func (a *Peaks) fit() tail {
 	var n, sum, square float64
 	from := 0
 	for i := peakBins - 1; i >= 0; i-- {
@@ -158,14 +147,16 @@ func (a *Peaks) fit() {
 	}
 	n = 0
 	u := peakEdge(from)
-	for i := from; i < peakBins; i++ {
-		c, x := float64(a.counts[i]), peakMiddle(i)-u
+	middle := u * math.Exp2(0.5/perOctave) // what a bin's excursions count as
+	for _, count := range a.counts[from:] {
+		c, x := float64(count), middle-u
 		n, sum, square = n+c, sum+c*x, square+c*x*x
+		middle *= perBin
 	}
 	weight := float64(latePeaks)
-	a.beyond, a.prior = n, 0
+	beyond, prior := n, 0.0
 	if from == 0 {
-		weight, a.beyond, a.prior = priorPeaks, n+priorWindows*zeta0, priorWindows
+		weight, beyond, prior = priorPeaks, n+priorWindows*zeta0, priorWindows
 	}
 	beta := max((sum+priorBeta*weight)/(n+weight), minBeta)
 	form := 0.0
@@ -174,9 +165,7 @@ func (a *Peaks) fit() {
 		form = max(0, min((1-mean*mean/variance)/2, maxForm)) * n / (n + 20)
 	}
 	// The moments of a generalised Pareto of that shape.
-	a.u, a.form = u, max(form, 0.01)
-	a.scale = beta * (1 - form)
-	a.fitted = true
+	return tail{u: u, at: max(math.Log((float64(a.windows)+prior)/beyond), 0.1), scale: beta * (1 - form), form: max(form, 0.01)}
 }
 
 // PeaksSize is the number of bytes that AppendState appends.

@@ -37,7 +37,7 @@ func (m *Machine) remember(c cause, endedUS int64) {
 		if k.n == earlierNames {
 			break
 		}
-		k.slots[k.n], k.shares[k.n] = e.evidence[i].slot, float32(e.evidence[i].share)
+		k.slots[k.n], k.shares[k.n] = e.evidence[i].slot, e.evidence[i].share
 		k.n++
 	}
 	m.earlier = append(m.earlier, k)
@@ -47,14 +47,15 @@ func (m *Machine) remember(c cause, endedUS int64) {
 func (k *earlier) alike(evid []evidence) float64 {
 	var dot, a, b float64
 	for i := range evid {
-		a += evid[i].share * evid[i].share
+		x := float64(evid[i].share)
+		a += x * x
 	}
 	for j := range k.n {
 		s := float64(k.shares[j])
 		b += s * s
 		for i := range evid {
 			if evid[i].slot == k.slots[j] {
-				dot += s * evid[i].share
+				dot += s * float64(evid[i].share)
 			}
 		}
 	}

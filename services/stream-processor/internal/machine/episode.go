@@ -69,7 +69,7 @@ func (f *finding) tells() bool {
 		return false
 	}
 	e := &f.evidence[0]
-	return !(e.observed >= e.low && e.observed <= e.high)
+	return !(e.observed >= float64(e.low) && e.observed <= float64(e.high))
 }
 
 // assess lets a judged pane move the episodes. A pane that was flushed and has changed since is assessed again, but counts once.

@@ -15,10 +15,11 @@ const maxEvidence = 10
 
 // evidence says how much one sensor drove a finding.
 type evidence struct {
-	slot, detector int32   // detector: index, or none
-	share          float64 // of all evidence kept
-	observed       float64
-	low, high      float64 // NaN: no expectation
+	observed  float64
+	slot      int32
+	share     float32 // of all evidence kept
+	low, high float32 // NaN: no expectation
+	detector  int16   // index, or none
 }
 
 const noDetector = -1
@@ -46,10 +47,10 @@ func (t *top) add(e evidence) {
 func (t *top) shares() []evidence {
 	var sum float64
 	for i := range t.list {
-		sum += t.list[i].share
+		sum += float64(t.list[i].share)
 	}
 	for i := range t.list {
-		t.list[i].share /= sum
+		t.list[i].share = float32(float64(t.list[i].share) / sum)
 	}
 	return t.list
 }
@@ -84,11 +85,11 @@ func (m *Machine) limitEvidence(sc *scratch) []evidence {
 				e := m.evidenceOf(i, d, float64(l), sc)
 				// What is beyond a limit may be one value rather than the mean.
 				v := &sc.window.Values[i]
-				switch {
-				case v.Mean > e.high || v.Mean < e.low:
-				case v.Max > e.high:
+				switch low, high := float64(e.low), float64(e.high); {
+				case v.Mean > high || v.Mean < low:
+				case v.Max > high:
 					e.observed = v.Max
-				case v.Min < e.low:
+				case v.Min < low:
 					e.observed = v.Min
 				}
 				t.add(e)
@@ -101,7 +102,7 @@ func (m *Machine) limitEvidence(sc *scratch) []evidence {
 
 // sensorEvidence names the sensors chosen with what was observed of them, all with the same weight.
 func (m *Machine) sensorEvidence(sc *scratch, chosen func(slot int) (observed float64, ok bool)) []evidence {
-	t, nan := top{list: sc.evidence[:0]}, math.NaN()
+	t, nan := top{list: sc.evidence[:0]}, float32(math.NaN())
 	for i := range m.sensors {
 		if observed, ok := chosen(i); ok {
 			t.add(evidence{slot: int32(i), detector: noDetector, share: 1, observed: observed, low: nan, high: nan})
@@ -113,14 +114,14 @@ func (m *Machine) sensorEvidence(sc *scratch, chosen func(slot int) (observed fl
 func (m *Machine) evidenceOf(i, d int, weight float64, sc *scratch) evidence {
 	s := &sc.scores[d]
 	return evidence{
-		slot: int32(i), detector: int32(d), share: weight,
-		observed: m.detectors[d].spec.Feature.Of(&sc.window.Values[i]), low: wide(s.Low[i]), high: wide(s.High[i]),
+		slot: int32(i), detector: int16(d), share: float32(weight),
+		observed: m.detectors[d].spec.Feature.Of(&sc.window.Values[i]), low: s.Low[i], high: s.High[i],
 	}
 }
 
 func (m *Machine) contribution(e *evidence) Contribution {
 	c := Contribution{
-		Sensor: m.sensors[e.slot].name.Value(), Share: e.share, Observed: e.observed, ExpectedLow: e.low, ExpectedHigh: e.high, Detector: "quality", Statistic: "mean",
+		Sensor: m.sensors[e.slot].name.Value(), Share: float64(e.share), Observed: e.observed, ExpectedLow: wide(e.low), ExpectedHigh: wide(e.high), Detector: "quality", Statistic: "mean",
 	}
 	if e.detector != noDetector {
 		c.Detector = m.detectors[e.detector].spec.Name
@@ -215,17 +216,18 @@ func (m *Machine) reason(c cause, e *evidence) string {
 		expected = "allowed"
 	}
 	var where string
+	low, high := float64(e.low), float64(e.high)
 	switch {
-	case e.low != e.low && e.high != e.high:
+	case low != low && high != high:
 		return name + " " + number(e.observed) + " does not go with the other sensors as usual"
-	case e.observed > e.high:
-		where = "above the " + expected + " " + band(e.low, e.high)
-	case e.observed < e.low:
-		where = "below the " + expected + " " + band(e.low, e.high)
+	case e.observed > high:
+		where = "above the " + expected + " " + band(low, high)
+	case e.observed < low:
+		where = "below the " + expected + " " + band(low, high)
 	case c == limit:
 		return name + " " + number(e.observed) + " changes faster than allowed"
 	default:
-		where = "off its usual course, though within the " + expected + " " + band(e.low, e.high)
+		where = "off its usual course, though within the " + expected + " " + band(low, high)
 	}
 	if e.detector != noDetector && m.detectors[e.detector].spec.Feature == detect.Stddev {
 		return name + " has a spread (standard deviation) of " + number(e.observed) + ", " + where

@@ -12,12 +12,12 @@ import (
 // excursion is a stretch in which the machine's history alone would ask for a page, whether there is one or not: the pages given, or a habit of the hour,
 // may ask for more. Nothing is learned in it, and when it is over it may become a habit.
 type excursion struct {
-	open    bool
-	clear   uint32 // windows in a row that are as usual
 	startUS int64
 	peak    float32 // highest calibrated surprise
 	mean    float32 // running mean of the windows' own surprise
 	height  float32 // highest that it was
+	clear   uint16  // windows in a row that are as usual
+	open    bool
 }
 
 const mostPeak = 1e6 // keeps peaks finite
@@ -62,7 +62,7 @@ func (m *Machine) noteExcursion(p *window.Pane, op *opinion, fresh bool) {
 		e.clear = 0
 		return
 	}
-	if e.clear++; int64(e.clear) >= int64(m.cfg.Episodes.ClearWindows) {
+	if e.clear = min(e.clear, math.MaxUint16-1) + 1; int64(e.clear) >= int64(m.cfg.Episodes.ClearWindows) {
 		e.open = false
 		if m.habit(e.startUS) == 0 { // else it is known why
 			m.peaks.Paged()
@@ -100,14 +100,14 @@ func (m *Machine) bar() {
 
 func (e *excursion) appendState(dst []byte) []byte {
 	dst = codec.AppendBool(dst, e.open)
-	dst = codec.AppendU32(dst, e.clear)
+	dst = codec.AppendU32(dst, uint32(e.clear))
 	dst = codec.AppendI64(dst, e.startUS)
 	return codec.AppendF32(codec.AppendF32(codec.AppendF32(dst, e.peak), e.mean), e.height)
 }
 
 func (e *excursion) restoreState(r *codec.Reader) {
-	*e = excursion{open: r.Bool(), clear: r.U32(), startUS: r.I64(), peak: r.F32(), mean: r.F32(), height: r.F32()}
-	if !(e.peak >= 0 && e.peak <= mostPeak) {
+	*e = excursion{open: r.Bool(), clear: uint16(r.U32()), startUS: r.I64(), peak: r.F32(), mean: r.F32(), height: r.F32()}
+	if !(e.peak >= 0 && e.peak <= mostPeak && e.mean >= 0 && e.mean <= mostPeak && e.height >= 0 && e.height <= mostPeak) {
 		r.Fail("excursion out of range")
 	}
 }

@@ -66,7 +66,7 @@ func TestFaultsAreFoundWithinAFewWindows(t *testing.T) {
 			if last.Phase != ongoing || last.Severity != eventv1.Severity_SEVERITY_CRITICAL || r.starts() != 1 {
 				t.Fatalf("400 s later: %v, %d episodes", last, r.starts())
 			}
-			if v := r.m.Current(); name != "variance burst" && !v.Flag || v.Score < 0.999 || v.Severity != eventv1.Severity_SEVERITY_CRITICAL {
+			if v := r.m.Current(); name != "variance burst" && !v.Flag || v.Score < 0.99 || v.Severity != eventv1.Severity_SEVERITY_CRITICAL {
 				t.Fatalf("verdict %+v", v)
 			}
 		})

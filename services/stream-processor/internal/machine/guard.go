@@ -138,7 +138,7 @@ func (m *Machine) consult(d int, w *detect.Window, sc *scratch) {
 		preset(s, len(m.sensors))
 		return
 	}
-	if sc.counts[d] = m.breakers.of(d).Counts() && (d != m.standIn || m.bereft(sc)); !sc.counts[d] {
+	if sc.counts[d] = m.breakers.of(d).Counts() && (d != int(m.standIn) || m.bereft(sc)); !sc.counts[d] {
 		sc.aside[d], *s = *s, sc.aside[d]
 		preset(s, len(m.sensors))
 	}

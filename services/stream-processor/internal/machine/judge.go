@@ -331,7 +331,7 @@ func (m *Machine) learn(p *window.Pane, sc *scratch) {
 	memory := m.cfg.Calibrate.Memory
 	opinions, each := p.Opinions(), 0
 	if m.calibrated > 0 {
-		each = len(opinions) / m.calibrated
+		each = len(opinions) / int(m.calibrated)
 	}
 	for d := range m.detectors {
 		det := &m.detectors[d]

@@ -185,7 +185,7 @@ func (m *Machine) grow() {
 	m.spoke = 0 // models of all sensors together begin anew
 	names := m.names()
 	n := len(names)
-	tails := make([]calibrate.Tail, m.calibrated*n)
+	tails := make([]calibrate.Tail, int(m.calibrated)*n)
 	for i := range m.detectors {
 		d := &m.detectors[i]
 		if why, detail := m.tryGrow(i, names); why != breaker.None && m.breakers.of(i).Asked() {

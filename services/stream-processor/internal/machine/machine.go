@@ -48,15 +48,12 @@ type Machine struct {
 	arrivals  arrivals
 	logMS     int64 // newest log time
 	newestUS  int64 // newest event time that was believed
-	started   bool  // newestUS holds
 	gateway   string
 
 	sensors   []sensor
 	ranges    []physical // of sensors that have one
 	panes     window.Panes
 	detectors []detector
-	// calibrated is the number of detectors that are not fixed.
-	calibrated int
 	// wide is the last of the detectors of a wide machine; nil for others.
 	wide *detect.Wide
 
@@ -75,13 +72,18 @@ type Machine struct {
 	behind    float64 // windows that what is usual lagged behind then
 	periodUS  float64 // usual distance of two windows; 0: unknown
 	heededUS  int64   // newest correction that was heeded, by the time from which it has learning begin anew
-	heeded    bool    // heededUS holds
 
 	episodes   [causes]episode
 	earlier    []earlier // episodes that ended, oldest first
 	assessedUS int64     // start of the newest window that moved the episodes
-	assessed   bool
-	clockAhead uint32 // frames in a row from the future
+	started    bool      // newestUS holds
+	heeded     bool      // heededUS holds
+	assessed   bool      // assessedUS holds
+	calibrated int32     // detectors that are not fixed
+	room       int32     // sensors that it may have
+	standIn    int32     // the detector that counts only while others do not, the last one; beyond all: there is none
+	fresh      int32     // detectors that the snapshot it was restored from had no state for
+	clockAhead uint32    // frames in a row from the future
 	clockFine  uint32
 	inTimeMS   int64 // log time of the newest frame with a sample that was not too late; 0: none yet
 	current    verdict
@@ -90,8 +92,6 @@ type Machine struct {
 
 	breakers breakers
 	spoke    uint32 // detectors that had an opinion, as bits
-	standIn  int    // the detector that counts only while others do not, the last one; beyond all: there is none
-	room     int32  // sensors that it may have
 
 	cover cover
 	shelf *shelf // sensors that the configuration takes out of judgement; nil mostly
@@ -99,7 +99,6 @@ type Machine struct {
 	byName []int32 // slots in the order of names; empty while there are few sensors
 	layout layout
 	view   *Verdict // lent to callers; nil while nobody asked
-	fresh  int      // detectors that the snapshot it was restored from had no state for
 }
 
 // detector is one detector with its calibration.
@@ -127,7 +126,7 @@ func New(cfg *Config, equipmentID string) *Machine {
 			m.trip(d, why, detail, 0, nil)
 		}
 	}
-	m.standIn, m.room = len(m.detectors), int32(cfg.sensorCap())
+	m.standIn, m.room = int32(len(m.detectors)), int32(cfg.sensorCap())
 	if cfg.needsStandIn() {
 		m.standIn--
 	}

@@ -157,7 +157,7 @@ func (m *Machine) Under(cfg *Config, scratch []byte) (next *Machine, kept bool, 
 		return nil, false, 0, scratch, err
 	}
 	scratch = next.AppendSnapshot(scratch)
-	return next, bytes.Equal(scratch[:n], scratch[n:]), next.fresh, scratch, nil
+	return next, bytes.Equal(scratch[:n], scratch[n:]), int(next.fresh), scratch, nil
 }
 
 func (m *Machine) restore(r *codec.Reader) {
@@ -243,7 +243,7 @@ func (m *Machine) checkTimes(r *codec.Reader) {
 func (m *Machine) restoreDetectors(r *codec.Reader) {
 	n := r.Len(255, 8)
 	same := n == len(m.detectors)
-	m.fresh = len(m.detectors)
+	m.fresh = int32(len(m.detectors))
 	for i := range n {
 		name, state := r.String(maxIDBytes), r.Bytes(r.Remaining())
 		same = same && m.detectors[i].spec.Name == name // n is len(m.detectors) then
@@ -310,20 +310,18 @@ func appendEvidence(dst []byte, list []evidence) []byte {
 		e := &list[i]
 		dst = codec.AppendU32(dst, uint32(e.slot))
 		dst = codec.AppendU32(dst, uint32(e.detector))
-		dst = codec.AppendF64(dst, e.share)
 		dst = codec.AppendF64(dst, e.observed)
-		dst = codec.AppendF64(dst, e.low)
-		dst = codec.AppendF64(dst, e.high)
+		dst = codec.AppendF32(codec.AppendF32(codec.AppendF32(dst, e.share), e.low), e.high)
 	}
 	return dst
 }
 
 func readEvidence(r *codec.Reader, m *Machine) []evidence {
-	list := make([]evidence, r.Len(maxEvidence, 40))
+	list := make([]evidence, r.Len(maxEvidence, 28))
 	for i := range list {
 		e := &list[i]
-		e.slot, e.detector = int32(r.U32()), int32(r.U32())
-		e.share, e.observed, e.low, e.high = r.F64(), r.F64(), r.F64(), r.F64()
+		e.slot, e.detector = int32(r.U32()), int16(r.U32())
+		e.observed, e.share, e.low, e.high = r.F64(), r.F32(), r.F32(), r.F32()
 		if e.slot < 0 || int(e.slot) >= len(m.sensors) {
 			r.Fail("evidence of an unknown sensor")
 		}

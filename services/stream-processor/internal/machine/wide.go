@@ -21,7 +21,7 @@ func (m *Machine) widen() {
 	}
 	m.wide = detect.NewWide(&m.cfg.Detect)
 	m.detectors = append(kept, detector{Detector: m.wide, spec: detect.WideSpec()})
-	m.calibrated, m.learned, m.breakers, m.standIn = 0, 0, nil, len(m.detectors)
+	m.calibrated, m.learned, m.breakers, m.standIn = 0, 0, nil, int32(len(m.detectors))
 	for _, p := range m.panes.All() {
 		p.ForgetOpinions()
 	}

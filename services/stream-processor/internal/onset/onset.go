@@ -24,25 +24,26 @@ const (
 
 	// Notable is the surprise of what is worth a look: one window in 250.
 	Notable = 5.5
-	heap    = 50 // windows over which the next notable one is taken to belong to the last
+	heap    = 50 // windows over which the next notable one is taken to belong to the last,
+	beyond  = 2  // unless it is so much more surprising: seven times as rare
 )
 
 // Running means, each with a history of its own.
 const (
 	quick   = iota // of the means
-	steady         // of the means, longer
 	ranging        // of the differences of neighbouring means
 	charts
 )
 
-func weight(c int) float64 { return [charts]float64{0.2, 0.05, 0.02}[c] }
+func weight(c int) float64 { return [charts]float64{0.2, 0.02}[c] }
 
-// Watch is the state of one machine. The zero value knows nothing. 48 bytes per sensor and 400 of its own. A window costs some 40 ns per sensor to
+// Watch is the state of one machine. The zero value knows nothing. 36 bytes per sensor and 220 of its own. A window costs some 40 ns per sensor to
 // judge and as much to push. Not safe for concurrent use.
 type Watch struct {
 	sensors []sensor
 	past    [charts]history
-	since   uint32 // windows since the last notable one
+	since   uint32  // windows since the last notable one
+	highest float32 // surprise shown in the heap of that one
 }
 
 // sensor holds values relative to its first one, so that float32 suffices.
@@ -50,9 +51,8 @@ type sensor struct {
 	first, last float32
 	level       [2]float32 // slow means: of the values, and of their differences
 	chart       [charts]float32
-	usual       [charts]float32 // mean logarithm of the distance while it settled
-	moved       [charts]uint8   // distances in usual
-	n           uint16          // windows, up to levelMemory
+	usual       [charts]int16 // mean logarithm of the distance while it settled, in 1/256; never: it has not moved yet
+	n           uint16        // windows, up to levelMemory
 }
 
 // Grow makes room for n sensors.
@@ -67,7 +67,14 @@ func (w *Watch) Grow(n int) {
 // Surprise is -ln p of a window of these means by sensor (NaN: none), less the nearer the last notable window is; 0 while nothing is known. Nothing changes.
 func (w *Watch) Surprise(mean func(i int) float64) float64 {
 	far := w.farthest(mean)
-	return -math.Expm1(-(float64(w.since)+1)/heap) * w.raw(&far)
+	return w.shown(w.raw(&far))
+}
+
+func (w *Watch) shown(t float64) float64 {
+	if t > float64(w.highest)+beyond {
+		return t
+	}
+	return -math.Expm1(-(float64(w.since)+1)/heap) * t
 }
 
 func (w *Watch) raw(far *[charts]float64) (t float64) {
@@ -86,8 +93,8 @@ func (w *Watch) farthest(mean func(i int) float64) (far [charts]float64) {
 		}
 		x = s.relative(x)
 		for c := range far {
-			if s.moved[c] > 0 {
-				far[c] = max(far[c], math.Abs(s.next(c, x)-s.against(c))*math.Exp(-float64(s.usual[c])))
+			if s.usual[c] != never {
+				far[c] = max(far[c], math.Abs(s.next(c, x)-s.against(c))*math.Exp(-float64(s.usual[c])/perUsual))
 			}
 		}
 	}
@@ -116,10 +123,10 @@ func (s *sensor) against(c int) float64 {
 // Push takes a window into the history: once each, in order.
 func (w *Watch) Push(mean func(i int) float64) {
 	far := w.farthest(mean)
-	if w.raw(&far) > Notable {
-		w.since = 0
-	} else if w.since < math.MaxUint32 {
-		w.since++
+	if t := w.raw(&far); t > Notable {
+		w.since, w.highest = 0, max(w.highest, float32(w.shown(t)))
+	} else if w.since++; w.since >= heap {
+		w.since, w.highest = min(w.since, math.MaxUint32-1), 0
 	}
 	known := false
 	for i := range w.sensors {
@@ -137,16 +144,13 @@ func (w *Watch) Push(mean func(i int) float64) {
 
 func (s *sensor) push(x float64) {
 	if s.n == 0 {
-		*s = sensor{first: float32(x)}
+		*s = sensor{first: float32(x), usual: [charts]int16{never, never}}
 	}
 	x = s.relative(x)
 	for c := range s.chart {
 		s.chart[c] = float32(s.next(c, x))
-		if s.n >= burnIn && (s.n < settling || s.moved[c] == 0) {
-			if r := math.Abs(float64(s.chart[c]) - s.against(c)); r > 0 && r < math.MaxFloat32 {
-				s.moved[c]++
-				s.usual[c] += float32((math.Log(r) - float64(s.usual[c])) / float64(s.moved[c]))
-			}
+		if s.n >= burnIn && (s.n < settling || s.usual[c] == never) {
+			s.settle(c)
 		}
 	}
 	if s.n < levelMemory {
@@ -157,9 +161,38 @@ func (s *sensor) push(x float64) {
 	s.last = float32(x)
 }
 
+// settle takes chart c's distance into what is usual. While the sensor settles, usual is the sum of the logarithms in quarters, which fits: 70 of them, each between -104 and 89. Then
+// it is their mean. A distance of 0 has no logarithm and counts as the mean before it. What first moves later has that first distance as its usual one.
+func (s *sensor) settle(c int) {
+	r := math.Abs(float64(s.chart[c]) - s.against(c))
+	seen := float64(s.n - burnIn)
+	switch {
+	case s.n >= settling:
+		if r > 0 {
+			s.usual[c] = int16(math.RoundToEven(math.Log(r) * perUsual))
+		}
+		return
+	case r > 0 && s.usual[c] == never:
+		s.usual[c] = int16(math.RoundToEven(4*math.Log(r)) * (seen + 1))
+	case r > 0:
+		s.usual[c] += int16(math.RoundToEven(4 * math.Log(r)))
+	case s.usual[c] != never:
+		s.usual[c] += int16(math.RoundToEven(float64(s.usual[c]) / seen))
+	}
+	if s.n == settling-1 && s.usual[c] != never {
+		s.usual[c] = int16(math.RoundToEven(float64(s.usual[c]) * perUsual / 4 / (seen + 1)))
+	}
+}
+
+const (
+	// perUsual is the resolution of a usual distance: 1/256 of its logarithm, which is between -104 and 89 for float32.
+	perUsual = 256
+	never    = math.MinInt16
+)
+
 // AppendState appends the whole state.
 func (w *Watch) AppendState(dst []byte) []byte {
-	dst = codec.AppendU32(dst, w.since)
+	dst = codec.AppendF32(codec.AppendU32(dst, w.since), w.highest)
 	for c := range w.past {
 		dst = w.past[c].appendState(dst)
 	}
@@ -170,20 +203,23 @@ func (w *Watch) AppendState(dst []byte) []byte {
 			dst = codec.AppendF32(dst, x)
 		}
 		for c := range s.chart {
-			dst = codec.AppendF32(codec.AppendF32(dst, s.chart[c]), s.usual[c])
-			dst = append(dst, s.moved[c])
+			dst = codec.AppendF32(dst, s.chart[c])
+			dst = append(dst, byte(s.usual[c]), byte(uint16(s.usual[c])>>8))
 		}
-		dst = codec.AppendU32(dst, uint32(s.n))
+		dst = append(dst, byte(s.n), byte(s.n>>8))
 	}
 	return dst
 }
 
 // sensorSize is the least number of bytes that AppendState appends for a sensor.
-const sensorSize = 4*4 + charts*9 + 4
+const sensorSize = 4*4 + charts*6 + 2
 
 // RestoreState is the inverse of AppendState, for a Watch that has been grown. It leaves errors in r.
 func (w *Watch) RestoreState(r *codec.Reader) {
-	w.since = r.U32()
+	w.since, w.highest = min(r.U32(), math.MaxUint32-1), r.F32()
+	if !(w.highest >= 0) {
+		r.Fail("onset out of range")
+	}
 	for c := range w.past {
 		w.past[c].restoreState(r)
 	}
@@ -191,8 +227,8 @@ func (w *Watch) RestoreState(r *codec.Reader) {
 		s := &w.sensors[i]
 		s.first, s.last, s.level[0], s.level[1] = r.F32(), r.F32(), r.F32(), r.F32()
 		for c := range s.chart {
-			s.chart[c], s.usual[c], s.moved[c] = r.F32(), r.F32(), r.U8()
+			s.chart[c], s.usual[c] = r.F32(), int16(u16(r))
 		}
-		s.n = uint16(min(r.U32(), levelMemory))
+		s.n = min(u16(r), levelMemory)
 	}
 }
