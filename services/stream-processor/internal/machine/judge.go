@@ -240,7 +240,7 @@ func (m *Machine) conclude(p *window.Pane, op *opinion, out *Output) {
 		out.Explanations = append(out.Explanations, m.explain(p, op, &out.scratch))
 	}
 	m.assess(p, op, out)
-	m.current.take(m, p.StartUS, op, sc)
+	m.current.take(m, p.StartUS, op, sc, true)
 }
 
 func (m *Machine) mark(i int, learning bool, sc *scratch) window.Mark {
@@ -452,7 +452,7 @@ type verdict struct {
 	evidence []evidence
 }
 
-func (v *verdict) take(m *Machine, startUS int64, op *opinion, sc *scratch) {
+func (v *verdict) take(m *Machine, startUS int64, op *opinion, sc *scratch, brief bool) {
 	*v = verdict{startUS: startUS, learning: m.learning(), evidence: v.evidence[:0]}
 	if !v.learning {
 		v.surprise = float32(op.news())
@@ -476,6 +476,8 @@ func (v *verdict) take(m *Machine, startUS int64, op *opinion, sc *scratch) {
 		v.severity = eventv1.Severity_SEVERITY_CRITICAL
 	}
 	switch {
+	case brief && !v.flag: // nobody asks who drove a usual window, and every machine would keep ten sensors for it
+		v.evidence = nil
 	case op.worst > detect.Within:
 		v.evidence = append(v.evidence, m.limitEvidence(sc)...)
 	case !v.learning:
@@ -513,7 +515,7 @@ func (m *Machine) Provisional(out *Output) *Verdict {
 		}
 		op := m.judge(p, &scan, &out.scratch)
 		var v verdict
-		v.take(m, p.StartUS, &op, &out.scratch)
+		v.take(m, p.StartUS, &op, &out.scratch, false)
 		if !found || v.rank() >= best.rank() {
 			best, found = v, true
 		}
