@@ -31,7 +31,7 @@ const (
 	peakBins   = 28
 	peakLowest = threshold // lower edge of the first bin
 	perOctave  = 3.6
-	perBin     = 1.2123257 // 2^(1/perOctave)
+	perBin     = 1.2123261 // 2^(1/perOctave)
 	// An excursion ends after calmWindows below the lowest threshold, and one that lasts longer than longestExcursion is counted again: what is
 	// always unusual is not one event.
 	calmWindows      = 6

@@ -150,7 +150,7 @@ func specOf(name string) (*Spec, bool) {
 func (c *Config) Specs() []*Spec {
 	out := make([]*Spec, 0, len(c.Detectors))
 	for _, name := range c.Detectors {
-		if s, ok := specOf(name); ok {
+		if s, ok := specOf(name); ok && (!s.Fixed || len(c.Limits) > 0) { // fixed limits that nobody gave would only cost memory
 			out = append(out, s)
 		}
 	}

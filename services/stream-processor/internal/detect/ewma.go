@@ -21,15 +21,20 @@ type ewma struct {
 type ewmaSensor struct {
 	base   baseline
 	chart  double
-	last   [2]float32 // means of the last two windows, newest first
+	last   [2]float32 // means of the last two windows, newest first; NaN: none yet
 	usual  float32    // the chart of the windows learned from
 	wander float32    // mean square of its distance from the baseline
-	seen   bool
 }
 
 func newEWMA(c *Config) Detector { return &ewma{lambda: c.EWMA.Lambda, memory: c.EWMA.Memory} }
 
-func (d *ewma) Grow(sensors []string) { d.sensors = grow(d.sensors, len(sensors)) }
+func (d *ewma) Grow(sensors []string) {
+	from := len(d.sensors)
+	d.sensors = grow(d.sensors, len(sensors))
+	for i := from; i < len(d.sensors); i++ {
+		d.sensors[i].last[0] = float32(math.NaN())
+	}
+}
 
 // next is the chart one window on. It takes in the median of the last three windows (Tukey 1977), so that a spike of one window never
 // lingers in it. When that median is back in the expected band, so is the chart: the end of a large fault must not take longer to see than
@@ -72,8 +77,8 @@ func (d *ewma) Follow(w *Window) {
 		if v.Count == 0 {
 			continue
 		}
-		if !e.seen {
-			e.chart, e.last, e.seen = doubled(v.Mean), [2]float32{float32(v.Mean), float32(v.Mean)}, true
+		if e.last[0] != e.last[0] {
+			e.chart, e.last = doubled(v.Mean), [2]float32{float32(v.Mean), float32(v.Mean)}
 		}
 		e.chart = doubled(e.next(d.lambda, v))
 		e.last = [2]float32{float32(v.Mean), e.last[0]}
@@ -106,17 +111,16 @@ func (d *ewma) AppendState(dst []byte) []byte {
 		for _, x := range [...]float32{e.last[0], e.last[1], e.usual, e.wander} {
 			dst = codec.AppendF32(dst, x)
 		}
-		dst = codec.AppendBool(dst, e.seen)
 	}
 	return dst
 }
 
 func (d *ewma) RestoreState(r *codec.Reader) {
-	for i := range r.Len(len(d.sensors), baselineSize+25) {
+	for i := range r.Len(len(d.sensors), baselineSize+24) {
 		e := &d.sensors[i]
 		e.base.restoreState(r)
 		e.chart.restoreState(r)
-		e.last, e.usual, e.wander, e.seen = [2]float32{r.F32(), r.F32()}, r.F32(), r.F32(), r.Bool()
+		e.last, e.usual, e.wander = [2]float32{r.F32(), r.F32()}, r.F32(), r.F32()
 	}
 }
 

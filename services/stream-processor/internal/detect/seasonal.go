@@ -38,14 +38,14 @@ type seasonalSensor struct {
 	rest                 baseline // what the profile leaves
 	plain, vary          float32  // a running level that forgets as fast, and its mean squared error: what a profile must beat
 	left, right, weekday float32  // what is awake
-	profile              profile
-	cyclic               bool
+	profile
 }
 
 // profile is 31 numbers of one scale: 24 knots and 7 weekdays. Each is value times 2^exponent.
 type profile struct {
 	value    [knots + weekdays]int16
 	exponent int8
+	cyclic   bool // worth having; here because it costs nothing here
 }
 
 func (p *profile) at(i int) float64 { return math.Ldexp(float64(p.value[i]), int(p.exponent)) }

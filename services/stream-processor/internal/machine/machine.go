@@ -64,7 +64,7 @@ type Machine struct {
 	habits    *calibrate.Habits // nil until there was an excursion
 	odd       excursion
 	sisters   uint16 // machines whose baseline it is judged by; 0: by its own
-	onset     onset.Watch
+	onset     *onset.Watch
 	learned   uint32  // windows learned from
 	held      uint32  // windows in a row that are suspicious
 	lastUS    int64   // start of the newest window learned or passed over
@@ -111,7 +111,7 @@ type detector struct {
 
 // New makes a machine of which nothing is known. cfg must be valid and is shared.
 func New(cfg *Config, equipmentID string) *Machine {
-	m := &Machine{cfg: cfg, id: equipmentID, logMS: -maxLogMS - 1, corrections: cfg.corrections(equipmentID), cover: newCover(), shelf: newShelf(cfg.Coverage.ShelvesOf(equipmentID))}
+	m := &Machine{cfg: cfg, id: equipmentID, onset: new(onset.Watch), logMS: -maxLogMS - 1, corrections: cfg.corrections(equipmentID), cover: newCover(), shelf: newShelf(cfg.Coverage.ShelvesOf(equipmentID))}
 	m.regimes = regime.New(&cfg.Regimes, equipmentID, cfg.WindowLength)
 	specs := cfg.specs()
 	m.detectors = make([]detector, 0, len(specs))
