@@ -35,7 +35,7 @@ func (d *ewma) Borrow(slot int, u Usual) {
 	}
 	e.base.borrow(u)
 	at := float32(u.Mean)
-	e.chart, e.usual, e.last, e.seen = doubled(u.Mean), at, [2]float32{at, at}, true
+	e.chart, e.usual, e.last = doubled(u.Mean), at, [2]float32{at, at}
 	// Where this machine lies among its sisters does not average out over windows.
 	e.wander = float32(min(u.Variance, 1e30))
 }
