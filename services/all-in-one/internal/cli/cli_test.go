@@ -79,7 +79,6 @@ func TestAWrongCommandLineExitsWith2(t *testing.T) {
 		{"backtest --input " + some + " --input " + some + " --output o", "these are 2"},
 		{"replay-alert", "accepts 1 arg"},
 		{"replay-alert pump-1", "names no alert"},
-		{"replay-alert 0123456789abcdef", "fingerprint"},
 		{"replay --input [", "--input"},
 		{"simulate --machines 0", "fleet_simulator.machines"},
 		{"dlq list --topic telemetry.frams.v1", `--topic: "telemetry.frams.v1"`},

@@ -35,7 +35,7 @@ runs in production. Every report of the alert must come out as it stands in dete
 contributions, detectors, summary. It shows what was judged when, what was measured, what each detector said of it, and the chance that this happens while nothing
 is wrong (p).
 
-ID is the alert's (label alert_id at /api/v2/alerts), that of one of its anomalies or events, or a link that holds one of these.
+ID is the alert's (label alert_id at /api/v2/alerts), that of one of its anomalies or events, a link that holds one of these, or the alert's fingerprint.
 
   tocsin replay-alert pump-1/behaviour/1772344800000000
   tocsin replay-alert pump-1/behaviour/1772344800000000 --details --brokers kafka-1:9092

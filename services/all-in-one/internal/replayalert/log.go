@@ -16,6 +16,8 @@ import (
 type Log interface {
 	// Partition is where records with that key stand.
 	Partition(ctx context.Context, topic, key string) (int32, error)
+	// Partitions of a topic.
+	Partitions(ctx context.Context, topic string) (int, error)
 	// Bounds are the first offset that is still there and the one after the last.
 	Bounds(ctx context.Context, topic string, partition int32) (start, end int64, err error)
 	// After is the first offset at or after a broker time; the end when there is none.
@@ -53,16 +55,28 @@ func (l *KafkaLog) Close() { l.cl.Close() }
 
 // Partition is Kafka's default for the key.
 func (l *KafkaLog) Partition(ctx context.Context, topic, key string) (int32, error) {
+	n, err := l.Partitions(ctx, topic)
+	if err != nil {
+		return 0, err
+	}
+	p := kgo.StickyKeyPartitioner(nil).ForTopic(topic)
+	return int32(p.Partition(&kgo.Record{Key: []byte(key)}, n)), nil
+}
+
+// Partitions asks the broker.
+func (l *KafkaLog) Partitions(ctx context.Context, topic string) (int, error) {
 	topics, err := l.adm.ListTopics(ctx, topic)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", topic, err)
 	}
 	t := topics[topic]
-	if t.Err != nil || len(t.Partitions) == 0 {
-		return 0, fmt.Errorf("topic %s: %d partitions: %w", topic, len(t.Partitions), t.Err)
+	if t.Err != nil {
+		return 0, fmt.Errorf("topic %s: %w", topic, t.Err)
 	}
-	p := kgo.StickyKeyPartitioner(nil).ForTopic(topic)
-	return int32(p.Partition(&kgo.Record{Key: []byte(key)}, len(t.Partitions))), nil
+	if len(t.Partitions) == 0 {
+		return 0, fmt.Errorf("topic %s has no partitions", topic)
+	}
+	return len(t.Partitions), nil
 }
 
 // Bounds asks the broker.

@@ -67,6 +67,11 @@ type run struct {
 
 // findReports reads the partition of anomalies, which is small, from its start: event time says nothing about when they were written.
 func (r *run) findReports(ctx context.Context) (err error) {
+	if r.id.Fingerprint != "" {
+		if r.id, err = byFingerprint(ctx, r.Log, r.id.Fingerprint); err != nil {
+			return err
+		}
+	}
 	if r.partition, err = r.Log.Partition(ctx, topic.Anomalies, r.id.Equipment); err != nil {
 		return err
 	}

@@ -441,6 +441,7 @@ func gone(t *testing.T, l replayalert.Log, ids []string) {
 		says []string
 	}{
 		{"no such alert", l, "pump-000/behaviour/17", []string{"no report"}},
+		{"no such fingerprint", l, "0123456789abcdef", []string{"fingerprint", "alert_id"}},
 		{"no state", without(topic.Cases, topic.State), ids[0], []string{"was not kept", topic.State}},
 		{"frames past retention", lying{Log: l, start: map[string]int64{topic.Frames: 1 << 40}}, ids[0], []string{topic.Frames, "7 days"}},
 	} {
@@ -466,6 +467,9 @@ func gone(t *testing.T, l replayalert.Log, ids []string) {
 }
 
 func TestParseEpisode(t *testing.T) {
+	if e, err := replayalert.ParseEpisode("0123456789abcdef"); err != nil || e.Fingerprint != "0123456789abcdef" {
+		t.Error(e, err)
+	}
 	for in, want := range map[string]string{
 		"pump-1/behaviour/1772344800000000":                                              "pump-1/behaviour/1772344800000000",
 		"pump-1/bad_quality/-17/1772344805000000/started":                                "pump-1/bad_quality/-17",
@@ -473,7 +477,6 @@ func TestParseEpisode(t *testing.T) {
 		"http://127.0.0.1:8080/#/alerts?alert_id=pump-1%2Fbehaviour%2F1772344800000000":  "pump-1/behaviour/1772344800000000",
 		"https://x/?next=%2Fa%3Falert_id%3Dpump-1%252Fsilence%252F1772344800000000&me=1": "pump-1/silence/1772344800000000",
 		"https://x/machines/pump-1":                                                      "",
-		"0123456789abcdef":                                                               "",
 		"":                                                                               "",
 		"pump-1/behaviour/99999999999999999999":                                          "",
 	} {
