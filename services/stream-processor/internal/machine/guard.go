@@ -51,6 +51,23 @@ func (m *Machine) tryScore(d int, w *detect.Window, s *detect.Scores) (why break
 	return breaker.None, ""
 }
 
+// measured is one in how many scores is measured: a prime, so that every detector has its turn.
+const measured = 61
+
+// watchScore is tryScore, measured once in a while.
+func (m *Machine) watchScore(d int, w *detect.Window, s *detect.Scores, sc *scratch) (why breaker.Cause, detail string) {
+	if sc.clock == nil {
+		return m.tryScore(d, w, s)
+	}
+	if sc.asked++; sc.asked%measured != 0 {
+		return m.tryScore(d, w, s)
+	}
+	began := sc.clock()
+	why, detail = m.tryScore(d, w, s)
+	sc.took = append(sc.took, Took{m.detectors[d].spec.Name, sc.clock() - began})
+	return why, detail
+}
+
 func (m *Machine) tryFollow(d int, w *detect.Window) (why breaker.Cause, detail string) {
 	defer caught(&why, &detail)
 	m.detectors[d].Follow(w)
@@ -134,7 +151,8 @@ func (m *Machine) consult(d int, w *detect.Window, sc *scratch) {
 		return
 	}
 	s := &sc.scores[d]
-	if f.why, f.detail = m.tryScore(d, w, s); f.why != breaker.None {
+	f.why, f.detail = m.watchScore(d, w, s, sc)
+	if f.why != breaker.None {
 		preset(s, len(m.sensors))
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -265,6 +266,27 @@ func TestFailuresAreToldWithWhatWasSaid(t *testing.T) {
 	}
 	if len(told) != 1 || told[0] != (Failure{"ewma", "panic", "follow 3"}) {
 		t.Errorf("%+v", told)
+	}
+}
+
+// How long detectors take is measured, of each in turn, and changes nothing.
+func TestWatchedDetectors(t *testing.T) {
+	watched, plain := newRig(t, nil), newRig(t, nil)
+	ticks := time.Duration(0)
+	watched.out.Watch(func() time.Duration { ticks++; return ticks })
+	took := map[string]int{}
+	a, b := newSignal(1), newSignal(1)
+	for i := range int64(2500) {
+		for _, k := range watched.sample(epoch0+i*second, a.next()...).Took() {
+			took[k.Detector]++
+			if k.For != 1 {
+				t.Fatalf("%+v", k)
+			}
+		}
+		plain.sample(epoch0+i*second, b.next()...)
+	}
+	if len(took) != len(watched.m.detectors) || !bytes.Equal(watched.m.AppendSnapshot(nil), plain.m.AppendSnapshot(nil)) {
+		t.Errorf("measured: %v", took)
 	}
 }
 

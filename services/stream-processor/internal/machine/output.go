@@ -3,6 +3,7 @@ package machine
 import (
 	"math"
 	"strconv"
+	"time"
 
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/window"
@@ -61,12 +62,25 @@ func (o *Output) Reset() {
 	o.Explanations = nil
 	clear(o.scratch.failures)
 	o.scratch.failures = o.scratch.failures[:0]
+	o.scratch.took = o.scratch.took[:0]
 	clear(o.Coverage)
 	o.Coverage = o.Coverage[:0]
 }
 
 // Failures are those of detectors, the first 64. They are valid until the next Reset.
 func (o *Output) Failures() []Failure { return o.scratch.failures }
+
+// Watch measures from now on, by the given clock, how long detectors take to score: one in 61. It is for metrics; nothing that is judged depends on it.
+func (o *Output) Watch(clock func() time.Duration) { o.scratch.clock = clock }
+
+// Took is what was measured since the last Reset, and valid until the next.
+func (o *Output) Took() []Took { return o.scratch.took }
+
+// Took is how long one detector took to score one window.
+type Took struct {
+	Detector string
+	For      time.Duration
+}
 
 // Window is eventv1.Window, flat.
 type Window struct {

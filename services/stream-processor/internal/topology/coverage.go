@@ -16,7 +16,7 @@ import (
 
 // gateways tells, for one tick, which gateways of the partition are silent: what machines say of silence depends on it, what they are does not. So it is only looked
 // at for what is written out, when every machine stands at the same offset; a replay, in which machines restored from newer snapshots are ahead, does
-// without. Cost: a look at every machine of the partition, once per tick in which some machine has something to say of silence, and per gateway concerned.
+// without. Cost: a look at every machine of the partition, once per tick in which some machine has something to say of silence.
 type gateways struct {
 	p     *partition
 	nowMS int64
@@ -25,26 +25,28 @@ type gateways struct {
 
 // of is what the machines behind a gateway say of it.
 func (g *gateways) of(id string) *coverage.Gateway {
-	if v := g.known[id]; v != nil {
-		return v
-	}
-	v := new(coverage.Gateway)
-	minMS := g.p.in.Judge.Silence.Min.Milliseconds()
-	var behind []coverage.Heard
-	for _, e := range g.p.machines { // in any order: sums and maxima do not depend on it
-		if e.machine.Gateway() == id {
-			behind = append(behind, e.machine.Heard())
-			v.Hear(behind[len(behind)-1])
-		}
-	}
-	for _, h := range behind {
-		v.Count(h, g.nowMS, minMS)
-	}
 	if g.known == nil {
-		g.known = map[string]*coverage.Gateway{}
+		g.ask()
 	}
-	g.known[id] = v
-	return v
+	return g.known[id]
+}
+
+// ask hears all machines of the partition. The order does not matter: what comes of it is sums and maxima.
+func (g *gateways) ask() {
+	g.known = map[string]*coverage.Gateway{}
+	minMS := g.p.in.Judge.Silence.Min.Milliseconds()
+	for _, e := range g.p.machines {
+		id := e.machine.Gateway()
+		v := g.known[id]
+		if v == nil {
+			v = new(coverage.Gateway)
+			g.known[id] = v
+		}
+		v.Hear(e.machine.Heard())
+	}
+	for _, e := range g.p.machines {
+		g.known[e.machine.Gateway()].Count(e.machine.Heard(), g.nowMS, minMS)
+	}
 }
 
 // silence is the cause of episodes in which nothing is heard of a machine.
@@ -151,8 +153,14 @@ type failure struct {
 // maxFailures bounds those that are told of in one transaction.
 const maxFailures = 256
 
-// note keeps the failures of detectors until the transaction stands. A replay does not: they were told.
+// maxTook bounds what is measured in one transaction.
+const maxTook = 4096
+
+// note keeps the failures of detectors, and how long some took, until the transaction stands. A replay does not: they were told.
 func (p *partition) note(id string, out *machine.Output) {
+	if len(p.took) < maxTook {
+		p.took = append(p.took, out.Took()...)
+	}
 	for _, f := range out.Failures() {
 		if len(p.failures) < maxFailures {
 			p.failures = append(p.failures, failure{id, f})
@@ -171,4 +179,8 @@ func (t *Topology) tell(p *partition) {
 		}
 	}
 	p.failures = p.failures[:0]
+	for _, k := range p.took {
+		t.metrics.set.GetOrCreateHistogram(fmt.Sprintf(`tocsin_processor_detector_score_seconds{detector=%q}`, k.Detector)).Update(k.For.Seconds())
+	}
+	p.took = p.took[:0]
 }

@@ -40,6 +40,7 @@ func (t *Topology) restore(ctx context.Context, id int32, committed int64, fresh
 	stop := t.sayProgress(id, prog)
 	defer stop()
 	p := newPartition(id, t.detections.Current(), t.cfg.MaxMachines, t.schemas, t.export, t.tracer)
+	p.out.Watch(func() time.Duration { return time.Since(began) })
 	s, err := t.readState(ctx, r, id, prog)
 	if err != nil {
 		return nil, fmt.Errorf("state of partition %d: %w", id, err)
