@@ -295,11 +295,11 @@ func TestRestoredAmidFailures(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		name := rapid.SampledFrom([]string{"limits", "ewma", "spread", "pca", "iforest", "seasonal"}).Draw(t, "detector")
 		how := rapid.SampledFrom([]string{"score", "infinite", "mute", "cries", "follow", "learn", "grow", "new"}).Draw(t, "how")
-		from := rapid.Int64Range(0, 300).Draw(t, "from")
-		edit := breaking(name, how, from, from+rapid.Int64Range(1, 300).Draw(t, "for"))
+		from := rapid.Int64Range(0, 150).Draw(t, "from")
+		edit := breaking(name, how, from, from+rapid.Int64Range(1, 150).Draw(t, "for"))
 		setup := func(c *Config) {
 			edit(c)
-			c.Breaker.Wait, c.Breaker.Trial, c.Breaker.DriftPages, c.Calibrate.WarmUp = 20, 10, 2, 20
+			c.Breaker.Wait, c.Breaker.Trial, c.Breaker.DriftPages, c.Calibrate.WarmUp = 8, 4, 2, 20
 			if name == "iforest" {
 				c.Detect.Detectors = []string{"limits", "iforest"}
 			}
@@ -307,7 +307,7 @@ func TestRestoredAmidFailures(t *testing.T) {
 		every := rapid.Int64Range(1, 200).Draw(t, "restore every")
 		straight, broken := newRig(tbOf(t), setup), newRig(tbOf(t), setup)
 		s := newSignal(rapid.Uint64().Draw(t, "seed"))
-		for i := range int64(450) {
+		for i := range int64(300) {
 			v := s.next()
 			straight.sample(epoch0+i*second, v...)
 			broken.sample(epoch0+i*second, v...)
