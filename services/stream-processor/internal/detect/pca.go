@@ -85,7 +85,7 @@ func (d *pca) row(i int) []float32 { return d.factor[triangle(i) : triangle(i)+i
 // ready tells whether the factor holds enough for its statistics to be learned; speaks, whether they may be believed. A machine that
 // pages on a young model learns no more, and keeps it.
 func (d *pca) ready() bool  { return len(d.sensors) > 1 && int(d.n) >= minLearned+len(d.sensors) }
-func (d *pca) speaks() bool { return d.ready() && int(d.n) >= 20+2*len(d.sensors) && d.now.n >= 20 }
+func (d *pca) speaks() bool { return d.ready() && int(d.n) >= 20+len(d.sensors) && d.now.n >= 20 }
 
 // standard puts the deviations of w's means, at most limit, into z; NaN where there is none. It returns how many there are.
 func (d *pca) standard(w *Window, limit float64) int {
