@@ -260,7 +260,14 @@ func (o *Outcomes) unended(ctx context.Context, producer int64) ([]kadm.Describe
 }
 
 func (o *Outcomes) openIn(ctx context.Context, producer int64, topics ...string) ([]kadm.DescribedProducer, error) {
-	found, err := o.adm.ListTopicsWithInternal(ctx, topics...)
+	open, err := OpenTransactions(ctx, o.adm, topics...)
+	return slices.DeleteFunc(open, func(p kadm.DescribedProducer) bool { return p.ProducerID != producer }), err
+}
+
+// OpenTransactions are the transactions that stand open in the partitions of topics, whoever has them (KIP-664, DescribeProducers). A topic that is not there has none. Partitions that do
+// not answer are an error; a right that is missing is a *kadm.AuthError.
+func OpenTransactions(ctx context.Context, adm *kadm.Client, topics ...string) ([]kadm.DescribedProducer, error) {
+	found, err := adm.ListTopicsWithInternal(ctx, topics...)
 	if err != nil {
 		return nil, err
 	}
@@ -282,24 +289,26 @@ func (o *Outcomes) openIn(ctx context.Context, producer int64, topics ...string)
 	if asked == 0 {
 		return nil, nil // asking for none means all
 	}
-	producers, err := o.adm.DescribeProducers(ctx, ask)
+	producers, err := adm.DescribeProducers(ctx, ask)
 	if err != nil {
 		return nil, err
 	}
-	var left []kadm.DescribedProducer
+	var open []kadm.DescribedProducer
 	producers.EachPartition(func(p kadm.DescribedProducersPartition) {
 		asked--
 		if p.Err != nil {
 			err = fmt.Errorf("%s[%d]: %w", p.Topic, p.Partition, p.Err)
 		}
-		if d, ok := p.ActiveProducers[producer]; ok && d.CurrentTxnStartOffset >= 0 {
-			left = append(left, d)
+		for _, d := range p.ActiveProducers {
+			if d.CurrentTxnStartOffset >= 0 {
+				open = append(open, d)
+			}
 		}
 	})
 	if err == nil && asked != 0 {
 		err = errors.New("not all partitions answered")
 	}
-	return left, err
+	return open, err
 }
 
 // needs names the right that is missing, if that is what err says.

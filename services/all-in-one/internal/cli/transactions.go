@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/topic"
 )
 
@@ -25,17 +26,7 @@ func hangingTransactions(ctx context.Context, adm *kadm.Client, now time.Time) (
 	for _, s := range topic.All() {
 		names = append(names, s.Name)
 	}
-	topics, err := adm.ListTopicsWithInternal(ctx, names...)
-	if err != nil {
-		return "", err
-	}
-	ask := kadm.TopicsSet{}
-	for _, t := range topics {
-		for p := range t.Partitions {
-			ask.Add(t.Topic, p)
-		}
-	}
-	producers, err := adm.DescribeProducers(ctx, ask)
+	open, err := kafka.OpenTransactions(ctx, adm, names...)
 	if errors.Is(err, kerr.UnsupportedVersion) {
 		return "the broker cannot tell", nil
 	}
@@ -51,19 +42,14 @@ func hangingTransactions(ctx context.Context, adm *kadm.Client, now time.Time) (
 		alive[t.ProducerID] = true
 	}
 	var hanging []string
-	open := 0
-	producers.EachProducer(func(p kadm.DescribedProducer) {
-		if p.CurrentTxnStartOffset < 0 {
-			return
-		}
-		open++
+	for _, p := range open {
 		if since := time.UnixMilli(p.LastTimestamp); !alive[p.ProducerID] && now.Sub(since) > orphanAge {
 			hanging = append(hanging, fmt.Sprintf("%s[%d] from offset %d on, since %s", p.Topic, p.Partition, p.CurrentTxnStartOffset, since.UTC().Format(time.RFC3339)))
 		}
-	})
+	}
 	if len(hanging) > 0 {
 		slices.Sort(hanging)
 		return "", fmt.Errorf("their coordinator has ended them, the partitions have not: %s", strings.Join(hanging, "; "))
 	}
-	return fmt.Sprintf("%d open, none hangs", open), nil
+	return fmt.Sprintf("%d open, none hangs", len(open)), nil
 }
