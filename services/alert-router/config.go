@@ -15,6 +15,7 @@ import (
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/access"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/journal"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/lifecycle"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/oncall"
 )
 
 // Config is the section alert_router.
@@ -35,6 +36,7 @@ type Config struct {
 	RearmAfter         time.Duration     `mapstructure:"rearm_after" doc:"An acknowledged alert that clears and comes back within this, no graver, stays acknowledged: nobody is told again. 0: each one is new."`
 	MaxShelf           time.Duration     `mapstructure:"max_shelf" doc:"The longest that an alarm can be shelved; beyond that it is to be taken out of service."`
 	Incidents          Incidents         `mapstructure:"incidents" doc:"Alerts that are one are told as one; alerts that come too often wait. What is held back stands in every list and in the journal as suppressed, and is told once the rule has passed."`
+	OnCall             oncall.Config     `mapstructure:"on_call" doc:"Who of the receivers is told when: rotations, and escalation of what nobody acknowledges."`
 	Auth               Auth              `mapstructure:"auth" doc:"Who may see alerts and do something about them."`
 }
 
@@ -183,6 +185,9 @@ func (c Config) Validate() error {
 		return fmt.Errorf("rearm_after: %s is not in 0..24h", c.RearmAfter)
 	case c.MaxShelf < time.Minute || c.MaxShelf > 31*24*time.Hour:
 		return fmt.Errorf("max_shelf: %s is not in 1m..744h", c.MaxShelf)
+	}
+	if err := c.OnCall.Validate(); err != nil {
+		return fmt.Errorf("on_call.%w", err)
 	}
 	if err := c.Incidents.Validate(); err != nil {
 		return fmt.Errorf("incidents.%w", err)

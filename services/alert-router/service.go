@@ -16,6 +16,7 @@ import (
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/alertapi"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/desk"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/lifecycle"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/oncall"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/routing"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/stream"
 )
@@ -57,15 +58,20 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 		_ = srv.Close()
 		return nil, fmt.Errorf("alert_router.auth.%w", err)
 	}
+	duty, err := oncall.New(cfg.OnCall)
+	if err != nil {
+		_ = srv.Close()
+		return nil, fmt.Errorf("alert_router.on_call.%w", err)
+	}
 	s.desk = desk.New(desk.Config{
 		URL: cfg.Journal.URL, DataDir: cfg.DataDir, Retention: cfg.Journal.Retention, MaxShelf: cfg.MaxShelf, Instance: cfg.InstanceID,
 		Policy: lifecycle.Policy{Rearm: cfg.RearmAfter, Keep: keepClosed, Holds: cfg.Incidents.holds()},
 	}, stream.NewLog(deps), func(c lifecycle.Changes) { s.mirror(c) }, deps.Log.Named("journal"), deps.Metrics)
-	s.told = stream.NewTold(cfg.InstanceID, deps, func(source string, entry []byte) error { return s.engine.Hear(source, entry) })
+	s.told = stream.NewTold(cfg.InstanceID, deps, func(source, about string, entry []byte) error { return s.engine.Hear(source, about, entry) })
 	s.engine, err = routing.New(routing.Options{
 		File: cfg.RoutingFile, DataDir: cfg.DataDir, ExternalURL: external, Retention: cfg.Retention,
 		LogNotifications: cfg.LogNotifications, Dial: deps.Net().DialContext, Told: s.told.Publish,
-		Gate: s.desk, Noted: s.noted(cfg.InstanceID), Log: deps.Log, Metrics: deps.Metrics,
+		Gate: s.desk, Duty: duty, Noted: s.noted(cfg.InstanceID), Log: deps.Log, Metrics: deps.Metrics,
 	})
 	if err != nil {
 		_ = srv.Close()
@@ -76,7 +82,7 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 		GroupID: cfg.GroupID, InstanceID: cfg.InstanceID, SessionTimeout: cfg.SessionTimeout,
 		TransactionTimeout: cfg.TransactionTimeout, MaxPollRecords: cfg.MaxPollRecords,
 	}, deps, s.announcer)
-	s.handle(alertapi.New(s.desk, s.engine, people, deps.Log.Named("api")))
+	s.handle(alertapi.New(s.desk, s.engine, duty, people, deps.Log.Named("api")))
 	return s, nil
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/desk"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/journal"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/lifecycle"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/oncall"
 )
 
 //go:embed openapi.yaml
@@ -49,14 +50,15 @@ type Router interface {
 type API struct {
 	desk   *desk.Desk
 	router Router
+	duty   *oncall.Plan
 	people *access.Book
 	log    *zap.Logger
 	now    func() time.Time
 }
 
 // New is an API over a desk.
-func New(d *desk.Desk, router Router, people *access.Book, log *zap.Logger) *API {
-	return &API{desk: d, router: router, people: people, log: log, now: time.Now}
+func New(d *desk.Desk, router Router, duty *oncall.Plan, people *access.Book, log *zap.Logger) *API {
+	return &API{desk: d, router: router, duty: duty, people: people, log: log, now: time.Now}
 }
 
 // Register adds the routes.
@@ -68,6 +70,7 @@ func (a *API) Register(handle func(pattern string, h http.Handler)) {
 		"GET /v1/alerts/{id}/notifications": a.toldOf,
 		"GET /v1/transitions":               a.transitions,
 		"GET /v1/figures":                   a.figures,
+		"GET /v1/oncall":                    a.onCall,
 		"POST /v1/routes/test":              a.testRoutes,
 	} {
 		handle(pattern, a.wrap(access.Viewer, f))

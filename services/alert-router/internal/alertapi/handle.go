@@ -186,3 +186,27 @@ func (a *API) testRoutes(w http.ResponseWriter, r *http.Request, _ *access.Ident
 		Receivers []string `json:"receivers"`
 	}{to})
 }
+
+// onCall says who is on duty, now or at a time.
+func (a *API) onCall(w http.ResponseWriter, r *http.Request, _ *access.Identity) error {
+	at := a.now()
+	if s := r.URL.Query().Get("at"); s != "" {
+		var err error
+		if at, err = time.Parse(time.RFC3339, s); err != nil {
+			return invalid("at", "%q is not a time (RFC 3339)", s)
+		}
+	}
+	type duty struct {
+		Schedule string    `json:"schedule"`
+		Receiver string    `json:"receiver"`
+		Until    time.Time `json:"until"`
+	}
+	out := struct {
+		At     time.Time `json:"at"`
+		OnCall []duty    `json:"on_call"`
+	}{at.UTC(), []duty{}}
+	for _, d := range a.duty.OnDuty(at) {
+		out.OnCall = append(out.OnCall, duty{d.Schedule, d.Person, d.Until.UTC()})
+	}
+	return answer(w, out)
+}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/prometheus/alertmanager/nflog/nflogpb"
+	"github.com/prometheus/alertmanager/silence/silencepb"
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/encoding/protodelim"
 )
@@ -58,8 +59,28 @@ func decodeEntry(entry []byte) (*nflogpb.MeshEntry, error) {
 	return m, nil
 }
 
-// Hear takes note of an entry that source passed on through Options.Told.
-func (e *Engine) Hear(source string, entry []byte) error {
+// aboutSilence begins the key of a silence among what instances tell one another.
+const aboutSilence = "silence\x00"
+
+// tellSilence passes on a silence that was just made, changed or heard of.
+func (e *Engine) tellSilence(entry []byte) {
+	m := new(silencepb.MeshSilence)
+	if err := protodelim.UnmarshalFrom(bytes.NewReader(entry), m); err != nil {
+		e.log.DPanic("silence", zap.Error(err)) // not reachable: the engine has made it
+		return
+	}
+	e.opts.Told(aboutSilence+m.GetSilence().GetId(), entry)
+}
+
+// Hear takes note of an entry that source passed on through Options.Told under the given key: of a notification log, or a silence. Silences hold for everybody: they are taken
+// over at once, the newest word of an id counts.
+func (e *Engine) Hear(source, about string, entry []byte) error {
+	if strings.HasPrefix(about, aboutSilence) {
+		if err := e.silences.Merge(entry); err != nil {
+			return fmt.Errorf("silence from %q: %w", source, err)
+		}
+		return nil
+	}
 	m, err := decodeEntry(entry)
 	if err != nil {
 		return fmt.Errorf("entry of the notification log of %q: %w", source, err)

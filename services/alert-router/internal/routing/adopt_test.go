@@ -35,7 +35,7 @@ func (i *instance) takesOver(t *testing.T, from *instance, alerts ...Alert) {
 	said := slices.Clone(from.said)
 	from.mu.Unlock()
 	for _, entry := range said {
-		if err := i.Hear("other", entry); err != nil {
+		if err := i.Hear("other", "", entry); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -121,7 +121,7 @@ func TestTheNewestWordCounts(t *testing.T) {
 	eventually(t, s.has("resolved a"))
 	eventually(t, second.hasSaid(2)) // taken over, and the end
 	for _, entry := range second.said {
-		if err := first.Hear("second", entry); err != nil {
+		if err := first.Hear("second", "", entry); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -157,7 +157,7 @@ func TestEntriesOfOthersAreNoNewsAboutOurGroups(t *testing.T) {
 func TestNonsenseFromOthers(t *testing.T) {
 	e := newInstance(t, newSink(t), "alert_id")
 	for _, bad := range [][]byte{nil, {0}, {200, 1, 1}, []byte("not an entry"), {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}} {
-		if err := e.Hear("x", bad); err == nil {
+		if err := e.Hear("x", "", bad); err == nil {
 			t.Errorf("%x was heard", bad)
 		}
 	}

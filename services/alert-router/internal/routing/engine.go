@@ -66,7 +66,7 @@ type Options struct {
 	Retention time.Duration
 	// LogNotifications adds a log line to every receiver.
 	LogNotifications bool
-	// Told is given each new entry of the notification log, under a key that names what the entry is about: the newest of a key says all. It is called
+	// Told is given each new entry of the notification log and each silence, under a key that names what the entry is about: the newest of a key says all. It is called
 	// under the log's lock: it must not block, nor call the Engine. May be nil.
 	Told func(key string, entry []byte)
 	// Dial reaches receivers that are spoken to by HTTP; nil: the operating system's network.
@@ -74,7 +74,9 @@ type Options struct {
 	// Noted is told of every attempt to tell somebody. It must not block. May be nil.
 	Noted func([]Notice)
 	// Gate holds alerts back that the routing file would let through; nil: none does.
-	Gate    Gate
+	Gate Gate
+	// Duty says who is told now; nil: everybody.
+	Duty    Duty
 	Log     *zap.Logger
 	Metrics *metrics.Set
 }
@@ -214,6 +216,12 @@ func (e *Engine) openStates() error {
 			e.nflog.SetBroadcast(func(entry []byte) {
 				j.append(entry)
 				e.tell(entry)
+			})
+		}
+		if s.path == sil && e.opts.Told != nil {
+			e.silences.SetBroadcast(func(entry []byte) {
+				j.append(entry)
+				e.tellSilence(entry)
 			})
 		}
 		e.running.Go(func() { j.run(e.stop, snapshotEvery) })

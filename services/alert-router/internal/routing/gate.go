@@ -29,11 +29,19 @@ type Gate interface {
 	Acknowledged(alertID string) bool
 }
 
+// Duty says whether a receiver is told now of an alert that stands since a time.
+type Duty interface {
+	Tells(receiver string, since, now time.Time, acknowledged bool) bool
+	// Receivers are all that it has a say about.
+	Receivers() []string
+}
+
 const labelAlertID = "alert_id"
 
-// gated puts the gate before a receiver's stages. What is quiet is left out, and told once it is quiet no longer; where everything that fires is acknowledged, nobody is
-// reminded of it: news of the group is told as ever.
-func gated(g Gate, quiet func(n int), next notify.Stage) notify.Stage {
+// gated puts the gate before a receiver's stages. What is quiet is left out, and told once it is quiet no longer, and so is what fires while the receiver is off duty; an end passes: who was told
+// of an alert is told of its end. Where everything that fires is acknowledged nobody is reminded of it; news of the group is told as ever.
+func (e *Engine) gated(receiver string, next notify.Stage) notify.Stage {
+	g, duty := e.opts.Gate, e.opts.Duty
 	if g == nil {
 		return next
 	}
@@ -45,13 +53,16 @@ func gated(g Gate, quiet func(n int), next notify.Stage) notify.Stage {
 			if id != "" && g.Quiet(id) != "" {
 				continue
 			}
-			pass = append(pass, a)
 			if !a.Resolved() {
-				firing = true
-				seen = seen && id != "" && g.Acknowledged(id)
+				acked := id != "" && g.Acknowledged(id)
+				if duty != nil && !duty.Tells(receiver, a.StartsAt, time.Now(), acked) {
+					continue
+				}
+				firing, seen = true, seen && acked
 			}
+			pass = append(pass, a)
 		}
-		quiet(len(alerts) - len(pass))
+		e.quiet.Add(len(alerts) - len(pass))
 		if len(pass) == 0 {
 			return ctx, nil, nil
 		}

@@ -102,6 +102,13 @@ func (e *Engine) warn(p *plan) {
 				zap.String("route", r.Key()), zap.Duration("repeat_interval", o.RepeatInterval), zap.Duration("group_interval", o.GroupInterval))
 		}
 	})
+	if e.opts.Duty != nil {
+		for _, r := range e.opts.Duty.Receivers() {
+			if _, ok := p.receivers[r]; !ok {
+				e.log.Warn("somebody on call is not a receiver that the routing file sends to: nobody is told while they are on duty", zap.String("receiver", r))
+			}
+		}
+	}
 	if len(p.conf.TracingConfig.Endpoint) > 0 {
 		e.log.Warn("tracing in the routing file is not used: see the tracing section of the service")
 	}
@@ -115,7 +122,7 @@ func (e *Engine) run(p *plan) {
 	stages := e.pipeline.New(p.receivers, func() time.Duration { return 0 }, l.inhibitor, e.silencer,
 		timeinterval.NewIntervener(p.intervals), e.marker, e.nflog, nil)
 	for name, st := range stages {
-		stages[name] = gated(e.opts.Gate, e.quiet.Add, st)
+		stages[name] = e.gated(name, st)
 	}
 	timeout := func(d time.Duration) time.Duration { return max(d, notify.MinTimeout) }
 	l.dispatcher = dispatch.NewDispatcher(e.alerts, p.routes, stages, e.marker, timeout, groupMaintenance, nil,

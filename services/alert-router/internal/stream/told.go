@@ -26,7 +26,7 @@ type Told struct {
 	kafka    kafka.Config
 	instance string
 	log      *zap.Logger
-	hear     func(source string, entry []byte) error
+	hear     func(source, about string, entry []byte) error
 
 	start   sync.Once
 	failed  error
@@ -41,8 +41,9 @@ type Told struct {
 	lost, unreadable *metrics.Counter
 }
 
-// NewTold connects at the first CatchUp. hear is given every entry of every instance, this one's too, each instance's in their order.
-func NewTold(instance string, deps service.Deps, hear func(source string, entry []byte) error) *Told {
+// NewTold connects at the first CatchUp. hear is given every entry of every instance, this one's too, each instance's in their order, with the key that it was
+// published under.
+func NewTold(instance string, deps service.Deps, hear func(source, about string, entry []byte) error) *Told {
 	return &Told{
 		kafka: deps.Kafka, instance: instance, log: deps.Log, hear: hear, moved: make(chan struct{}),
 		lost:       deps.Metrics.GetOrCreateCounter("tocsin_alert_told_lost_total"),
@@ -151,10 +152,10 @@ func (t *Told) follow(ctx context.Context, cl *kgo.Client) {
 		next := int64(-1)
 		fetches.EachRecord(func(r *kgo.Record) {
 			next = r.Offset + 1
-			source, _, ok := bytes.Cut(r.Key, []byte{0})
+			source, about, ok := bytes.Cut(r.Key, []byte{0})
 			err := errors.New("the key names no instance")
 			if ok {
-				err = t.hear(string(source), r.Value)
+				err = t.hear(string(source), string(about), r.Value)
 			}
 			if err != nil {
 				t.unreadable.Inc()

@@ -133,6 +133,9 @@ type alertJSON struct {
 		Comment string    `json:"comment,omitempty"`
 	} `json:"verdict,omitempty"`
 	Held          string             `json:"held,omitempty"`
+	Incident      string             `json:"incident_id,omitempty"`
+	Machines      int                `json:"incident_machines,omitempty"`
+	Note          string             `json:"note,omitempty"`
 	Labels        map[string]string  `json:"labels,omitempty"`
 	Annotations   map[string]string  `json:"annotations,omitempty"`
 	Contributions []contributionJSON `json:"contributions,omitempty"`
@@ -220,6 +223,15 @@ type figuresJSON struct {
 	} `json:"chattering"`
 }
 
+type onCallJSON struct {
+	At     time.Time `json:"at"`
+	OnCall []struct {
+		Schedule string    `json:"schedule"`
+		Receiver string    `json:"receiver"`
+		Until    time.Time `json:"until"`
+	} `json:"on_call"`
+}
+
 func printJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
@@ -267,6 +279,12 @@ func printStory(w io.Writer, s alertStory) {
 	fmt.Fprintln(w)
 	if a.Held != "" {
 		fmt.Fprintf(w, "nobody is told: %s\n", plain(a.Held, 0))
+	}
+	switch {
+	case a.Machines > 0:
+		fmt.Fprintf(w, "stands for %d machines that have not come back\n", a.Machines)
+	case a.Incident != "" && a.Incident != a.AlertID:
+		fmt.Fprintf(w, "part of %s\n", plain(a.Incident, 0))
 	}
 	for _, x := range []struct {
 		what string

@@ -27,10 +27,11 @@ func alertsCommand() *cobra.Command {
   tocsin alerts verdict ID false                        real, false, known or sensor: what the alert was worth
   tocsin alerts figures                                 pages per shift, time to acknowledge, precision by machine, stale and chattering alarms
   tocsin alerts routes test severity=critical cause=limit
+  tocsin alerts oncall                                  who is on duty
 
 Alertmanager's amtool works against the same address: silences, routes, alerts.`,
 	}
-	cmd.AddCommand(alertsListCommand(), alertsShowCommand(), alertsJournalCommand(), alertsFiguresCommand(), alertsRoutesCommand())
+	cmd.AddCommand(alertsListCommand(), alertsShowCommand(), alertsJournalCommand(), alertsFiguresCommand(), alertsRoutesCommand(), alertsOnCallCommand())
 	for _, a := range alertActs {
 		cmd.AddCommand(alertsActCommand(a))
 	}
@@ -304,6 +305,46 @@ func alertsRoutesCommand() *cobra.Command {
 	}
 	at.add(test)
 	cmd.AddCommand(test)
+	return cmd
+}
+
+func alertsOnCallCommand() *cobra.Command {
+	var at alertFlags
+	var when string
+	cmd := &cobra.Command{
+		Use:   "oncall",
+		Short: "Say who is on duty",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cl, err := at.client()
+			if err != nil {
+				return err
+			}
+			path := "/v1/oncall"
+			if when != "" {
+				path += "?" + url.Values{"at": {when}}.Encode()
+			}
+			var out onCallJSON
+			if err := cl.do(cmd.Context(), http.MethodGet, path, nil, &out); err != nil {
+				return err
+			}
+			if at.output == "json" {
+				return printJSON(cmd.OutOrStdout(), out)
+			}
+			if len(out.OnCall) == 0 {
+				fmt.Fprintln(cmd.OutOrStdout(), "no schedules: every receiver is always told")
+				return nil
+			}
+			t := columns(cmd.OutOrStdout())
+			fmt.Fprintln(t, "SCHEDULE\tRECEIVER\tUNTIL (UTC)")
+			for _, d := range out.OnCall {
+				fmt.Fprintf(t, "%s\t%s\t%s\n", plain(d.Schedule, 0), plain(d.Receiver, 0), clockTime(d.Until))
+			}
+			return t.Flush()
+		},
+	}
+	cmd.Flags().StringVar(&when, "at", "", "at a `TIME` such as 2026-12-24T20:00:00Z (default now)")
+	at.add(cmd)
 	return cmd
 }
 

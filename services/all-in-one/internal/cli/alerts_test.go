@@ -32,6 +32,7 @@ func fakeRouter(t *testing.T) (string, *[]string) {
 		"GET /v1/transitions":                           `{"transitions":[{"id":"x","alert_id":"m-1/limit/10","transition":"shelved","state":"shelved","severity":"critical","at":"2026-03-01T10:02:00Z","by":"bo","until":"2026-03-01T18:02:00Z","comment":"work"}]}`,
 		"GET /v1/figures": `{"from":"2026-03-01T00:00:00Z","to":"2026-03-08T00:00:00Z","alerts_by_severity":{"critical":2,"warning":5},"standing_by_state":{"shelved":1},"shift":"8h0m0s","acknowledged":4,"time_to_acknowledge_median_seconds":55,"time_to_acknowledge_p90_seconds":120,"time_to_acknowledge_max_seconds":600,"floods":1,` +
 			`"pages":[{"receiver":"ops","shift_begin":"2026-03-01T08:00:00Z","pages":3}],"precision_by_machine":[{"equipment_id":"m-1","real":3,"false":1,"known":0,"sensor":0,"precision":0.75}],"stale":[{"alert_id":"m-9/clock/1","state":"unacknowledged","opened_at":"2026-02-01T00:00:00Z"}],"chattering":[{"equipment_id":"m-2","cause":"limit","alerts":12}]}`,
+		"GET /v1/oncall":       `{"at":"2026-03-01T10:00:00Z","on_call":[{"schedule":"primary","receiver":"ada","until":"2026-03-02T07:00:00Z"}]}`,
 		"POST /v1/routes/test": `{"receivers":["ops","chief"]}`,
 	}
 	var asked []string
@@ -71,6 +72,7 @@ func TestAlerts(t *testing.T) {
 		{"journal", "alerts journal --transition shelved"},
 		{"figures", "alerts figures"},
 		{"routes", "alerts routes test severity=critical"},
+		{"oncall", "alerts oncall"},
 		{"ack", "alerts ack m-1/limit/10 --comment seen"},
 		{"shelve", "alerts shelve m-1/limit/10 --for 8h"},
 		{"verdict", "alerts verdict m-1/limit/10 real"},
