@@ -33,13 +33,13 @@ func lives(seed uint64, machines int) string {
 }
 
 const life = `{"name":"life","algorithm":"gbdt","file":"lives.csv","async":%v,"parameters":{"target":"left","cap":30,"folds":3,
-	"recipe":{"entity":"machine","order":"hour","context":["load"],"spans":[5,15]},"boost":{"trees":40,"leaves":7}}}`
+	"recipe":{"entity":"machine","order":"hour","context":["load"],"spans":[5,15]},"boost":{"trees":15,"leaves":7}}}`
 
 // TestPredict: a model of remaining life learned from a file, asked by file and by rows, before and after a restart: the same to the bit.
 func TestPredict(t *testing.T) {
 	dir := t.TempDir()
 	f := start(t, dir, nil)
-	f.file("lives.csv", lives(1, 30))
+	f.file("lives.csv", lives(1, 20))
 	f.file("ask.csv", lives(2, 3))
 	status, answer := f.do("POST", "/v1/models", fmt.Sprintf(life, false))
 	if status != http.StatusCreated {

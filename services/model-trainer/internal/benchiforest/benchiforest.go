@@ -21,7 +21,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/tocsin-io/tocsin/services/model-trainer/internal/iforest"
+	"github.com/tocsin-io/tocsin/pkg/iforest"
 )
 
 //go:embed peer.py

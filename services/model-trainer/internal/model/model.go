@@ -4,9 +4,6 @@ package model
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,8 +12,9 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/tocsin-io/tocsin/pkg/iforest"
+	"github.com/tocsin-io/tocsin/pkg/modelfile"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/feature"
-	"github.com/tocsin-io/tocsin/services/model-trainer/internal/iforest"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/lof"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/ocsvm"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/seasonal"
@@ -25,7 +23,7 @@ import (
 
 // Algorithms by name.
 const (
-	IsolationForest = "isolation_forest"
+	IsolationForest = modelfile.IsolationForest
 	LOF             = "lof"
 	OneClassSVM     = "one_class_svm"
 	Seasonal        = "seasonal"
@@ -123,7 +121,7 @@ func Train(algorithm string, t *Table, parameters json.RawMessage, contamination
 	scores := make([]float64, t.Rows())
 	m.score(scores, t)
 	m.learnThreshold(scores)
-	m.version = versionOf(m.AppendTo(nil))
+	m.version = modelfile.Version(m.AppendTo(nil))
 	return m, nil
 }
 
@@ -201,7 +199,7 @@ func TrainPredictor(t *feature.Table, spec supervised.Spec, progress func(float6
 		},
 		body: p,
 	}
-	m.version = versionOf(m.AppendTo(nil))
+	m.version = modelfile.Version(m.AppendTo(nil))
 	return m, nil
 }
 
@@ -216,11 +214,6 @@ func (m *Model) Predictor() (*supervised.Predictor, error) {
 
 // Version is the first 12 hexadecimal digits of the SHA-256 of the model's file.
 func (m *Model) Version() string { return m.version }
-
-func versionOf(file []byte) string {
-	sum := sha256.Sum256(file)
-	return hex.EncodeToString(sum[:6])
-}
 
 // Score sets dst[i] to the score of row i of t, in [0, 1], higher for the more unusual. The table's columns are the model's features, in order.
 func (m *Model) Score(dst []float64, t *Table) error {
@@ -259,38 +252,29 @@ func (m *Model) PValue(score float64) float64 {
 	return (float64(n-below)*float64(m.Rows)/float64(n) + 1) / float64(m.Rows+1)
 }
 
-const magic = "tocsinmodel1\n"
-
-// AppendTo appends the model's file: magic, length of the header, header as JSON, body.
+// AppendTo appends the model's file.
 func (m *Model) AppendTo(dst []byte) []byte {
 	header, err := json.Marshal(m.Header)
 	if err != nil { // numbers are finite, parameters came from Marshal
 		header = nil
 	}
-	dst = append(dst, magic...)
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(header)))
-	return m.body.AppendTo(append(dst, header...))
+	return m.body.AppendTo(modelfile.Append(dst, header))
 }
 
 // ErrCorrupt is wrapped by what Decode refuses.
-var ErrCorrupt = errors.New("corrupt model")
+var ErrCorrupt = modelfile.ErrCorrupt
 
 // Decode reads what AppendTo wrote. b is not trusted.
 func Decode(b []byte) (*Model, error) {
-	head := len(magic) + 4
-	if len(b) < head || string(b[:len(magic)]) != magic {
-		return nil, fmt.Errorf("%w: no model's file", ErrCorrupt)
+	header, body, err := modelfile.Split(b)
+	if err != nil {
+		return nil, err
 	}
-	n := int(binary.LittleEndian.Uint32(b[len(magic):]))
-	if n > len(b)-head {
-		return nil, fmt.Errorf("%w: header of %d bytes", ErrCorrupt, n)
-	}
-	m := &Model{version: versionOf(b)}
-	if err := json.Unmarshal(b[head:head+n], &m.Header); err != nil {
+	m := &Model{version: modelfile.Version(b)}
+	if err := json.Unmarshal(header, &m.Header); err != nil {
 		return nil, fmt.Errorf("%w: header: %w", ErrCorrupt, err)
 	}
-	var err error
-	switch body := b[head+n:]; m.Algorithm {
+	switch m.Algorithm {
 	case IsolationForest:
 		m.body, err = iforest.Decode(body)
 	case LOF:

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tocsin-io/tocsin/pkg/modelfile"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/model"
 )
@@ -71,7 +72,7 @@ func CheckName(name string) error {
 }
 
 func checkVersion(v string) error {
-	if ok, err := regexp.MatchString(`^[0-9a-f]{12}$`, v); err != nil || !ok {
+	if !modelfile.IsVersion(v) {
 		return fmt.Errorf("%w: version %q is not 12 hexadecimal digits", ErrName, v)
 	}
 	return nil
@@ -92,7 +93,7 @@ func Split(ref string) (name, version string, err error) {
 }
 
 func modelKey(name, version string) string {
-	return "models/" + name + "/versions/" + version + ".model"
+	return modelfile.Key(name, version)
 }
 
 func rolesPrefix(name string) string { return "models/" + name + "/roles/" }
