@@ -74,7 +74,7 @@ func files(t *testing.T) []file {
 var pure = []string{
 	"services/stream-processor/internal/calibrate", "services/stream-processor/internal/detect", "services/stream-processor/internal/machine",
 	"services/stream-processor/internal/quality", "services/stream-processor/internal/window",
-	"services/model-trainer/internal/feature", "services/model-trainer/internal/gbdt", "services/model-trainer/internal/supervised",
+	"pkg/iforest", "pkg/modelfile", "services/model-trainer/internal/feature", "services/model-trainer/internal/gbdt", "services/model-trainer/internal/supervised",
 	"services/alert-router/internal/incident", "services/cold-path-writer/internal/chunk",
 	"services/fleet-simulator/internal/physics", "services/fleet-simulator/internal/fault",
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
+	"github.com/tocsin-io/tocsin/pkg/objstore"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/export"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine"
 )
@@ -25,6 +26,7 @@ type Config struct {
 	Export          export.Config     `mapstructure:"victoria_metrics"`
 	Revision        uint32            `mapstructure:"detection_revision" doc:"Revision of the detection section: raise it with each change, so that during a rolling restart the newer file wins everywhere. A lower one than the published gives way to it."`
 	Detection       machine.Config    `mapstructure:"detection"`
+	Models          objstore.Config   `mapstructure:"models" doc:"Where released models are kept: the model-trainer's store. Asked when a configuration that names models is read."`
 }
 
 // SnapshotConfig bounds what a restart must replay.
@@ -43,6 +45,7 @@ func DefaultConfig() Config {
 		Snapshot:  SnapshotConfig{MaxAge: 30 * time.Second, MaxRecords: 200_000, MaxBytes: 4 << 20},
 		Export:    export.DefaultConfig(),
 		Detection: machine.DefaultConfig(),
+		Models:    objstore.DefaultConfig("./.tocsin/models"),
 	}
 }
 
@@ -54,10 +57,12 @@ func (c Config) Validate() error {
 		}
 		return nil
 	}
-	if err := errors.Join(sub("http", c.HTTP.Validate()), sub("victoria_metrics", c.Export.Validate()), sub("detection", c.Detection.Validate())); err != nil {
+	if err := errors.Join(sub("http", c.HTTP.Validate()), sub("victoria_metrics", c.Export.Validate()), sub("detection", c.Detection.Validate()), sub("models", c.Models.Validate())); err != nil {
 		return err
 	}
-	switch {
+	switch m := c.Detection.Detect.Models; {
+	case len(m.Champions)+len(m.Shadows) > 0 && c.Revision == 0:
+		return errors.New("detection_revision: must be 1 or more where the detection section names models")
 	case c.Group == "":
 		return errors.New("group: must not be empty")
 	case c.InstanceID == "":

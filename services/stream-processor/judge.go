@@ -36,7 +36,9 @@ func NewJudge(cfg *DetectionConfig, equipmentID string, sensors []string) *Judge
 	for i, s := range sensors {
 		names[i] = []byte(s)
 	}
-	return &Judge{machine: machine.New(cfg, equipmentID), id: equipmentID, names: names, frame: new(frame.Frame)}
+	own := *cfg // others may hold cfg as well
+	own.Detect.Prepare()
+	return &Judge{machine: machine.New(&own, equipmentID), id: equipmentID, names: names, frame: new(frame.Frame)}
 }
 
 // BeginWith has a judge that nothing was applied to yet begin with what is usual of its sisters, judges of machines with the same sensors, as a machine that is new to a
@@ -87,7 +89,9 @@ func (j *Judge) Snapshot(dst []byte) []byte { return j.machine.AppendSnapshot(ds
 
 // Under goes on under another configuration, as a partition does when a release of it comes into force.
 func (j *Judge) Under(cfg *DetectionConfig) error {
-	next, _, _, _, err := j.machine.Under(cfg, nil)
+	own := *cfg
+	own.Detect.Prepare()
+	next, _, _, _, err := j.machine.Under(&own, nil)
 	if err != nil {
 		return err
 	}

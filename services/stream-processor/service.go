@@ -38,6 +38,10 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	cfg, unloaded := startingWith(cfg, deps.Log)
+	if unloaded != nil {
+		deps.Metrics.GetOrCreateCounter("tocsin_processor_models_unloaded_total").Inc()
+	}
 	s := &Service{pusher: export.New(cfg.Export, deps.Net(), deps.Log, deps.Metrics)}
 	var err error
 	if s.registry, err = schema.New(deps.Kafka, schema.DefaultConfig(), deps.Log); err != nil {
@@ -101,6 +105,10 @@ func (s *Service) Reconfigure(cfg Config) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), publishTimeout)
 	defer cancel()
+	cfg, err := WithModels(ctx, cfg)
+	if err != nil {
+		return err
+	}
 	return s.topology.Reconfigure(ctx, detection.New(&cfg.Detection, cfg.Revision))
 }
 

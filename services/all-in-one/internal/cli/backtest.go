@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"github.com/tocsin-io/tocsin/services/all-in-one/internal/fleet"
 	"github.com/tocsin-io/tocsin/services/all-in-one/internal/trial"
 	"github.com/tocsin-io/tocsin/services/all-in-one/internal/trialreport"
+	streamprocessor "github.com/tocsin-io/tocsin/services/stream-processor"
 )
 
 // backtestFlags are what the command line says.
@@ -152,8 +154,23 @@ func (o *backtestFlags) check() error {
 	return nil
 }
 
+// loadModels fetches the models that the configurations name.
+func (o *backtestFlags) loadModels(ctx context.Context) error {
+	for _, c := range []*fleet.Config{&o.currentCfg, &o.proposed} {
+		full, err := streamprocessor.WithModels(ctx, c.Processor)
+		if err != nil {
+			return err
+		}
+		c.Processor = full
+	}
+	return nil
+}
+
 // score writes the file of scores.
 func (o *backtestFlags) score(cmd *cobra.Command) error {
+	if err := o.loadModels(cmd.Context()); err != nil {
+		return badConfig(err)
+	}
 	opt := backtest.Options{
 		Input: o.inputs[0], Output: o.output, CSV: o.csv, Detection: o.currentCfg.Processor.Detection, Train: o.train, TrainRows: o.trainRows,
 	}
@@ -176,6 +193,9 @@ func (o *backtestFlags) score(cmd *cobra.Command) error {
 
 // price tries the configurations on the history.
 func (o *backtestFlags) price(cmd *cobra.Command) error {
+	if err := o.loadModels(cmd.Context()); err != nil {
+		return badConfig(err)
+	}
 	opt := trial.Options{
 		Inputs: o.inputs, CSV: o.csv, Train: o.train, TrainRows: o.trainRows, Faults: o.faults, Lead: o.lead, Grace: o.grace,
 		Kafka: o.currentCfg.Process.Kafka, Configs: []trial.Config{{Name: "current", Detection: o.currentCfg.Processor.Detection}},

@@ -59,6 +59,7 @@ func LaptopConfig(dir string) Config {
 	c.Writer.Lake.URL = dirURL(filepath.Join(dir, "lake"))
 	c.Writer.Chunk.Interval = 15 * time.Second
 	c.Trainer.Models.URL = dirURL(filepath.Join(dir, "models"))
+	c.Processor.Models.URL = c.Trainer.Models.URL
 	c.Trainer.Lake.URL = c.Writer.Lake.URL
 	c.Trainer.DataDir = filepath.Join(dir, "train")
 	c.Simulator.TruthFile = filepath.Join(dir, "truth.jsonl")

@@ -10,7 +10,7 @@ import (
 
 // Config of all detectors.
 type Config struct {
-	Detectors []string       `mapstructure:"detectors" doc:"detectors in use, of: limits, ewma, robust_z, spread, pca, cusum, seasonal"`
+	Detectors []string       `mapstructure:"detectors" doc:"detectors in use, of: limits, ewma, robust_z, spread, pca, cusum, seasonal, iforest, knn, lof, halfspace, one_class, rrcf, day_shape, champion, shadow"`
 	Limits    []Limit        `mapstructure:"limits" doc:"fixed limits by sensor; all that match hold"`
 	EWMA      EWMAConfig     `mapstructure:"ewma"`
 	RobustZ   RobustConfig   `mapstructure:"robust_z"`
@@ -22,7 +22,10 @@ type Config struct {
 	Neighbour MemoryConfig   `mapstructure:"neighbour"`
 	OneClass  OneClassConfig `mapstructure:"one_class"`
 
-	Wide wide.Config `mapstructure:"wide"`
+	Wide   wide.Config  `mapstructure:"wide"`
+	Models ModelsConfig `mapstructure:"models"`
+
+	models *ready // see Prepare
 }
 
 // MemoryConfig is of detectors that have little to set.
@@ -96,7 +99,8 @@ func DefaultConfig() Config {
 		Neighbour: MemoryConfig{Memory: 1000},
 		OneClass:  OneClassConfig{Memory: 1000, Nu: 0.05},
 
-		Wide: wide.DefaultConfig(),
+		Wide:   wide.DefaultConfig(),
+		Models: ModelsConfig{Memory: 1000},
 	}
 }
 
@@ -119,6 +123,9 @@ func (c Config) Validate() error {
 	}
 	if err := c.Wide.Validate(); err != nil {
 		return fmt.Errorf("wide.%w", err)
+	}
+	if err := c.Models.validate(); err != nil {
+		return fmt.Errorf("models.%w", err)
 	}
 	switch {
 	case !(c.EWMA.Lambda > 0 && c.EWMA.Lambda <= 1):

@@ -96,6 +96,10 @@ type Spec struct {
 	// Yields: what it says of a sensor does not count while a detector has an opinion of all sensors together, which says the same and more; evidence must not
 	// count twice.
 	Yields bool
+	// Narrow: its opinion of sensors together is of some of them, and no finer than it was made; nobody yields to it.
+	Narrow bool
+	// Shadow: what it says is calibrated and counted, and has no part in any judgement.
+	Shadow bool
 	New    func(*Config) Detector
 }
 
@@ -132,6 +136,8 @@ var builtin = [...]Spec{
 	{Name: "one_class", Feature: Mean, New: newOneClass},
 	{Name: "rrcf", Feature: Mean, New: newCutForest},
 	{Name: "day_shape", Feature: Mean, New: newDayShape},
+	{Name: Champion, Feature: Mean, Narrow: true, New: newChampion},
+	{Name: "shadow", Feature: Mean, Shadow: true, New: newShadow},
 }
 
 // Builtin lists every detector there is. The order is that of the configuration reference; Config.Detectors chooses.

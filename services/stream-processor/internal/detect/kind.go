@@ -58,6 +58,8 @@ func (c *Config) Bytes(name string, n int) int {
 		return narrow(256, 1024, 4*rffDirections+4)
 	case "rrcf":
 		return narrow(64, cutTrees*int(unsafe.Sizeof(cutTree{})), 4*cutSample+8*cutNodes)
+	case Champion, "shadow":
+		return 256 + 12*n
 	case WideName:
 		return n * 160
 	}

@@ -27,6 +27,9 @@ type Config struct {
 
 // New is cfg under that revision. cfg must be valid and must not change any more.
 func New(cfg *machine.Config, revision uint32) *Config {
+	own := *cfg // others may hold cfg as well
+	own.Detect.Prepare()
+	cfg = &own
 	encoded := cfg.Encode()
 	c := &Config{Judge: cfg, Revision: revision, Fingerprint: machine.FingerprintOf(encoded)}
 	c.message = &eventv1.DetectionConfig{Format: machine.EncodingFormat, Revision: revision, Fingerprint: c.Fingerprint, Config: encoded}
@@ -58,6 +61,7 @@ func Of(m *eventv1.DetectionConfig) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.Detect.Prepare()
 	c := &Config{Judge: &cfg, Revision: m.Revision, Fingerprint: m.Fingerprint, message: m}
 	c.value, _ = proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	return c, nil

@@ -156,7 +156,7 @@ func (m *Machine) consult(d int, w *detect.Window, sc *scratch) {
 		preset(s, len(m.sensors))
 		return
 	}
-	if sc.counts[d] = m.breakers.of(d).Counts() && (d != int(m.standIn) || m.bereft(sc)); !sc.counts[d] {
+	if sc.counts[d] = m.breakers.of(d).Counts() && !m.detectors[d].spec.Shadow && (d != int(m.standIn) || m.bereft(sc)); !sc.counts[d] {
 		sc.aside[d], *s = *s, sc.aside[d]
 		preset(s, len(m.sensors))
 	}
@@ -173,7 +173,7 @@ func (m *Machine) said(d int, sc *scratch) *detect.Scores {
 // bereft tells whether a detector before the stand-in has failed. The stand-in is the last.
 func (m *Machine) bereft(sc *scratch) bool {
 	for d := range m.standIn {
-		if !sc.counts[d] {
+		if !sc.counts[d] && !m.detectors[d].spec.Shadow {
 			return true
 		}
 	}

@@ -35,6 +35,7 @@ type scratch struct {
 	counts   []bool               // whether a detector does
 	faults   []fault              // by detector
 	failures []Failure            // since the output was reset
+	models   Comparison           // likewise
 	clock    func() time.Duration // nil: nothing is measured
 	asked    uint32               // how often a detector was
 	took     []Took               // since the output was reset
@@ -75,11 +76,13 @@ func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opini
 	nan := float32(math.NaN())
 	var all calibrate.Cauchy
 	sc.joint = joint{surprise: -1}
+	together := false
 	for d := range m.detectors {
 		m.ask(d, sc)
 		if j := float64(sc.scores[d].Joint); j == j {
 			t := m.detectors[d].joint.Correct(&calibrate.SensorPrior, j)
 			all.Add(t)
+			together = together || !m.detectors[d].spec.Narrow
 			if t > sc.joint.surprise {
 				sc.joint = joint{surprise: t, detector: d}
 			}
@@ -90,7 +93,7 @@ func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opini
 		m.hearWide(sc, &op)
 		alone = nil
 	}
-	together := sc.joint.surprise >= 0 && len(m.sensors) > 1
+	together = together && len(m.sensors) > 1
 	for i := range alone {
 		var c calibrate.Cauchy
 		most := float32(-1)
@@ -301,6 +304,7 @@ func (m *Machine) follow(p *window.Pane, op *opinion, sc *scratch) {
 	}
 	m.notePeriod(p.StartUS)
 	m.debt.Passed(m.windowUS()/monthUS, m.cfg.Calibrate.Budget)
+	m.compare(op, sc)
 	m.passBreakers(p, op, sc)
 }
 

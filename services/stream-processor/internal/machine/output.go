@@ -63,6 +63,7 @@ func (o *Output) Reset() {
 	clear(o.scratch.failures)
 	o.scratch.failures = o.scratch.failures[:0]
 	o.scratch.took = o.scratch.took[:0]
+	o.scratch.models = Comparison{}
 	clear(o.Coverage)
 	o.Coverage = o.Coverage[:0]
 }
@@ -81,6 +82,9 @@ type Took struct {
 	Detector string
 	For      time.Duration
 }
+
+// Models is how the shadow model compared with who judges, in windows that closed since the last Reset.
+func (o *Output) Models() Comparison { return o.scratch.models }
 
 // Window is eventv1.Window, flat.
 type Window struct {

@@ -166,6 +166,7 @@ func (p *partition) note(id string, out *machine.Output) {
 			p.failures = append(p.failures, failure{id, f})
 		}
 	}
+	p.models.Add(out.Models())
 }
 
 // tell counts the failures of a transaction's detectors, and logs the first.
@@ -183,4 +184,10 @@ func (t *Topology) tell(p *partition) {
 		t.metrics.set.GetOrCreateHistogram(fmt.Sprintf(`tocsin_processor_detector_score_seconds{detector=%q}`, k.Detector)).Update(k.For.Seconds())
 	}
 	p.took = p.took[:0]
+	if !p.models.Empty() {
+		for says, n := range map[string]int{"neither": p.models.Neither, "both": p.models.Both, "incumbent": p.models.Incumbent, "shadow": p.models.Shadow} {
+			t.metrics.set.GetOrCreateCounter(fmt.Sprintf(`tocsin_processor_model_windows_total{unusual=%q}`, says)).Add(n)
+		}
+		p.models = machine.Comparison{}
+	}
 }

@@ -88,9 +88,10 @@ type partition struct {
 	tracer      trace.Tracer // nil: tracing is off
 	export      Exporter
 	census      census
-	failures    []failure      // of detectors, in this transaction; the first few
-	took        []machine.Took // how long detectors took, now and then
-	committing  []byte         // what the exporter made of this transaction's windows
+	failures    []failure          // of detectors, in this transaction; the first few
+	took        []machine.Took     // how long detectors took, now and then
+	models      machine.Comparison // of this transaction
+	committing  []byte             // what the exporter made of this transaction's windows
 }
 
 // counts is what happened since the last time they were taken.

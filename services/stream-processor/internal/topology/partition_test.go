@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -20,6 +21,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/topic"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect/detecttest"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detection"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine"
 )
@@ -202,6 +204,11 @@ func drawConfig(t *rapid.T) *detection.Config {
 	if rapid.Bool().Draw(t, "limited") {
 		high := 2.0
 		c.Detect.Limits = []detect.Limit{{Sensor: "s1", HighCritical: &high}}
+	}
+	if seed := rapid.Uint64Range(0, 2).Draw(t, "model"); seed > 0 {
+		m, _ := detecttest.Model(t, "model", seed, func(r *rand.Rand, _ int) float64 { return 3 * r.Float64() }, "s1", "s0")
+		c.Detect.Models.Champions, c.Detect.Models.Shadows = []detect.Model{m}, []detect.Model{m}
+		c.Detect.Detectors = append(slices.Clone(c.Detect.Detectors), "champion", "shadow")
 	}
 	return detection.New(&c, rapid.Uint32Range(0, 3).Draw(t, "revision"))
 }

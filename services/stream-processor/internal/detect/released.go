@@ -1,0 +1,267 @@
+package detect
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"math"
+	"regexp"
+	"slices"
+
+	"github.com/tocsin-io/tocsin/pkg/iforest"
+	"github.com/tocsin-io/tocsin/pkg/modelfile"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine/codec"
+)
+
+// ModelsConfig names released models. They travel with the configuration, weights and all: what comes into force at an offset is the same for whoever reads the log, and a restore asks no
+// store for anything.
+type ModelsConfig struct {
+	Champions []Model `mapstructure:"champions" doc:"models whose word counts, for the detector champion; a machine is judged by the first of which it has all features"`
+	Shadows   []Model `mapstructure:"shadows" doc:"models that are asked beside them, for the detector shadow: scored, calibrated and counted, but they page nobody"`
+	Memory    int     `mapstructure:"memory" doc:"windows over which it forgets what scores are usual of a machine"`
+}
+
+// Model is a version of a model.
+type Model struct {
+	Name    string `mapstructure:"name" doc:"name of the model"`
+	Version string `mapstructure:"version" doc:"version of it: the hash of its content"`
+	// Weights are the model's file, compressed.
+	Weights string `mapstructure:"weights" doc:"filled in from the models' store when the configuration is read: leave it empty" secret:"true"`
+}
+
+// Champion is the name of the detector that asks the champion model.
+const Champion = "champion"
+
+const (
+	// The most bytes of a model's weights as they stand in the configuration, and of all of them. A configuration is one record, and those that a partition keeps until its snapshots have
+	// passed them are another: four of the largest fit into a record of Kafka's usual 1 MiB.
+	maxWeights    = 128 << 10
+	maxAllWeights = 224 << 10
+	maxModels     = 4
+	maxFile       = 8 << 20 // of a model's file, unpacked
+)
+
+var modelName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+func (c *ModelsConfig) validate() error {
+	all := 0
+	for _, role := range []struct {
+		name string
+		list []Model
+	}{{"champions", c.Champions}, {"shadows", c.Shadows}} {
+		if len(role.list) > maxModels {
+			return fmt.Errorf("%s: %d are more than %d", role.name, len(role.list), maxModels)
+		}
+		for i, m := range role.list {
+			all += len(m.Weights)
+			switch {
+			case !modelName.MatchString(m.Name):
+				return fmt.Errorf("%s[%d].name: %q does not match [A-Za-z0-9._-]{1,64}", role.name, i, m.Name)
+			case !modelfile.IsVersion(m.Version):
+				return fmt.Errorf("%s[%d].version: %q is not 12 hexadecimal digits", role.name, i, m.Version)
+			}
+			if _, err := m.unpack(); m.Weights != "" && err != nil {
+				return fmt.Errorf("%s[%d].weights: %w", role.name, i, err)
+			}
+		}
+	}
+	if all > maxAllWeights {
+		return fmt.Errorf("champions, shadows: weights of %d bytes together are more than %d: train with fewer or smaller trees (trees, subsample)", all, maxAllWeights)
+	}
+	if c.Memory < minMemory || c.Memory > maxMemory {
+		return fmt.Errorf("memory: %d is not between %d and %d", c.Memory, minMemory, maxMemory)
+	}
+	return nil
+}
+
+// Pack puts a model's file into m. It is an error when that is not the version that m names, or no model that judges streams.
+func (m *Model) Pack(file []byte) error {
+	var b bytes.Buffer
+	z, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
+	if err != nil {
+		return err
+	}
+	if _, err := z.Write(file); err != nil {
+		return err
+	}
+	if err := z.Close(); err != nil {
+		return err
+	}
+	packed := *m
+	packed.Weights = base64.StdEncoding.EncodeToString(b.Bytes())
+	if _, err := packed.unpack(); err != nil {
+		return err
+	}
+	*m = packed
+	return nil
+}
+
+// loaded is a model that can be asked.
+type loaded struct {
+	version  string
+	features []string
+	forest   *iforest.Forest
+}
+
+// unpack is Pack's inverse. Weights are not trusted.
+func (m *Model) unpack() (*loaded, error) {
+	if len(m.Weights) > maxWeights {
+		return nil, fmt.Errorf("%d bytes are more than %d: train with fewer or smaller trees (trees, subsample)", len(m.Weights), maxWeights)
+	}
+	packed, err := base64.StdEncoding.DecodeString(m.Weights)
+	if err != nil {
+		return nil, err
+	}
+	z, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return nil, err
+	}
+	file, err := io.ReadAll(io.LimitReader(z, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(file) > maxFile {
+		return nil, fmt.Errorf("more than %d bytes unpacked", maxFile)
+	}
+	if v := modelfile.Version(file); v != m.Version {
+		return nil, fmt.Errorf("they are those of version %s, not of %s", v, m.Version)
+	}
+	h, body, err := modelfile.Read(file)
+	if err != nil {
+		return nil, err
+	}
+	if h.Algorithm != modelfile.IsolationForest {
+		return nil, fmt.Errorf("%s models do not judge streams; %s does", h.Algorithm, modelfile.IsolationForest)
+	}
+	f, err := iforest.Decode(body)
+	if err != nil {
+		return nil, err
+	}
+	if f.Features() != len(h.Features) {
+		return nil, fmt.Errorf("%w: header and body do not fit", modelfile.ErrCorrupt)
+	}
+	return &loaded{m.Version, h.Features, f}, nil
+}
+
+// ready are the models of a configuration, unpacked once for all machines.
+type ready struct{ champions, shadows []*loaded }
+
+// Prepare unpacks the models of a valid configuration. Without it they have no opinion. It must be called before the configuration is shared.
+func (c *Config) Prepare() {
+	if c.models != nil {
+		return
+	}
+	c.models = &ready{}
+	for _, role := range []struct {
+		from []Model
+		to   *[]*loaded
+	}{{c.Models.Champions, &c.models.champions}, {c.Models.Shadows, &c.models.shadows}} {
+		for i := range role.from {
+			if l, err := role.from[i].unpack(); err == nil {
+				*role.to = append(*role.to, l)
+			}
+		}
+	}
+}
+
+// released judges by a model that was trained elsewhere, on many machines or long ago: an isolation forest (Liu, Ting and Zhou 2008) over the means of a window. It learns nothing of what is
+// odd, only which of its scores are usual of this machine. A window in which a feature is missing gets no opinion. 100 bytes and 12 per feature; about a microsecond to score.
+type released struct {
+	of     []*loaded // in the order in which they are tried
+	memory int
+	model  *loaded // nil: the machine has not all features of any
+	slots  []int   // of its features
+	row    []float32
+	score  rarity
+}
+
+func newChampion(c *Config) Detector {
+	return newReleased(c, func(r *ready) []*loaded { return r.champions })
+}
+
+func newShadow(c *Config) Detector {
+	return newReleased(c, func(r *ready) []*loaded { return r.shadows })
+}
+
+func newReleased(c *Config, role func(*ready) []*loaded) *released {
+	d := &released{memory: c.Models.Memory}
+	if c.models != nil {
+		d.of = role(c.models)
+	}
+	return d
+}
+
+func (d *released) Grow(sensors []string) {
+	for _, l := range d.of {
+		slots := make([]int, len(l.features))
+		for i, f := range l.features {
+			slots[i] = slices.Index(sensors, f)
+		}
+		if slices.Contains(slots, -1) {
+			continue
+		}
+		if l != d.model {
+			d.model, d.score = l, rarity{}
+		}
+		d.slots, d.row = slots, make([]float32, len(slots))
+		return
+	}
+}
+
+// oddness is log2 of the forest's score, in units in which scores are near to normal: minus the mean depth, but for a constant. ok is false where a feature is missing.
+func (d *released) oddness(w *Window) (x float64, ok bool) {
+	if d.model == nil {
+		return 0, false
+	}
+	for i, slot := range d.slots {
+		v := &w.Values[slot]
+		if v.Count == 0 {
+			return 0, false
+		}
+		d.row[i] = float32(max(-math.MaxFloat32, min(v.Mean, math.MaxFloat32)))
+	}
+	const depth = 10 // some c(n) of usual subsamples
+	var score [1]float64
+	d.model.forest.Score(score[:], d.row)
+	return depth * math.Log2(score[0]), true
+}
+
+func (d *released) Score(w *Window, s *Scores) {
+	if d.score.n < minRarity {
+		return
+	}
+	if x, ok := d.oddness(w); ok {
+		s.Joint = float32(d.score.surprise(x))
+	}
+}
+
+// Follow does nothing: there is no running state.
+func (d *released) Follow(*Window) {}
+
+func (d *released) Learn(w *Window) {
+	if x, ok := d.oddness(w); ok {
+		d.score.learn(x, d.memory)
+	}
+}
+
+func (d *released) version() string {
+	if d.model == nil {
+		return ""
+	}
+	return d.model.version
+}
+
+func (d *released) AppendState(dst []byte) []byte {
+	return d.score.appendState(codec.AppendString(dst, d.version()))
+}
+
+// RestoreState of another model begins anew: its scores say nothing of this one's.
+func (d *released) RestoreState(r *codec.Reader) {
+	version := r.String(64)
+	d.score.restoreState(r)
+	if version != d.version() {
+		d.score = rarity{}
+	}
+}

@@ -1,0 +1,49 @@
+package machine
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect/detecttest"
+)
+
+// modelled is judged by a champion, and a shadow that was trained on other values.
+func modelled(tb testing.TB) func(*Config) {
+	level := func(at float64) func(*rand.Rand, int) float64 {
+		return func(r *rand.Rand, feature int) float64 { return []float64{at, 20}[feature] + r.NormFloat64() }
+	}
+	champion, _ := detecttest.Model(tb, "pump", 1, level(50), "s0", "s1")
+	shadow, _ := detecttest.Model(tb, "pump", 2, level(90), "s0", "s1")
+	return func(c *Config) {
+		c.Detect.Detectors = []string{"limits", "ewma", "champion", "shadow"}
+		c.Detect.Models.Champions, c.Detect.Models.Shadows = []detect.Model{champion}, []detect.Model{shadow}
+		c.Detect.Prepare()
+	}
+}
+
+// Champion and shadow are both calibrated by the machine's own windows, and compared; what is odd to the champion pages, what the shadow says does not count.
+func TestChampionAndShadowAreCompared(t *testing.T) {
+	r := newRig(t, modelled(t))
+	s := newSignal(7)
+	var c Comparison
+	for i := range int64(1500) {
+		v := s.next()
+		if i >= 1400 {
+			v[0] += 60
+		}
+		c.Add(r.sample(epoch0+i*second, v...).Models())
+	}
+	if c.Neither < 50 || c.Incumbent+c.Both+c.Shadow == 0 {
+		t.Errorf("%+v", c)
+	}
+	champion, shadow := false, false
+	for _, a := range r.anomalies {
+		for _, e := range a.Contributions {
+			champion, shadow = champion || e.Detector == "champion", shadow || e.Detector == "shadow"
+		}
+	}
+	if r.starts() == 0 || shadow {
+		t.Errorf("%d episodes, shadow named: %v", r.starts(), shadow)
+	}
+}
