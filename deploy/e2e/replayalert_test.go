@@ -55,7 +55,7 @@ func failing(t *testing.T, path string, machines, rows int) {
 func TestRealAlertsAreReplayed(t *testing.T) {
 	const machines, rows = 36, 640
 	s := stacktest.Up(t, stack.Options{
-		Only: []string{"ingest-gateway", "stream-processor", "stream-processor-2"}, Replicas: 2,
+		Only: []string{"ingest-gateway", "stream-processor", "stream-processor-2"}, Replicas: 2, HealthTimeout: patience,
 		Config: map[string]any{"stream_processor": map[string]any{"snapshot": map[string]any{"max_age": "3s"}, "session_timeout": "6s"}},
 	})
 	history := filepath.Join(t.TempDir(), "boilers.csv")
