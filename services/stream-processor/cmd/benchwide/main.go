@@ -11,7 +11,7 @@ import (
 
 func main() {
 	out := flag.String("out", "out/wide.json", "where the result is written")
-	rounds := flag.Int("rounds", 200, "rounds; the smallest time of each row counts")
+	rounds := flag.Int("rounds", 200, "rounds of all loops; medians count")
 	flag.Parse()
 	if err := benchwide.Run(os.Stdout, *out, *rounds); err != nil {
 		fmt.Fprintln(os.Stderr, "benchwide:", err)

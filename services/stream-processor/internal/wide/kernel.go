@@ -7,9 +7,9 @@ const (
 	WindowSize = 5
 	// laneWidth is the number of features that stand side by side: an AVX-512 register of float32, or two of AVX2.
 	laneWidth = 16
-	// blockFeatures is how many features are gone through before the next windows of a batch: their parameters (28 B each) stay in the level 2
-	// cache, and each row is read in stretches long enough for the hardware to fetch ahead.
-	blockFeatures = 8192
+	// blockFeatures is how many features are gone through before the next windows of a batch: their parameters (28 B each) stay in a level 2 cache of 1 MB. More
+	// would not, and shorter stretches of each row cost more than they save: the hardware fetches ahead within a stretch only (8192 instead: a quarter slower).
+	blockFeatures = 32768
 
 	leastLog2 = -115 // 2^-115 is still a normal float32, and 1 less it is 1
 	// maxSurprise is the largest surprise that is told apart.

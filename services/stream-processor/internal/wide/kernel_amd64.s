@@ -107,18 +107,27 @@ GLOBL coef4<>(SB), RODATA|NOPTR, $4
 	VBROADCASTSS coef1<>(SB), Z6
 
 #define TERM_AVX512(row, at, weight, r) \
-	VSUBPS (row)(at*1), Z0, r    \
+	VSUBPS (row)(at*1), Z16, r   \
 	VRANGEPS $11, Z15, r, r      \
-	VMULPS weight(SI), r, r
+	VMULPS weight, r, r
+
+// LANE_AVX512 loads a lane, for one window or two.
+#define LANE_AVX512 \
+	VMOVUPS (SI), Z16      \
+	VMOVUPS 64(SI), Z17    \
+	VMOVUPS 128(SI), Z18   \
+	VMOVUPS 192(SI), Z19   \
+	VMOVUPS 256(SI), Z20   \
+	VMOVUPS 320(SI), Z21   \
+	VMOVUPS 384(SI), Z22
 
 #define LOG2_AVX512(at) \
-	VMOVUPS (SI), Z0                 \
-	TERM_AVX512(R12, at, 320, Z1)    \
-	TERM_AVX512(R8, at, 64, Z2)      \
-	TERM_AVX512(R9, at, 128, Z3)     \
-	TERM_AVX512(R10, at, 192, Z4)    \
-	TERM_AVX512(R11, at, 256, Z5)    \
-	VADDPS 384(SI), Z1, Z1           \
+	TERM_AVX512(R12, at, Z21, Z1)    \
+	TERM_AVX512(R8, at, Z17, Z2)     \
+	TERM_AVX512(R9, at, Z18, Z3)     \
+	TERM_AVX512(R10, at, Z19, Z4)    \
+	TERM_AVX512(R11, at, Z20, Z5)    \
+	VADDPS Z22, Z1, Z1               \
 	VADDPS Z3, Z2, Z2                \
 	VADDPS Z5, Z4, Z4                \
 	VADDPS Z4, Z2, Z2                \
@@ -242,6 +251,7 @@ TEXT ·surprisesAVX512(SB), NOSPLIT, $0-64
 	JLE   done
 
 loop:
+	LANE_AVX512
 	LOG2_AVX512(AX)
 	VMULPS Z12, Z1, Z1
 	VMOVUPS Z1, (DI)(AX*1)
@@ -263,6 +273,7 @@ TEXT ·pairAVX512(SB), NOSPLIT, $0-80
 	JLE   done
 
 loop:
+	LANE_AVX512
 	LOG2_AVX512(AX)
 	SCORE_AVX512
 	VMOVUPS Z1, (DI)(AX*1)
@@ -288,6 +299,7 @@ TEXT ·streamPairAVX512(SB), NOSPLIT, $0-80
 	JLE   done
 
 loop:
+	LANE_AVX512
 	LOG2_AVX512(AX)
 	SCORE_AVX512
 	STREAM_AVX512(DI, AX)
