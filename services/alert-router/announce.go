@@ -131,7 +131,7 @@ const (
 	// stateWaitAtStart is how long dispatching waits for the states of the alerts that stand.
 	stateWaitAtStart = 10 * time.Second
 	// stateWait is how long an alert waits for its own state: whether it was acknowledged before, say. It is there within milliseconds.
-	stateWait = time.Second
+	stateWait = 5 * time.Second
 )
 
 // states waits until it is known what people have decided; not for ever, because to be told of what was shelved is better than not to be told.

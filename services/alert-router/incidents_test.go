@@ -28,7 +28,7 @@ func TestDeadGatewayIsOnePage(t *testing.T) {
 	routing := writeRouting(t, filepath.Join(t.TempDir(), "routing.yml"), fmt.Sprintf(`route:
   receiver: hook
   group_by: [equipment_id, cause]
-  group_wait: 2s
+  group_wait: 8s
   group_interval: 1s
   repeat_interval: 1h
 receivers:

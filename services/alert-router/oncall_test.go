@@ -27,12 +27,13 @@ func TestOnCallAndEscalation(t *testing.T) {
 	for _, who := range []string{"ada", "bo", "chief"} {
 		text += fmt.Sprintf("  - {name: %s, webhook_configs: [{url: %s, send_resolved: true}]}\n", who, hooks[who].URL)
 	}
+	const after = 5 * time.Second
 	today := time.Now().UTC().Format("2006-01-02")
 	r := run(t, k, configFor(t, t.TempDir()), func(c *Config, _ *service.Deps) {
 		c.RoutingFile = writeRouting(t, filepath.Join(t.TempDir(), "routing.yml"), text)
 		c.OnCall = oncall.Config{
 			Schedules:   []oncall.Schedule{{Name: "primary", Zone: "UTC", Start: today + " 00:00", Turn: 240 * time.Hour, People: []string{"ada", "bo"}}},
-			Escalations: []oncall.Escalation{{Receiver: "chief", After: 3 * time.Second}},
+			Escalations: []oncall.Escalation{{Receiver: "chief", After: after}},
 		}
 	})
 	var duty struct {
@@ -41,13 +42,15 @@ func TestOnCallAndEscalation(t *testing.T) {
 	if code, said := r.ask(t, "", http.MethodGet, "/v1/oncall", nil, &duty); code != http.StatusOK || len(duty.OnCall) != 1 || duty.OnCall[0].Receiver != "ada" {
 		t.Errorf("%d %s", code, said)
 	}
+	begun := time.Now()
 	p.anomalies(anomaly("m-1", "limit", 10, started, warning), anomaly("m-2", "limit", 10, started, warning))
 	r.awaitState(t, "m-2/limit/10", "unacknowledged")
 	r.do(t, "m-2/limit/10", "acknowledge", map[string]string{"by": "ada"})
+	inTime := time.Since(begun) < after // on a machine that is too busy nothing can be said of it
 	told := func(who string) []string {
 		list := hooks[who].told()
 		slices.Sort(list)
-		return list
+		return slices.DeleteFunc(list, func(s string) bool { return !inTime && strings.Contains(s, "m-2") })
 	}
 	eventually(t, "chief is told of what nobody acknowledged", func() error {
 		if got := told("chief"); !slices.Equal(got, []string{"firing m-1/limit/10 warning"}) {
