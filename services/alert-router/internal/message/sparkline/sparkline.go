@@ -44,7 +44,7 @@ type Chart struct {
 // Size of the picture in pixels: shown at half of it, so that it is sharp on phones.
 const (
 	Width  = 1120
-	Height = 340
+	Height = 400
 )
 
 // maxPoints bounds the work of one picture; of more, the latest are drawn.
@@ -93,7 +93,7 @@ type plot struct {
 }
 
 func newPlot(c Chart) (*plot, error) {
-	p := &plot{c: c, low: math.Inf(1), high: math.Inf(-1), x0: 40, x1: Width - 40, y0: 88, y1: Height - 64}
+	p := &plot{c: c, low: math.Inf(1), high: math.Inf(-1), x0: 40, x1: Width - 40, y0: 104, y1: Height - 84}
 	n := 0
 	for _, pt := range c.Points {
 		if math.IsNaN(pt.Value) || math.IsInf(pt.Value, 0) {
@@ -138,10 +138,10 @@ func (p *plot) y(v float64) float32 {
 
 func (p *plot) draw() error {
 	var err error
-	if p.regular, err = face(goregular.TTF, 24); err != nil {
+	if p.regular, err = face(goregular.TTF, 32); err != nil {
 		return err
 	}
-	if p.bold, err = face(gobold.TTF, 28); err != nil {
+	if p.bold, err = face(gobold.TTF, 38); err != nil {
 		return err
 	}
 	draw.Draw(p.img, p.img.Bounds(), image.NewUniform(paper), image.Point{}, draw.Src)
@@ -234,20 +234,20 @@ func (p *plot) words() {
 		zone = time.UTC
 	}
 	valueWidth := font.MeasureString(p.bold, p.c.Value).Ceil()
-	p.write(p.bold, inkC, 40, 54, clip(p.bold, p.c.Title, Width-120-valueWidth))
-	p.write(p.bold, p.c.Accent, Width-40-valueWidth, 54, p.c.Value)
+	p.write(p.bold, inkC, 40, 62, clip(p.bold, p.c.Title, Width-120-valueWidth))
+	p.write(p.bold, p.c.Accent, Width-40-valueWidth, 62, p.c.Value)
 	p.bandLabel()
 	left, right := p.from.In(zone).Format("15:04:05"), p.to.In(zone).Format("15:04:05 MST")
-	p.write(p.regular, muted, 40, Height-24, left)
+	p.write(p.regular, muted, 40, Height-32, left)
 	rw := font.MeasureString(p.regular, right).Ceil()
-	p.write(p.regular, muted, Width-40-rw, Height-24, right)
+	p.write(p.regular, muted, Width-40-rw, Height-32, right)
 	if p.c.Began.After(p.from) && p.c.Began.Before(p.to) {
 		label := "began " + p.c.Began.In(zone).Format("15:04:05")
 		w := font.MeasureString(p.regular, label).Ceil()
 		at := int(p.x(p.c.Began)) - w/2
 		lo, hi := 40+font.MeasureString(p.regular, left).Ceil()+24, Width-40-rw-24-w
 		if lo <= hi {
-			p.write(p.regular, muted, min(max(at, lo), hi), Height-24, label)
+			p.write(p.regular, muted, min(max(at, lo), hi), Height-32, label)
 		}
 	}
 }
@@ -265,8 +265,8 @@ func (p *plot) bandLabel() {
 		bottom = p.y(p.c.Low)
 	}
 	at := top - 10 // a baseline
-	if at-24 < p.y0-10 {
-		at = bottom + 28
+	if at-30 < p.y0-10 {
+		at = bottom + 36
 	}
 	if at > p.y1+4 {
 		return
@@ -355,24 +355,34 @@ func face(ttf []byte, size float64) (font.Face, error) {
 	return out, nil
 }
 
-// quantized keeps the picture small: a palette of the colours there are, five bits of each channel (edges stay smooth to the eye), if they fit into one.
+// quantized keeps the picture small: a palette of the colours there are, of as many bits for each channel (edges stay smooth to the eye) as fit into one.
 func quantized(img *image.RGBA) image.Image {
+	for bits := 5; bits >= 4; bits-- {
+		if out := paletted(img, bits); out != nil {
+			return out
+		}
+	}
+	return img
+}
+
+func paletted(img *image.RGBA, bits int) *image.Paletted {
 	const none = -1
-	var index [1 << 15]int16
+	drop := 8 - bits
+	index := make([]int16, 1<<(3*bits))
 	for i := range index {
 		index[i] = none
 	}
 	var palette color.Palette
 	out := image.NewPaletted(img.Bounds(), nil)
 	for i := 0; i+3 < len(img.Pix); i += 4 {
-		r, g, b := img.Pix[i], img.Pix[i+1], img.Pix[i+2]
-		at := &index[int(r>>3)<<10|int(g>>3)<<5|int(b>>3)]
+		r, g, b := img.Pix[i]>>drop, img.Pix[i+1]>>drop, img.Pix[i+2]>>drop
+		at := &index[int(r)<<(2*bits)|int(g)<<bits|int(b)]
 		if *at == none {
 			if len(palette) == 256 {
-				return img
+				return nil
 			}
 			*at = int16(len(palette))
-			palette = append(palette, color.RGBA{r&0xf8 | r>>5, g&0xf8 | g>>5, b&0xf8 | b>>5, 0xff})
+			palette = append(palette, color.RGBA{r<<drop | r>>(2*bits-8), g<<drop | g>>(2*bits-8), b<<drop | b>>(2*bits-8), 0xff})
 		}
 		out.Pix[i/4] = uint8(*at)
 	}
