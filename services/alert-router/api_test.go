@@ -227,9 +227,9 @@ receivers:
 			return nil
 		}
 	}
-	eventually(t, "mail", arrived(1, "To: oncall@plant.example", "Subject: [FIRING:1]", "m-1 vibrates"))
+	eventually(t, "mail", arrived(1, "To: <oncall@plant.example>", "Subject: CRITICAL m-1: vibration 9.5, allowed 1 to 3", "m-1 vibrates"))
 	p.anomalies(anomaly("m-1", "limit", 1, ended, crit))
-	eventually(t, "mail of the end", arrived(2, "Subject: [RESOLVED]"))
+	eventually(t, "mail of the end", arrived(2, "Subject: RESOLVED m-1"))
 }
 
 // amtool runs the real amtool against the service.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/access"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/egress"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/journal"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/lifecycle"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/oncall"
@@ -25,6 +26,9 @@ type Config struct {
 	InstanceID         string            `mapstructure:"instance_id" doc:"Name of this instance in the group; each running instance needs its own, and keeps it when it restarts."`
 	DataDir            string            `mapstructure:"data_dir" doc:"Directory for the notification log and the silences. Each instance needs its own."`
 	RoutingFile        string            `mapstructure:"routing_file" doc:"Routing: a Prometheus Alertmanager configuration file. Empty: built in, every notification goes to the log."`
+	ReceiversFile      string            `mapstructure:"receivers_file" doc:"What Alertmanager's configuration has no words for: how pages look, the keys of their links, SMS, Web Push, Kafka, signed webhooks. See docs/receivers.md. Empty: defaults."`
+	EgressAllow        []string          `mapstructure:"egress_allow" doc:"Addresses, CIDRs, host names, *.domains and host:port that receivers may be reached at though they are not public (loopback, private networks)."`
+	LiveURL            string            `mapstructure:"live_url" doc:"Where the realtime-api is reached, for the picture of the sensor in e-mails. Empty: no pictures."`
 	ExternalURL        string            `mapstructure:"external_url" doc:"URL under which people reach this service, for links in notifications. Empty: http:// and the address listened on."`
 	MachineURL         string            `mapstructure:"machine_url" doc:"URL of a machine's page, for links in notifications; {equipment_id} is replaced. Empty: no links."`
 	LogNotifications   bool              `mapstructure:"log_notifications" doc:"Write each notification to the log too, whatever its receiver."`
@@ -141,6 +145,7 @@ func DefaultConfig() Config {
 		InstanceID:         "alert-router-0",
 		DataDir:            ".tocsin/alert-router",
 		MachineURL:         "http://127.0.0.1:8080/",
+		LiveURL:            "http://127.0.0.1:8080",
 		LogNotifications:   true,
 		Retention:          120 * time.Hour,
 		SessionTimeout:     10 * time.Second,
@@ -202,6 +207,12 @@ func (c Config) Validate() error {
 	}
 	if _, err := c.people(); err != nil {
 		return fmt.Errorf("auth.%w", err)
+	}
+	if _, err := egress.ParsePolicy(c.EgressAllow); err != nil {
+		return fmt.Errorf("egress_allow: %w", err)
+	}
+	if err := httpURL(c.LiveURL); err != nil {
+		return fmt.Errorf("live_url: %w", err)
 	}
 	if err := httpURL(c.ExternalURL); err != nil {
 		return fmt.Errorf("external_url: %w", err)

@@ -106,6 +106,7 @@ func configFor(t testing.TB, dir string) Config {
 	cfg.DataDir = dir
 	cfg.SessionTimeout = 2 * time.Second
 	cfg.Incidents = Incidents{} // most tests want every alert told at once
+	cfg.EgressAllow, cfg.LiveURL = []string{"127.0.0.1"}, ""
 	return cfg
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/oncall"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/routing"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/stream"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/verdict"
 )
 
 // keepClosed is how long a closed alert is kept in memory for who acknowledges it late; beyond that it is looked up in the journal.
@@ -32,6 +33,7 @@ type Service struct {
 	consumer *stream.Consumer
 	told     *stream.Told
 	desk     *desk.Desk
+	pager    *pager
 	log      *zap.Logger
 
 	announcer *announcer
@@ -63,6 +65,10 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 		_ = srv.Close()
 		return nil, fmt.Errorf("alert_router.on_call.%w", err)
 	}
+	if s.pager, err = newPager(cfg, external, deps); err != nil {
+		_ = srv.Close()
+		return nil, err
+	}
 	s.desk = desk.New(desk.Config{
 		URL: cfg.Journal.URL, DataDir: cfg.DataDir, Retention: cfg.Journal.Retention, MaxShelf: cfg.MaxShelf, Instance: cfg.InstanceID,
 		Policy: lifecycle.Policy{Rearm: cfg.RearmAfter, Keep: keepClosed, Holds: cfg.Incidents.holds()},
@@ -70,11 +76,13 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	s.told = stream.NewTold(cfg.InstanceID, deps, func(source, about string, entry []byte) error { return s.engine.Hear(source, about, entry) })
 	s.engine, err = routing.New(routing.Options{
 		File: cfg.RoutingFile, DataDir: cfg.DataDir, ExternalURL: external, Retention: cfg.Retention,
-		LogNotifications: cfg.LogNotifications, Dial: deps.Net().DialContext, Told: s.told.Publish,
+		LogNotifications: cfg.LogNotifications, Dial: s.pager.dialer.DialContext, Told: s.told.Publish,
+		Pages: s.pager.pages, Describe: s.describe,
 		Gate: s.desk, Duty: duty, Noted: s.noted(cfg.InstanceID), Log: deps.Log, Metrics: deps.Metrics,
 	})
 	if err != nil {
 		_ = srv.Close()
+		s.pager.close()
 		return nil, err
 	}
 	s.announcer = newAnnouncer(s.engine, s.told, s.desk, cfg.MachineURL, deps)
@@ -88,6 +96,7 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 
 func (s *Service) handle(api *alertapi.API) {
 	api.Register(s.http.Handle)
+	s.http.Handle(verdict.Path, s.links())
 	s.http.Handle("/api/v2/", api.Whole(s.shelves(s.engine.Handler())))
 	s.http.Handle("POST /-/reload", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if err := s.Reload(); err != nil {
@@ -142,6 +151,7 @@ func (s *Service) Run(ctx context.Context) error {
 // Close releases what New took. Idempotent.
 func (s *Service) Close() error {
 	err := errors.Join(s.http.Close(), s.engine.Close())
+	s.pager.close()
 	s.told.Close() // after the engine, which may have told somebody until now
 	return err
 }

@@ -73,6 +73,9 @@ func (r *receiver) serve(w http.ResponseWriter, req *http.Request) {
 	}
 	now := time.Now()
 	for _, a := range payload.Alerts {
+		if a.Labels["alert_id"] == "" {
+			continue // the router's own: that this receiver failed
+		}
 		switch state {
 		case works:
 			r.told = append(r.told, history.Notification{AlertID: a.Labels["alert_id"], Resolved: a.Status == "resolved", At: now})

@@ -206,7 +206,7 @@ func fleetConfig(routing string) map[string]any {
 			},
 		},
 		"alert_router": map[string]any{
-			"session_timeout": session, "transaction_timeout": session, "routing_file": routing, "log_notifications": false,
+			"session_timeout": session, "transaction_timeout": session, "routing_file": routing, "egress_allow": []string{"127.0.0.1"}, "log_notifications": false,
 			// The checker wants each alert told by itself.
 			"incidents": map[string]any{
 				"gateways": false, "cooldown": "0s", "rate": map[string]any{"count": 0}, "chatter": map[string]any{"count": 0}, "flood": map[string]any{"count": 0},

@@ -120,6 +120,9 @@ func (p *pager) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	if status == 0 {
 		for _, a := range m.Alerts {
+			if a.Labels["alert_id"] == "" {
+				continue // the router's own: that this receiver failed
+			}
 			p.arrived = append(p.arrived, history.Notification{AlertID: a.Labels["alert_id"], Resolved: a.Status == "resolved", At: time.Now()})
 		}
 	}

@@ -160,7 +160,7 @@ func (d *Desk) Journal() (*journal.Store, error) {
 // event is the act as it stands in the log: the alert as it is now, and what is done. Readers that know an alert by its last event keep its labels and its end.
 func event(a *lifecycle.Alert, act Act, now time.Time) *eventv1.AlertEvent {
 	ev := proto.CloneOf(a.Event)
-	ev.EventId = fmt.Sprintf("%s/%s/%s", a.ID, lifecycle.TransitionName(act.Transition), unique(act))
+	ev.EventId = EventID(a.ID, act)
 	ev.AlertId, ev.EquipmentId, ev.Cause, ev.Severity = a.ID, a.Key.EquipmentID, a.Key.Cause, a.Severity
 	ev.Transition, ev.AtMs, ev.StartedUs, ev.EndedUs = act.Transition, now.UnixMilli(), a.StartedUS, a.EndedUS
 	ev.Actor, ev.Comment, ev.Verdict = act.By, act.Why, act.Verdict
@@ -168,6 +168,11 @@ func event(a *lifecycle.Alert, act Act, now time.Time) *eventv1.AlertEvent {
 		ev.UntilMs = now.Add(act.For).UnixMilli()
 	}
 	return ev
+}
+
+// EventID names the event of an act; of one with a Key it is the same each time.
+func EventID(alertID string, act Act) string {
+	return fmt.Sprintf("%s/%s/%s", alertID, lifecycle.TransitionName(act.Transition), unique(act))
 }
 
 // unique names one act among those of its kind on one alert.

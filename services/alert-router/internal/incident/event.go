@@ -36,6 +36,8 @@ const (
 	AnnotationEnded   = "ended"
 	// Why the alert no longer stands.
 	AnnotationResolution = "resolution"
+	// The earlier episode that is most like this one: when, for how long, how alike.
+	AnnotationEarlier = "earlier"
 )
 
 const (
@@ -150,6 +152,10 @@ func annotations(a *eventv1.Anomaly, startedUS int64) map[string]string {
 		AnnotationScore:      number(a.GetScore()),
 		AnnotationConfidence: number(a.GetConfidence()),
 		AnnotationStarted:    eventTime(startedUS),
+	}
+	if e := a.GetEarlier(); e != nil && e.GetEndedUs() >= e.GetStartedUs() {
+		lasted := time.Duration(min(e.GetEndedUs()-e.GetStartedUs(), math.MaxInt64/1000)) * time.Microsecond
+		out[AnnotationEarlier] = fmt.Sprintf("%s, for %s, %.0f %% alike", time.UnixMicro(e.GetStartedUs()).UTC().Format("15:04 MST, 2 Jan 2006"), lasted.Round(time.Second), 100*e.GetSimilarity())
 	}
 	desc := fmt.Sprintf("Machine %s, cause %s, since %s, score %s.", a.GetEquipmentId(), a.GetCause(), out[AnnotationStarted], out[AnnotationScore])
 	if s := sensors(a.GetContributions()); s != "" {

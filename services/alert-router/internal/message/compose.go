@@ -81,11 +81,25 @@ func (c *Composer) title(n notification.Notification, p *Page) string {
 	for i := range n.Alerts {
 		machines[n.Alerts[i].EquipmentID] = true
 	}
+	many := max(n.Incident.Machines, len(machines))
+	if are := causeOfMany(n.Incident.Cause); are != "" && many > 1 {
+		where := ""
+		if id := Clean(n.Incident.ScopeID, maxName); id != "" && n.Incident.Scope != "machine" {
+			where = " behind " + Clean(n.Incident.Scope, 20) + " " + id
+			if n.Incident.Scope != "gateway" {
+				where = " of " + Clean(n.Incident.Scope, 20) + " " + id
+			}
+		}
+		if p.Over() {
+			return Clean("over: "+strconv.Itoa(many)+" machines"+where+" "+are, maxTitle)
+		}
+		return Clean(strconv.Itoa(many)+" machines"+where+" "+are, maxTitle)
+	}
 	first := ""
 	if len(p.Listed) > 0 {
 		first = ": " + p.Listed[0].Machine + " " + p.Listed[0].Text
 	}
-	return Clean(strconv.Itoa(len(n.Alerts))+" alerts of "+strconv.Itoa(max(n.Incident.Machines, len(machines)))+" machines"+first, maxTitle)
+	return Clean(plural(len(n.Alerts), "alert")+" of "+plural(many, "machine")+first, maxTitle)
 }
 
 func headline(p *Page) string {
@@ -308,7 +322,7 @@ func sure(a *notification.Alert) string {
 			said = "p below 1e-09"
 		}
 		parts = append(parts, chance(p)+" ("+said+")")
-	case a.Cause != "" && !statistical(a.Cause) && slices.ContainsFunc(causes[:], func(k struct{ cause, is, again string }) bool { return k.cause == a.Cause }):
+	case a.Cause != "" && !statistical(a.Cause) && slices.ContainsFunc(causes[:], func(k struct{ cause, is, again, are string }) bool { return k.cause == a.Cause }):
 		parts = append(parts, "a fixed rule was broken, no statistics")
 	}
 	return Clean(strings.Join(parts, "; "), maxText)
@@ -317,6 +331,7 @@ func sure(a *notification.Alert) string {
 // known annotations are told elsewhere in the page, or are made for machines.
 var known = map[string]bool{
 	"summary": true, "description": true, "sensors": true, "score": true, "confidence": true, "started": true, "ended": true, "runbook_url": true,
+	"state": true, "acknowledged_by": true, "held": true, // of which the page speaks itself
 }
 
 func facts(a *notification.Alert) []Fact {

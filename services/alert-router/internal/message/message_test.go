@@ -121,12 +121,15 @@ func TestTitles(t *testing.T) {
 	escalated.Reason = notification.Escalation
 	unnamed := messagetest.Gateway(3)
 	unnamed.Incident.Title = ""
+	mixed := messagetest.Gateway(2)
+	mixed.Incident.Title, mixed.Incident.Cause = "", ""
 	for want, n := range map[string]notification.Notification{
 		"CRITICAL press-07: bearing_temp 92.4 °C, expected 61 to 68.5 °C":           messagetest.Fault(),
 		"ESCALATED CRITICAL press-07: bearing_temp 92.4 °C, expected 61 to 68.5 °C": escalated,
 		"RESOLVED press-07: behaves as usual again, after 24 s":                     messagetest.Ended(),
 		"WARNING 24 machines behind gateway gw-hall-3 send no data any more":        messagetest.Gateway(24),
-		"WARNING 3 alerts of 3 machines: press-01 sends no data any more":           unnamed,
+		"WARNING 3 machines behind gateway gw-hall-3 send no data any more":         unnamed,
+		"WARNING 2 alerts of 2 machines: press-01 sends no data any more":           mixed,
 		"WARNING press-01: sends no data any more":                                  silent,
 		"WARNING db-1:9100: has DiskAlmostFull (Less than 5 % free on /var)":        messagetest.Posted(),
 	} {

@@ -66,7 +66,7 @@ func SMS(p *Page, parts int) string {
 
 // smsLink is the one link worth its room: where the alert is acknowledged, else its chart.
 func smsLink(p *Page) string {
-	for _, u := range []string{p.Links.Acknowledge, p.Lead().Links.Acknowledge, p.Links.Chart, p.Lead().Links.Chart} {
+	for _, u := range []string{p.Links.Acknowledge, p.Links.Chart, p.Lead().Links.Chart} {
 		if u != "" && gsm(u) == u {
 			return u
 		}

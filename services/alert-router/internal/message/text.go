@@ -158,7 +158,7 @@ func (t *text) alert(p *Page, a *Alert) {
 		t.field("On the way", PathLine(a)+" (in all "+a.Took+")")
 	}
 	l := a.Links
-	if !p.Single() { // what is done about all of it stands at the end, once
+	if !p.Single() && p.Links.Acknowledge != "" { // what is done about all of it stands at the end, once
 		l.Acknowledge, l.Shelve, l.Silence, l.Runbook = "", "", "", ""
 		if len(p.Alerts) == 1 {
 			l.Verdicts = nil

@@ -102,13 +102,24 @@ func trust(confidence float64) string {
 }
 
 // causes in words, after the machine's name: what is the matter with it.
-var causes = [...]struct{ cause, is, again string }{
-	{"limit", "is outside its limits", "is inside its limits again"},
-	{"behaviour", "does not behave as usual", "behaves as usual again"},
-	{"flatline", "has a sensor that is stuck", "has no stuck sensor any more"},
-	{"bad_quality", "sends values that cannot be used", "sends values that can be used again"},
-	{"silence", "sends no data any more", "sends data again"},
-	{"clock", "gets its data with a wrong clock", "gets its data with the right clock again"},
+var causes = [...]struct{ cause, is, again, are string }{
+	{"limit", "is outside its limits", "is inside its limits again", "are outside their limits"},
+	{"behaviour", "does not behave as usual", "behaves as usual again", "do not behave as usual"},
+	{"flatline", "has a sensor that is stuck", "has no stuck sensor any more", "have sensors that are stuck"},
+	{"bad_quality", "sends values that cannot be used", "sends values that can be used again", "send values that cannot be used"},
+	{"silence", "sends no data any more", "sends data again", "send no data any more"},
+	{"clock", "gets its data with a wrong clock", "gets its data with the right clock again", "get their data with a wrong clock"},
+	{"blind", "cannot be judged", "can be judged again", "cannot be judged"},
+}
+
+// causeOfMany is what is the matter with several machines of one cause.
+func causeOfMany(cause string) string {
+	for _, c := range causes {
+		if c.cause == cause {
+			return c.are
+		}
+	}
+	return ""
 }
 
 func causeWords(cause string, over bool) string {

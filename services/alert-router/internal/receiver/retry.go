@@ -47,7 +47,7 @@ type Dead struct {
 type Retrying struct {
 	Next   notification.Receiver
 	Policy Policy
-	// OnDead is told of each message that was given up, other than because the context ended: it goes to the dead letters, and becomes an alert of its own. May be nil.
+	// OnDead is told of each message that was given up, other than because the context was cancelled. May be nil.
 	OnDead func(ctx context.Context, d Dead)
 	// OnAttempt is told of each failure and how long is waited then (0: given up). May be nil.
 	OnAttempt func(n notification.Notification, attempt int, err *notification.Error, wait time.Duration)
@@ -70,6 +70,7 @@ func (r *Retrying) Send(ctx context.Context, n notification.Notification) error 
 		last.MayHaveArrived = arrived
 		switch {
 		case ctx.Err() != nil:
+			r.expired(ctx, n, attempt, &last)
 			return &last
 		case e.Class == notification.Permanent || attempt >= r.Policy.Attempts:
 			r.tell(n, attempt, &last, 0)
@@ -83,8 +84,20 @@ func (r *Retrying) Send(ctx context.Context, n notification.Notification) error 
 		select {
 		case <-r.after(wait):
 		case <-ctx.Done():
+			r.expired(ctx, n, attempt, &last)
 			return &last
 		}
+	}
+}
+
+// expired: time that ran out gives a message up; being stopped does not, since whoever starts next tells it.
+func (r *Retrying) expired(ctx context.Context, n notification.Notification, attempt int, err *notification.Error) {
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return
+	}
+	r.tell(n, attempt, err, 0)
+	if r.OnDead != nil {
+		r.OnDead(context.WithoutCancel(ctx), Dead{Notification: n, Attempts: attempt, Err: err})
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	netmail "net/mail"
 	"reflect"
 	"strings"
-	"time"
 
 	amconfig "github.com/prometheus/alertmanager/config"
 	amteams "github.com/prometheus/alertmanager/notify/msteamsv2"
@@ -40,13 +39,12 @@ type Builder struct {
 	File *File
 	// Composer of all pages.
 	Composer *message.Composer
-	// Dialer that everything is reached through, with File's policy.
+	// Dialer that everything is reached through.
 	Dialer *egress.Dialer
 	// Producer gives the Kafka client that kafka_configs write through; may be nil when there are none.
 	Producer func() (kafkarecord.Producer, error)
-	// OnDead and OnAttempt are told as receiver.Retrying tells; may be nil.
-	OnDead    func(ctx context.Context, integration string, d receiver.Dead)
-	OnAttempt func(integration string, n notification.Notification, attempt int, err *notification.Error, wait time.Duration)
+	// Series is what a sensor did lately, for the picture in an e-mail; nil: no pictures.
+	Series func(ctx context.Context, equipmentID, sensor string) []notification.Point
 }
 
 // NewComposer makes the Composer of all pages; links makes what people act by, and may be nil.
@@ -56,6 +54,11 @@ func (f *File) NewComposer(links *verdict.Links) *message.Composer {
 		c.Actions = links.For
 	}
 	return c
+}
+
+// Policy is how often a message is tried again.
+func (f *File) Policy() receiver.Policy {
+	return receiver.Policy{Attempts: f.Retry.Retries + 1, Base: f.Retry.Base, Max: f.Retry.Max}
 }
 
 // Build makes the integrations of one receiver of the routing file: those of Alertmanager's that we say more with, and those that it does not have.
@@ -70,7 +73,7 @@ func (b *Builder) Build(rc *amconfig.Receiver) ([]notification.Integration, erro
 			errs = errors.Join(errs, fmt.Errorf("%s_configs[%d]: %w", name, i, err))
 			return
 		}
-		out = append(out, notification.Integration{Name: name, Index: i, SendResolved: resolved, Receiver: b.retrying(name, r)})
+		out = append(out, notification.Integration{Name: name, Index: i, SendResolved: resolved, Receiver: r})
 	}
 	for i, c := range rc.EmailConfigs {
 		if plainEmail(c) {
@@ -145,20 +148,6 @@ func (b *Builder) added(name string, add func(string, int, bool, notification.Re
 	}
 }
 
-func (b *Builder) retrying(name string, r notification.Receiver) notification.Receiver {
-	p := b.File.Retry
-	out := &receiver.Retrying{Next: r, Policy: receiver.Policy{Attempts: p.Retries + 1, Base: p.Base, Max: p.Max}}
-	if b.OnDead != nil {
-		out.OnDead = func(ctx context.Context, d receiver.Dead) { b.OnDead(ctx, name, d) }
-	}
-	if b.OnAttempt != nil {
-		out.OnAttempt = func(n notification.Notification, attempt int, err *notification.Error, wait time.Duration) {
-			b.OnAttempt(name, n, attempt, err, wait)
-		}
-	}
-	return out
-}
-
 // client is what http_config describes, over our dialer.
 func (b *Builder) client(c *commoncfg.HTTPClientConfig, name string) (*http.Client, error) {
 	conf := commoncfg.DefaultHTTPClientConfig
@@ -186,7 +175,7 @@ func (b *Builder) email(c *amconfig.EmailConfig) (notification.Receiver, error) 
 	conf := email.Config{
 		To: to, From: from, Hello: c.Hello, Host: c.Smarthost.Host, Port: c.Smarthost.Port, Username: c.AuthUsername, Identity: c.AuthIdentity,
 		Password: secret(string(c.AuthPassword), c.AuthPasswordFile), Secret: secret(string(c.AuthSecret), c.AuthSecretFile), Header: own(c),
-		RequireTLS: c.RequireTLS == nil || *c.RequireTLS, ImplicitTLS: c.Smarthost.Port == "465", Dial: b.Dialer.DialContext, Zone: b.File.zone,
+		RequireTLS: c.RequireTLS == nil || *c.RequireTLS, ImplicitTLS: c.Smarthost.Port == "465", Dial: b.Dialer.DialContext, Zone: b.File.zone, Series: b.Series,
 	}
 	if c.ForceImplicitTLS != nil {
 		conf.ImplicitTLS = *c.ForceImplicitTLS

@@ -1,5 +1,5 @@
 // Package receivers builds what a routing file and a receivers file ask for. The routing file is Alertmanager's, unchanged; what Alertmanager has no words for stands in a file
-// of its own: how pages look, the keys of their links, which addresses may be reached, and receivers that Alertmanager does not have.
+// of its own: how pages look, the keys of their links, and receivers that Alertmanager does not have.
 package receivers
 
 import (
@@ -17,7 +17,6 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"github.com/tocsin-io/tocsin/services/alert-router/internal/egress"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/receiver"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/receiver/sms"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/verdict"
@@ -31,12 +30,10 @@ type File struct {
 	Page      Page       `yaml:"page"`
 	Links     Links      `yaml:"links"`
 	Retry     Retry      `yaml:"retry"`
-	Egress    Egress     `yaml:"egress"`
 	Receivers []Receiver `yaml:"receivers"`
 
-	zone   *time.Location
-	policy egress.Policy
-	keys   []verdict.Key
+	zone *time.Location
+	keys []verdict.Key
 }
 
 // Page says how pages look.
@@ -69,11 +66,6 @@ type Retry struct {
 	Retries int           `yaml:"retries"` // 1 to 5
 	Base    time.Duration `yaml:"base"`
 	Max     time.Duration `yaml:"max"`
-}
-
-// Egress says what may be reached beside public addresses.
-type Egress struct {
-	Allow []string `yaml:"allow"`
 }
 
 // Receiver adds to the receiver of this name in the routing file.
@@ -192,9 +184,6 @@ func (f *File) check(dir string) error {
 	case f.Retry.Base < 10*time.Millisecond || f.Retry.Max < f.Retry.Base || f.Retry.Max > 2*time.Minute:
 		return fmt.Errorf("retry: base %s and max %s are not in 10ms..2m, in this order", f.Retry.Base, f.Retry.Max)
 	}
-	if f.policy, err = egress.ParsePolicy(f.Egress.Allow); err != nil {
-		return fmt.Errorf("egress.allow: %w", err)
-	}
 	if err := f.checkKeys(dir); err != nil {
 		return fmt.Errorf("links.keys: %w", err)
 	}
@@ -276,9 +265,6 @@ func (r *Receiver) check(dir string) error {
 	}
 	return nil
 }
-
-// Policy is what may be reached.
-func (f *File) Policy() egress.Policy { return f.policy }
 
 // Zone is what times are written in.
 func (f *File) Zone() *time.Location { return f.zone }

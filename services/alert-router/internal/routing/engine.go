@@ -40,6 +40,7 @@ import (
 	"go.uber.org/zap/exp/zapslog"
 
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/notification"
 )
 
 const (
@@ -73,6 +74,10 @@ type Options struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Noted is told of every attempt to tell somebody. It must not block. May be nil.
 	Noted func([]Notice)
+	// Pages makes receivers that say more than Alertmanager's; it is called for each reading of the configuration. nil: there are none.
+	Pages func() (Pages, error)
+	// Describe is what is known of an alert of that id beside its labels and annotations. nil, or false: nothing.
+	Describe func(alertID string, now time.Time) (notification.Alert, bool)
 	// Gate holds alerts back that the routing file would let through; nil: none does.
 	Gate Gate
 	// Duty says who is told now; nil: everybody.
@@ -110,6 +115,7 @@ type Engine struct {
 	watch      *latency
 	ends       *ends
 	others     *others
+	failing    *failing
 	reloads    *metrics.Counter
 	refused    *metrics.Counter
 	quiet      *metrics.Counter
@@ -152,6 +158,7 @@ func New(opts Options) (*Engine, error) {
 		quiet:    opts.Metrics.GetOrCreateCounter(`tocsin_alert_kept_quiet_total`),
 		stop:     make(chan struct{}),
 	}
+	e.failing = newFailing(e.Put, opts.Log, opts.Metrics)
 	if err := e.setup(); err != nil {
 		_ = e.Close()
 		return nil, err
@@ -309,6 +316,7 @@ func (e *Engine) Start() {
 	e.started = true
 	e.run(e.plan)
 	e.running.Go(e.confirmEnds)
+	e.running.Go(func() { e.failing.run(e.stop) })
 }
 
 // Put adds alerts that stand and ends those that have ended. Of several with the same labels the last one stands. What is

@@ -43,14 +43,18 @@ func (o *observed) Notify(ctx context.Context, alerts ...*alert.Alert) (bool, er
 			outcome = "retry"
 		}
 	}
-	o.metrics.GetOrCreateCounter(fmt.Sprintf("tocsin_alert_notifications_total{receiver=%s,integration=%s,outcome=%q,reason=%q}",
-		strconv.Quote(o.receiver), strconv.Quote(o.integration), outcome, reason)).Inc()
+	o.metrics.GetOrCreateCounter(attempts(o.receiver, o.integration, outcome, reason)).Inc()
 	now := time.Now()
 	if err == nil {
 		o.watch.sent(o.integration, o.receiver, alerts, now)
 	}
 	o.note(ctx, alerts, outcome, err, now)
 	return retry, err
+}
+
+// attempts is the counter of what became of attempts to tell.
+func attempts(receiver, integration, outcome, reason string) string {
+	return fmt.Sprintf("tocsin_alert_notifications_total{receiver=%s,integration=%s,outcome=%q,reason=%q}", strconv.Quote(receiver), strconv.Quote(integration), outcome, reason)
 }
 
 // maxNoticed bounds how many alerts of one message are noted one by one.

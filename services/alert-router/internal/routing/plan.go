@@ -47,12 +47,19 @@ func (e *Engine) newPlan() (*plan, error) {
 	used := make(map[string]bool)
 	p.routes.Walk(func(r *dispatch.Route) { used[r.RouteOpts.Receiver] = true })
 	p.receivers = make(map[string][]notify.Integration, len(used))
+	pages, err := e.pages(conf)
+	if err != nil {
+		return nil, err
+	}
 	for _, rc := range conf.Receivers {
 		if !used[rc.Name] {
 			continue
 		}
 		built, err := receiver.BuildReceiverIntegrations(rc, p.tmpl, e.slog, e.transport()...)
 		if err != nil {
+			return nil, src.wrap(fmt.Errorf("receiver %q: %w", rc.Name, err))
+		}
+		if built, err = e.withPages(&rc, built, pages); err != nil {
 			return nil, src.wrap(fmt.Errorf("receiver %q: %w", rc.Name, err))
 		}
 		if e.opts.LogNotifications {

@@ -12,6 +12,7 @@ import (
 	"net"
 	netmail "net/mail"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,7 +46,12 @@ type Config struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Zone that pictures tell times in; nil: UTC.
 	Zone *time.Location
+	// Series is what a sensor did lately, for the picture of an alert that brings none; nil: no picture then. It is given seriesTime.
+	Series func(ctx context.Context, equipmentID, sensor string) []notification.Point
 }
+
+// seriesTime is how long a page may be held up for its picture.
+const seriesTime = 700 * time.Millisecond
 
 // timeout of one command and its answer.
 const timeout = 15 * time.Second
@@ -101,6 +107,7 @@ func token(s string) bool {
 
 // Send implements notification.Receiver: one connection, a message for each recipient. When it is tried again because one was refused, the others get no second.
 func (r *Receiver) Send(ctx context.Context, n notification.Notification) error {
+	n.Alerts = r.drawn(ctx, n.Alerts)
 	var messages []*mail.Msg
 	var to []string
 	var pictures []message.Picture // the same for all
@@ -145,6 +152,28 @@ func (r *Receiver) Send(ctx context.Context, n notification.Notification) error 
 		}
 	}
 	return receiver.Worst(failed)
+}
+
+// maxDrawn is how many alerts of a page have a picture fetched for them.
+const maxDrawn = 3
+
+// drawn is the alerts with the series that pictures are drawn of.
+func (r *Receiver) drawn(ctx context.Context, alerts []notification.Alert) []notification.Alert {
+	if r.cfg.Series == nil {
+		return alerts
+	}
+	ctx, cancel := context.WithTimeout(ctx, seriesTime)
+	defer cancel()
+	out := slices.Clone(alerts) // shared with other receivers
+	for i := range out[:min(len(out), maxDrawn)] {
+		a := &out[i]
+		if len(a.Evidence) == 0 || len(a.Evidence[0].Series) > 0 || a.Evidence[0].Statistic == "stddev" || ctx.Err() != nil {
+			continue
+		}
+		a.Evidence = slices.Clone(a.Evidence)
+		a.Evidence[0].Series = r.cfg.Series(ctx, a.EquipmentID, a.Evidence[0].Sensor)
+	}
+	return out
 }
 
 func (r *Receiver) client(ctx context.Context, l *line) (*mail.Client, error) {

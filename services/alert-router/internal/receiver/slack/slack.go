@@ -226,6 +226,11 @@ func alert(p *message.Page, a *message.Alert) []block {
 	if len(a.Path) > 0 {
 		out = append(out, small("On the way: "+escape(message.PathLine(a))+" (in all "+escape(a.Took)+")"))
 	}
+	if !p.Single() && p.Links.Acknowledge == "" {
+		if b := buttons(a.Links, a.ID); len(b.Elements) > 0 {
+			out = append(out, b)
+		}
+	}
 	if len(p.Alerts) > 1 {
 		if v := verdicts(a.Links, a.ID); len(v.Elements) > 0 {
 			out = append(out, v)

@@ -1,0 +1,260 @@
+package routing
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/alertmanager/alert"
+	amconfig "github.com/prometheus/alertmanager/config"
+	"github.com/prometheus/alertmanager/nflog/nflogpb"
+	"github.com/prometheus/alertmanager/notify"
+	"github.com/prometheus/common/model"
+	"go.uber.org/zap"
+
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/notification"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/receiver"
+)
+
+// Pages makes the integrations that say more than Alertmanager's.
+type Pages interface {
+	// Build makes those of one receiver of the routing file. One of a name and index that Alertmanager has too takes its place.
+	Build(rc *amconfig.Receiver) ([]notification.Integration, error)
+	// Policy is how often a message is tried again.
+	Policy() receiver.Policy
+	// Names are the receivers that Pages adds to: they must be in the routing file.
+	Names() []string
+}
+
+// pages reads what makes pages anew; nil when there is nothing that does.
+func (e *Engine) pages(conf *amconfig.Config) (Pages, error) {
+	if e.opts.Pages == nil {
+		return nil, nil
+	}
+	p, err := e.opts.Pages()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range p.Names() {
+		if !slices.ContainsFunc(conf.Receivers, func(r amconfig.Receiver) bool { return r.Name == name }) {
+			return nil, &unknownReceiver{name}
+		}
+	}
+	return p, nil
+}
+
+type unknownReceiver struct{ name string }
+
+func (e *unknownReceiver) Error() string {
+	return "receivers file: the routing file has no receiver " + e.name
+}
+
+// withPages puts the integrations of Pages in the places of Alertmanager's, and the others after them.
+func (e *Engine) withPages(rc *amconfig.Receiver, built []notify.Integration, pages Pages) ([]notify.Integration, error) {
+	if pages == nil {
+		return built, nil
+	}
+	ours, err := pages.Build(rc)
+	if err != nil {
+		return nil, err
+	}
+	for _, in := range ours {
+		to := &nflogpb.Receiver{GroupName: rc.Name, Integration: in.Name, Idx: uint32(in.Index)}
+		p := &paged{engine: e, in: in, receiver: rc.Name, to: to, policy: pages.Policy()}
+		one := notify.NewIntegration(p, p, in.Name, in.Index, rc.Name)
+		at := slices.IndexFunc(built, func(b notify.Integration) bool { return b.Name() == in.Name && b.Index() == in.Index })
+		if at < 0 {
+			built = append(built, one)
+		} else {
+			built[at] = one
+		}
+	}
+	return built, nil
+}
+
+// paged brings the engine's notifications to a notification.Receiver.
+type paged struct {
+	engine   *Engine
+	in       notification.Integration
+	receiver string
+	to       *nflogpb.Receiver
+	policy   receiver.Policy
+}
+
+// SendResolved implements notify.ResolvedSender.
+func (p *paged) SendResolved() bool { return p.in.SendResolved }
+
+// Notify implements notify.Notifier. It makes one round of attempts. After it the message is given up as far as people are warned of it; the engine goes on with another round, ever
+// more slowly, until the group is due again, so that a receiver that comes back is not left waiting for that.
+func (p *paged) Notify(ctx context.Context, alerts ...*alert.Alert) (bool, error) {
+	r := receiver.Retrying{
+		Next: p.in.Receiver, Policy: p.policy,
+		OnAttempt: func(_ notification.Notification, _ int, err *notification.Error, wait time.Duration) {
+			if err.MayHaveArrived {
+				p.engine.doubt(ctx, p.to) // now: we may be stopped while we wait
+			}
+			if wait > 0 {
+				p.engine.opts.Metrics.GetOrCreateCounter(attempts(p.receiver, p.in.Name, "retry", amReason(err).String())).Inc()
+			}
+		},
+		OnDead: func(_ context.Context, d receiver.Dead) {
+			p.engine.log.Error("a message was given up for now: its receiver cannot be reached, or refuses it", zap.String("receiver", p.receiver), zap.String("integration", p.in.Name),
+				zap.String("key", d.Notification.Key), zap.Int("attempts", d.Attempts), zap.String("reason", d.Err.Reason), zap.Error(d.Err))
+			p.engine.failing.failed(p.receiver, p.in.Name, d.Err, alerts)
+		},
+	}
+	err := r.Send(ctx, p.engine.notification(ctx, p.receiver, p.to, alerts))
+	if err == nil {
+		p.engine.failing.sent(p.receiver, p.in.Name)
+		return false, nil
+	}
+	var e *notification.Error
+	if !errors.As(err, &e) {
+		return true, err
+	}
+	return e.Class == notification.Retryable, notify.NewErrorWithReason(amReason(e), e)
+}
+
+// amReason is an error's reason in the engine's words. An answer is believed, also one that refuses; see attempt.arrived.
+func amReason(e *notification.Error) notify.Reason {
+	switch e.Reason {
+	case "server_error":
+		return notify.ServerErrorReason
+	case "unauthorized":
+		return notify.AuthErrorReason
+	case "rate_limited":
+		return notify.RateLimitedReason
+	case "client_error", "gone", "redirect", "bad_address", "encode", "bad_configuration", "no_secret":
+		return notify.ClientErrorReason
+	case "timeout":
+		return notify.ContextDeadlineExceededReason
+	case "canceled":
+		return notify.ContextCanceledReason
+	}
+	return notify.DefaultReason
+}
+
+// notification is what the engine is about to say. Evidence, states and times of the machine come from Describe.
+func (e *Engine) notification(ctx context.Context, receiverName string, to *nflogpb.Receiver, alerts []*alert.Alert) notification.Notification {
+	group, _ := notify.GroupKey(ctx)
+	labels, _ := notify.GroupLabels(ctx)
+	n := notification.Notification{
+		Key: e.messageKey(ctx, to), GroupKey: group, Receiver: receiverName, Status: notification.Resolved, Reason: notification.Reason(why(ctx)), At: time.Now(),
+		GroupLabels: plain(labels), ExternalURL: strings.TrimRight(e.externalURL().String(), "/"),
+	}
+	for _, a := range alerts {
+		one := e.alert(a, n.At)
+		if one.Status == notification.Firing {
+			n.Status = notification.Firing
+		}
+		n.Alerts = append(n.Alerts, one)
+	}
+	slices.SortStableFunc(n.Alerts, func(a, b notification.Alert) int {
+		if a.Status != b.Status {
+			return strings.Compare(string(a.Status), string(b.Status)) // firing before resolved
+		}
+		if d := weight(b.Severity) - weight(a.Severity); d != 0 {
+			return d
+		}
+		return a.StartsAt.Compare(b.StartsAt)
+	})
+	n.CommonLabels, n.CommonAnnotations = common(n.Alerts)
+	n.Incident = incidentOf(&n)
+	return n
+}
+
+func (e *Engine) alert(a *alert.Alert, now time.Time) notification.Alert {
+	out := notification.Alert{Status: notification.Firing}
+	if e.opts.Describe != nil {
+		if known, ok := e.opts.Describe(string(a.Labels[labelAlertID]), now); ok {
+			out = known
+		}
+	}
+	out.ID, out.Key = string(a.Labels[labelAlertID]), a.Fingerprint().String()
+	out.Status = notification.Status(a.Status())
+	out.Labels, out.Annotations = plain(a.Labels), plain(a.Annotations)
+	out.Severity, out.EquipmentID = out.Labels["severity"], out.Labels["equipment_id"]
+	out.GatewayID, out.Cause, out.Summary = out.Labels["gateway_id"], out.Labels["cause"], out.Annotations["summary"]
+	out.StartsAt, out.Links.Machine = a.StartsAt, a.GeneratorURL
+	if out.Status == notification.Resolved {
+		out.EndsAt = a.EndsAt
+	}
+	return out
+}
+
+// incidentOf is what the alerts of a group have in common.
+func incidentOf(n *notification.Notification) notification.Incident {
+	in := notification.Incident{Severity: n.Alerts[0].Severity, Cause: n.CommonLabels["cause"], Since: n.Alerts[0].StartsAt}
+	machines := make(map[string]bool)
+	for i := range n.Alerts {
+		a := &n.Alerts[i]
+		machines[a.EquipmentID] = true
+		began := a.StartsAt
+		if !a.Started.IsZero() {
+			began = a.Started
+		}
+		if i == 0 || began.Before(in.Since) {
+			in.Since = began
+		}
+		if a.Status == n.Status && weight(a.Severity) > weight(in.Severity) {
+			in.Severity = a.Severity
+		}
+	}
+	in.Machines = len(machines)
+	for _, s := range [][2]string{{"machine", "equipment_id"}, {"gateway", "gateway_id"}, {"line", "line"}, {"site", "site"}} {
+		if id := n.CommonLabels[s[1]]; id != "" {
+			in.Scope, in.ScopeID = s[0], id
+			break
+		}
+	}
+	if len(n.Alerts) == 1 {
+		in.ID = n.Alerts[0].ID
+	}
+	return in
+}
+
+func common(list []notification.Alert) (labels, annotations map[string]string) {
+	labels, annotations = clone(list[0].Labels), clone(list[0].Annotations)
+	for i := range list[1:] {
+		keep(labels, list[i+1].Labels)
+		keep(annotations, list[i+1].Annotations)
+	}
+	return labels, annotations
+}
+
+func clone(m map[string]string) map[string]string {
+	out := make(map[string]string, len(m))
+	for k, v := range m {
+		out[k] = v
+	}
+	return out
+}
+
+func keep(m, other map[string]string) {
+	for k, v := range m {
+		if other[k] != v {
+			delete(m, k)
+		}
+	}
+}
+
+func plain(set model.LabelSet) map[string]string {
+	out := make(map[string]string, len(set))
+	for k, v := range set {
+		out[string(k)] = string(v)
+	}
+	return out
+}
+
+func weight(severity string) int {
+	switch severity {
+	case "critical":
+		return 3
+	case "warning":
+		return 2
+	default:
+		return 1
+	}
+}

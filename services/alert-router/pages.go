@@ -1,0 +1,291 @@
+package alertrouter
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tocsin-io/tocsin/pkg/kafka"
+	"github.com/tocsin-io/tocsin/pkg/service"
+	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/desk"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/egress"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/lifecycle"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/notification"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/receiver/kafkarecord"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/receivers"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/routing"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/verdict"
+)
+
+// pager makes the receivers of pages, and what they need of the service.
+type pager struct {
+	cfg      Config
+	deps     service.Deps
+	external string
+	dialer   *egress.Dialer
+	live     *http.Client
+
+	mu       sync.Mutex
+	keys     *verdict.Keyring // of the receivers file in force
+	producer *kgo.Client
+	closed   bool
+}
+
+func newPager(cfg Config, external *url.URL, deps service.Deps) (*pager, error) {
+	policy, err := egress.ParsePolicy(cfg.EgressAllow)
+	if err != nil {
+		return nil, fmt.Errorf("alert_router.egress_allow: %w", err)
+	}
+	p := &pager{cfg: cfg, deps: deps, external: external.String(), dialer: &egress.Dialer{Policy: policy, Dial: deps.Net().DialContext}}
+	if deps.Network != nil {
+		p.dialer.Unchecked, p.dialer.Policy = true, egress.Anywhere() // a network that is made up has names of its own, and no inside to protect
+	}
+	p.live = &http.Client{Transport: &http.Transport{DialContext: deps.Net().DialContext, MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: time.Second}}
+	return p, nil
+}
+
+// pages reads the receivers file.
+func (p *pager) pages() (routing.Pages, error) {
+	f, err := receivers.Load(p.cfg.ReceiversFile)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := f.Keyring(p.cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	p.keys = keys
+	p.mu.Unlock()
+	b := &receivers.Builder{
+		File: f, Composer: f.NewComposer(&verdict.Links{Keys: keys, Base: p.external, Lifetime: f.Links.Lifetime}), Dialer: p.dialer, Producer: p.kafka,
+	}
+	if p.cfg.LiveURL != "" {
+		b.Series = p.series
+	}
+	return built{b, f}, nil
+}
+
+type built struct {
+	*receivers.Builder
+	*receivers.File
+}
+
+// kafka is the client that kafka_configs write through, made when first asked for.
+func (p *pager) kafka() (kafkarecord.Producer, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, kgo.ErrClientClosed
+	}
+	if p.producer == nil {
+		base, err := p.deps.Kafka.Options(p.deps.Log)
+		if err != nil {
+			return nil, err
+		}
+		if p.producer, err = kgo.NewClient(append(base, kgo.RecordDeliveryTimeout(30*time.Second), kgo.ProducerLinger(0))...); err != nil {
+			return nil, err
+		}
+	}
+	return p.producer, nil
+}
+
+func (p *pager) close() {
+	p.mu.Lock()
+	p.closed = true
+	cl := p.producer
+	p.producer = nil
+	p.mu.Unlock()
+	if cl != nil {
+		kafka.CloseWithin(5*time.Second, p.deps.Log, cl.Close)
+	}
+	p.live.CloseIdleConnections()
+}
+
+const (
+	seriesWindows = 120
+	maxWindows    = 1 << 20 // bytes of an answer
+)
+
+// series is what a sensor did lately, as the realtime-api has it; nil when it cannot be had: the page goes without a picture.
+func (p *pager) series(ctx context.Context, equipmentID, sensor string) []notification.Point {
+	u := fmt.Sprintf("%s/v1/machines/%s/windows?limit=%d&sensor=%s", strings.TrimRight(p.cfg.LiveURL, "/"), url.PathEscape(equipmentID), seriesWindows, url.QueryEscape(sensor))
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, http.NoBody)
+	if err != nil {
+		return nil
+	}
+	resp, err := p.live.Do(req)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var answer struct {
+		Windows []struct {
+			EndUS   int64 `json:"end_us"`
+			Sensors []struct {
+				Sensor string   `json:"sensor"`
+				Mean   *float64 `json:"mean"`
+			} `json:"sensors"`
+		} `json:"windows"`
+	}
+	if resp.StatusCode != http.StatusOK || json.NewDecoder(io.LimitReader(resp.Body, maxWindows)).Decode(&answer) != nil {
+		return nil
+	}
+	var out []notification.Point
+	for _, w := range answer.Windows {
+		pt := notification.Point{At: time.UnixMicro(w.EndUS), Value: math.NaN()}
+		for _, s := range w.Sensors {
+			if s.Sensor == sensor && s.Mean != nil {
+				pt.Value = *s.Mean
+			}
+		}
+		out = append(out, pt)
+	}
+	return out
+}
+
+// describe is what the desk knows of an alert, for its page.
+func (s *Service) describe(alertID string, now time.Time) (notification.Alert, bool) {
+	a, ok := s.desk.Alert(alertID)
+	if !ok || a.Event == nil {
+		return notification.Alert{}, false
+	}
+	ev := a.Event
+	out := notification.Alert{Score: ev.GetScore(), Confidence: ev.GetConfidence(), Started: time.UnixMicro(a.StartedUS), State: string(a.State)}
+	if a.EndedUS != 0 {
+		out.Ended = time.UnixMicro(a.EndedUS)
+	}
+	if a.Ack != nil {
+		out.AcknowledgedBy = a.Ack.By
+	}
+	list := slices.Clone(ev.GetContributions())
+	slices.SortStableFunc(list, func(x, y *eventv1.Contribution) int {
+		switch {
+		case x.GetShare() > y.GetShare():
+			return -1
+		case x.GetShare() < y.GetShare():
+			return 1
+		}
+		return 0
+	})
+	for _, c := range list {
+		out.Evidence = append(out.Evidence, notification.Evidence{
+			Sensor: c.GetSensor(), Share: c.GetShare(), Observed: c.GetObserved(), ExpectedLow: c.GetExpectedLow(), ExpectedHigh: c.GetExpectedHigh(),
+			Detector: c.GetDetector(), Statistic: c.GetStatistic(),
+		})
+		if d := c.GetDetector(); d != "" && !slices.Contains(out.Detectors, d) {
+			out.Detectors = append(out.Detectors, d)
+		}
+	}
+	out.Path = path(a, now)
+	return out, true
+}
+
+// path is how long it took from the machine to here: the event tells when it began there and when the broker had the record that it was judged by.
+func path(a *lifecycle.Alert, now time.Time) []notification.Hop {
+	if !a.Open() || a.OpenedMS == 0 || a.StartedUS == 0 {
+		return nil
+	}
+	began, judged := time.UnixMicro(a.StartedUS), time.UnixMilli(a.OpenedMS)
+	if d := judged.Sub(began); d < 0 || d > time.Hour {
+		return nil // history that is replayed, or a clock that is wrong: nothing that a person could use
+	}
+	if d := now.Sub(judged); d > time.Hour {
+		return nil // told again, or late: not the way's doing
+	}
+	return []notification.Hop{{Name: "machine to Kafka", At: judged, Took: judged.Sub(began)}, {Name: "Kafka to here, judged and routed", At: now, Took: now.Sub(judged)}}
+}
+
+// book records at the desk what people do by the links of pages.
+type book struct{ desk *desk.Desk }
+
+// Describe implements verdict.Book.
+func (b book) Describe(ctx context.Context, subject string) (string, error) {
+	a, err := b.find(ctx, subject)
+	if err != nil {
+		return "", err
+	}
+	text := a.Key.EquipmentID + ", " + strings.ReplaceAll(a.Key.Cause, "_", " ")
+	if s := a.Event.GetSummary(); s != "" {
+		text += ": " + s
+	}
+	return text + " (since " + time.UnixMicro(a.StartedUS).UTC().Format("15:04:05 MST, 2 Jan 2006") + ", " + string(a.State) + ")", nil
+}
+
+func (b book) find(ctx context.Context, subject string) (*lifecycle.Alert, error) {
+	a, err := b.desk.Find(ctx, subject)
+	if errors.Is(err, lifecycle.ErrUnknown) {
+		return nil, verdict.ErrUnknown
+	}
+	return a, err
+}
+
+// Decide implements verdict.Book.
+func (b book) Decide(ctx context.Context, d verdict.Decision) (verdict.Outcome, error) {
+	act := desk.Act{AlertID: d.Subject, By: d.By, Why: d.Note, For: d.For, Key: "link/" + d.ID}
+	switch d.Action {
+	case verdict.Acknowledge:
+		act.Transition = eventv1.AlertTransition_ALERT_TRANSITION_ACKNOWLEDGED
+	case verdict.Shelve:
+		act.Transition = eventv1.AlertTransition_ALERT_TRANSITION_SHELVED
+	default:
+		act.Transition = eventv1.AlertTransition_ALERT_TRANSITION_VERDICT
+		act.Verdict = map[verdict.Action]eventv1.AlertVerdict{
+			verdict.Real: eventv1.AlertVerdict_ALERT_VERDICT_REAL, verdict.False: eventv1.AlertVerdict_ALERT_VERDICT_FALSE,
+			verdict.Known: eventv1.AlertVerdict_ALERT_VERDICT_KNOWN, verdict.Sensor: eventv1.AlertVerdict_ALERT_VERDICT_SENSOR,
+		}[d.Action]
+	}
+	a, err := b.find(ctx, d.Subject)
+	if err != nil {
+		return verdict.Outcome{}, err
+	}
+	if slices.Contains(a.Acts, desk.EventID(a.ID, act)) {
+		return verdict.Outcome{Repeated: true, At: when(a, act.Transition)}, nil
+	}
+	switch _, err = b.desk.Do(ctx, act); {
+	case desk.Conflict(err):
+		if a, err = b.find(ctx, d.Subject); err != nil {
+			return verdict.Outcome{}, err
+		}
+		return verdict.Outcome{Repeated: true, At: when(a, act.Transition)}, nil
+	case errors.Is(err, lifecycle.ErrUnknown):
+		return verdict.Outcome{}, verdict.ErrUnknown
+	case err != nil:
+		return verdict.Outcome{}, err
+	}
+	return verdict.Outcome{At: d.At}, nil
+}
+
+// when it was decided, as far as that is remembered.
+func when(a *lifecycle.Alert, t eventv1.AlertTransition) time.Time {
+	switch {
+	case t == eventv1.AlertTransition_ALERT_TRANSITION_ACKNOWLEDGED && a.Ack != nil:
+		return time.UnixMilli(a.Ack.AtMS)
+	case t == eventv1.AlertTransition_ALERT_TRANSITION_VERDICT && a.VerdictMark != nil:
+		return time.UnixMilli(a.VerdictMark.AtMS)
+	}
+	return time.Now()
+}
+
+// links serves the links of pages, under the keys in force.
+func (s *Service) links() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.pager.mu.Lock()
+		keys := s.pager.keys
+		s.pager.mu.Unlock()
+		h := verdict.Handler{Keys: keys, Book: book{s.desk}, Now: time.Now, Log: s.log.Named("links")}
+		h.ServeHTTP(w, r)
+	})
+}
