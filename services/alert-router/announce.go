@@ -74,7 +74,7 @@ func (a *announcer) Live() { a.engine.Start() }
 
 // Committed puts the views that transitions change.
 func (a *announcer) Committed(ctx context.Context, list []stream.Committed) error {
-	var alerts []routing.Alert
+	var views []incident.View
 	next := map[int32]int64{}
 	for _, c := range list {
 		a.count(c)
@@ -83,11 +83,15 @@ func (a *announcer) Committed(ctx context.Context, list []stream.Committed) erro
 			if v.EndsMS == 0 {
 				a.engine.Announce(v.Labels, time.UnixMilli(c.Event.GetAtMs()))
 			}
-			alerts = append(alerts, a.alert(v))
+			views = append(views, v)
 		}
 	}
 	if len(next) > 0 {
 		a.states(ctx, stateWait, func(ctx context.Context) error { return a.desk.Await(ctx, next) })
+	}
+	var alerts []routing.Alert
+	for _, v := range views { // with their states, which are known only now
+		alerts = append(alerts, a.alert(v))
 	}
 	return a.engine.Put(ctx, slices.DeleteFunc(alerts, a.defers)...)
 }

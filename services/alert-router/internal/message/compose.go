@@ -53,6 +53,9 @@ func (c *Composer) Page(n notification.Notification, recipient string) *Page {
 		}
 		if i == 0 || len(p.Alerts) < maxDetailed && len(a.Evidence) > 0 {
 			p.Alerts = append(p.Alerts, c.alert(a, recipient, n.At))
+			if t := ofMany(n.Incident, n.Incident.Machines, a.Status == notification.Resolved); t != "" && len(n.Alerts) == 1 {
+				p.Alerts[0].What = Clean(t, maxText) + "."
+			}
 		}
 		if i < maxListed {
 			p.Listed = append(p.Listed, c.line(a))
@@ -71,6 +74,9 @@ func (c *Composer) Page(n notification.Notification, recipient string) *Page {
 
 func (c *Composer) title(n notification.Notification, p *Page) string {
 	if len(n.Alerts) == 1 {
+		if t := ofMany(n.Incident, n.Incident.Machines, p.Over()); t != "" {
+			return Clean(t, maxTitle) // it stands for all of them
+		}
 		l := c.line(&n.Alerts[0])
 		return Clean(l.Machine+": "+l.Text, maxTitle)
 	}
@@ -82,24 +88,36 @@ func (c *Composer) title(n notification.Notification, p *Page) string {
 		machines[n.Alerts[i].EquipmentID] = true
 	}
 	many := max(n.Incident.Machines, len(machines))
-	if are := causeOfMany(n.Incident.Cause); are != "" && many > 1 {
-		where := ""
-		if id := Clean(n.Incident.ScopeID, maxName); id != "" && n.Incident.Scope != "machine" {
-			where = " behind " + Clean(n.Incident.Scope, 20) + " " + id
-			if n.Incident.Scope != "gateway" {
-				where = " of " + Clean(n.Incident.Scope, 20) + " " + id
-			}
-		}
-		if p.Over() {
-			return Clean("over: "+strconv.Itoa(many)+" machines"+where+" "+are, maxTitle)
-		}
-		return Clean(strconv.Itoa(many)+" machines"+where+" "+are, maxTitle)
+	if t := ofMany(n.Incident, many, p.Over()); t != "" {
+		return Clean(t, maxTitle)
 	}
 	first := ""
 	if len(p.Listed) > 0 {
 		first = ": " + p.Listed[0].Machine + " " + p.Listed[0].Text
 	}
 	return Clean(plural(len(n.Alerts), "alert")+" of "+plural(many, "machine")+first, maxTitle)
+}
+
+// ofMany says what is the matter with several machines of one cause: "24 machines behind gateway gw-3 send no data any more".
+func ofMany(in notification.Incident, many int, over bool) string {
+	are := causeOfMany(in.Cause)
+	if are == "" || many < 2 {
+		return ""
+	}
+	where := ""
+	if id := Clean(in.ScopeID, maxName); id != "" && in.Scope != "machine" && in.Scope != "" {
+		where = " of " + Clean(in.Scope, 20) + " " + id
+		if in.Scope == "gateway" {
+			where = " behind gateway " + id
+		}
+	}
+	switch {
+	case over && in.Cause == "silence":
+		are = "send data again"
+	case over:
+		return "over: " + strconv.Itoa(many) + " machines" + where + " " + are
+	}
+	return strconv.Itoa(many) + " machines" + where + " " + are
 }
 
 func headline(p *Page) string {
@@ -331,7 +349,7 @@ func sure(a *notification.Alert) string {
 // known annotations are told elsewhere in the page, or are made for machines.
 var known = map[string]bool{
 	"summary": true, "description": true, "sensors": true, "score": true, "confidence": true, "started": true, "ended": true, "runbook_url": true,
-	"state": true, "acknowledged_by": true, "held": true, // of which the page speaks itself
+	"state": true, "acknowledged_by": true, "held": true, "incident_id": true, "incident_machines": true, // of which the page speaks itself
 }
 
 func facts(a *notification.Alert) []Fact {

@@ -121,6 +121,11 @@ func TestTitles(t *testing.T) {
 	escalated.Reason = notification.Escalation
 	unnamed := messagetest.Gateway(3)
 	unnamed.Incident.Title = ""
+	lead := messagetest.Gateway(1)
+	lead.Incident.Title, lead.Incident.Machines = "", 200
+	back := lead
+	back.Status, back.Alerts = notification.Resolved, []notification.Alert{lead.Alerts[0]}
+	back.Alerts[0].Status = notification.Resolved
 	mixed := messagetest.Gateway(2)
 	mixed.Incident.Title, mixed.Incident.Cause = "", ""
 	for want, n := range map[string]notification.Notification{
@@ -128,6 +133,8 @@ func TestTitles(t *testing.T) {
 		"ESCALATED CRITICAL press-07: bearing_temp 92.4 °C, expected 61 to 68.5 °C": escalated,
 		"RESOLVED press-07: behaves as usual again, after 24 s":                     messagetest.Ended(),
 		"WARNING 24 machines behind gateway gw-hall-3 send no data any more":        messagetest.Gateway(24),
+		"WARNING 200 machines behind gateway gw-hall-3 send no data any more":       lead,
+		"RESOLVED 200 machines behind gateway gw-hall-3 send data again":            back,
 		"WARNING 3 machines behind gateway gw-hall-3 send no data any more":         unnamed,
 		"WARNING 2 alerts of 2 machines: press-01 sends no data any more":           mixed,
 		"WARNING press-01: sends no data any more":                                  silent,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,6 +18,9 @@ import (
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/notification"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/receiver"
 )
+
+// annotationMachines says how many machines an alert stands for.
+const annotationMachines = "incident_machines"
 
 // Pages makes the integrations that say more than Alertmanager's.
 type Pages interface {
@@ -209,8 +213,13 @@ func incidentOf(n *notification.Notification) notification.Incident {
 			break
 		}
 	}
-	if len(n.Alerts) == 1 {
-		in.ID = n.Alerts[0].ID
+	if len(n.Alerts) != 1 {
+		return in
+	}
+	in.ID = n.Alerts[0].ID
+	// The first alert of a gateway's incident stands for all.
+	if many, err := strconv.Atoi(n.Alerts[0].Annotations[annotationMachines]); err == nil && many > 1 && n.Alerts[0].GatewayID != "" {
+		in.Machines, in.Scope, in.ScopeID = many, "gateway", n.Alerts[0].GatewayID
 	}
 	return in
 }
