@@ -54,14 +54,14 @@ type Config struct {
 	Wait        int `mapstructure:"wait" doc:"closed windows of the machine for which a detector that failed is not asked; twice as many after each further failure, up to 64 times"`
 	Trial       int `mapstructure:"trial" doc:"closed windows after that for which it is asked and taught, and its word does not count"`
 	MuteWindows int `mapstructure:"mute_windows" doc:"windows in a row without an opinion, though it had one before and every sensor has values, after which a detector counts as failed; 0: never"`
-	DriftPages  int `mapstructure:"drift_pages" doc:"a learned model (statistics are exempt) is set aside once it alone would have given this many pages beyond the machine's budget: far more than faults that only it can see; 0: never"`
+	DriftPages  int `mapstructure:"drift_pages" doc:"a learned model (statistics are exempt) is set aside once it alone would have given this many pages beyond the machine's budget: 0: never, because sound machines of heavy tails reach 100 in a month"`
 	MaxBytes    int `mapstructure:"max_detector_bytes" doc:"most memory that one detector of one machine may hold; one that would hold more for the machine's sensors is refused"`
 	MachineMax  int `mapstructure:"max_machine_bytes" doc:"most memory that one machine may hold for its sensors; sensors beyond it are stored only"`
 }
 
 // DefaultConfig is what ships: an hour aside and ten minutes on trial, with windows of 5 s.
 func DefaultConfig() Config {
-	return Config{Wait: 720, Trial: 120, MuteWindows: 120, DriftPages: 100, MaxBytes: 64 << 20, MachineMax: 512 << 20}
+	return Config{Wait: 720, Trial: 120, MuteWindows: 120, DriftPages: 0, MaxBytes: 64 << 20, MachineMax: 512 << 20}
 }
 
 // Validate names the field that is wrong.

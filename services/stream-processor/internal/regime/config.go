@@ -32,7 +32,7 @@ const (
 )
 
 // DefaultConfig is what ships.
-func DefaultConfig() Config { return Config{Find: true, Visits: 3, Settle: 20 * time.Second} }
+func DefaultConfig() Config { return Config{Find: false, Visits: 3, Settle: 20 * time.Second} }
 
 // Validate names the field that is wrong.
 func (c *Config) Validate() error {
