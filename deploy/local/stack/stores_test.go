@@ -194,7 +194,11 @@ func rulesAreLoaded(ctx context.Context, t *testing.T, s *stack.Stack) {
 	if err := json.Unmarshal(b, &reply); err != nil {
 		t.Fatal(err)
 	}
-	if len(reply.Data.Groups) == 0 || reply.Data.Groups[0].Name != "stack" {
+	loaded := map[string]bool{}
+	for _, g := range reply.Data.Groups {
+		loaded[g.Name] = true
+	}
+	if !loaded["stack"] || !loaded["coverage"] {
 		t.Errorf("rules: %s", b)
 	}
 }
