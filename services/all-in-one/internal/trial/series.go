@@ -46,17 +46,22 @@ type Series struct {
 	Points []Point
 }
 
+// halve merges neighbours, in place.
+func halve[T any](s []T, merge func(*T, T)) []T {
+	for j := range s {
+		if j%2 == 0 {
+			s[j/2] = s[j]
+		} else {
+			merge(&s[j/2], s[j])
+		}
+	}
+	return s[:(len(s)+1)/2]
+}
+
 func (s *Series) add(t time.Time, surprise, demand float64, learning bool) {
 	i, double := s.at(t)
 	for range double {
-		for j := range s.Points {
-			if j%2 == 0 {
-				s.Points[j/2] = s.Points[j]
-			} else {
-				s.Points[j/2].merge(s.Points[j])
-			}
-		}
-		s.Points = s.Points[:(len(s.Points)+1)/2]
+		s.Points = halve(s.Points, (*Point).merge)
 	}
 	for len(s.Points) <= i {
 		s.Points = append(s.Points, Point{})
@@ -111,14 +116,7 @@ func (e *Envelope) add(t time.Time, v float64) {
 	}
 	i, double := e.at(t)
 	for range double {
-		for j := range e.Ranges {
-			if j%2 == 0 {
-				e.Ranges[j/2] = e.Ranges[j]
-			} else {
-				e.Ranges[j/2].merge(e.Ranges[j])
-			}
-		}
-		e.Ranges = e.Ranges[:(len(e.Ranges)+1)/2]
+		e.Ranges = halve(e.Ranges, (*Range).merge)
 	}
 	for len(e.Ranges) <= i {
 		e.Ranges = append(e.Ranges, Range{})

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 
@@ -14,45 +13,20 @@ import (
 
 const maxGateways = 1000
 
-// coverageStates reads the state filter: names of event.v1.CoverageState, or their last part in small letters; several by repetition or comma.
-func coverageStates(q url.Values) (map[eventv1.CoverageState]bool, *fault) {
-	var out map[eventv1.CoverageState]bool
-	for _, s := range strings.Split(strings.Join(q["state"], ","), ",") {
-		if s == "" {
-			continue
-		}
-		v, ok := eventv1.CoverageState_value[s]
-		if !ok {
-			v, ok = eventv1.CoverageState_value["COVERAGE_STATE_"+strings.ToUpper(s)]
-		}
-		if !ok || v == 0 {
-			return nil, bad("state", "%.40q is not one of judged, learning, silent, late, bad_quality, shelved, gateway_down, clock_wrong, dead_lettered, model_failed, refused", s)
-		}
-		if out == nil {
-			out = map[eventv1.CoverageState]bool{}
-		}
-		out[eventv1.CoverageState(v)] = true
-	}
-	return out, nil
-}
-
 func (a *API) coverage(dst []byte, _ *http.Request, q url.Values) ([]byte, *fault) {
-	size, f := number(q, "page_size", defaultPage, 1, maxPage)
+	size, after, f := page(q)
 	if f != nil {
 		return nil, f
 	}
-	after, err := base64.RawURLEncoding.DecodeString(q.Get("page_token"))
-	if err != nil {
-		return nil, bad("page_token", "not a token that this service gave")
-	}
-	want, f := coverageStates(q)
+	want, f := states[eventv1.CoverageState](q, eventv1.CoverageState_value, "COVERAGE_STATE_",
+		"judged, learning, silent, late, bad_quality, shelved, gateway_down, clock_wrong, dead_lettered, model_failed, refused")
 	if f != nil {
 		return nil, f
 	}
 	gateway, whole := q.Get("gateway_id"), !q.Has("gateway_id")
 	rows, total := a.hub.CoverageRecords(func(c *eventv1.MachineCoverage) bool {
 		return (whole || c.GetGatewayId() == gateway) && (want == nil || in(c, want))
-	}, string(after), int(size)+1)
+	}, after, int(size)+1)
 	next := ""
 	if len(rows) > int(size) {
 		rows = rows[:size]

@@ -155,46 +155,54 @@ func number(q url.Values, name string, def, lo, hi int64) (int64, *fault) {
 	return v, nil
 }
 
-// states reads the state filter: names of query.v1.MachineState, or their last part in small letters; several by
-// repetition or comma.
-func states(q url.Values) (map[queryv1.MachineState]bool, *fault) {
-	var out map[queryv1.MachineState]bool
+// states reads the state filter: names of an enumeration, or what follows their prefix in small letters; several by repetition or comma. nil: all.
+func states[E ~int32](q url.Values, names map[string]int32, prefix, known string) (map[E]bool, *fault) {
+	var out map[E]bool
 	for _, s := range strings.Split(strings.Join(q["state"], ","), ",") {
 		if s == "" {
 			continue
 		}
-		v, ok := queryv1.MachineState_value[s]
+		v, ok := names[s]
 		if !ok {
-			v, ok = queryv1.MachineState_value["MACHINE_STATE_"+strings.ToUpper(s)]
+			v, ok = names[prefix+strings.ToUpper(s)]
 		}
 		if !ok || v == 0 {
-			return nil, bad("state", "%.40q is not one of learning, ok, warning, critical, silent", s)
+			return nil, bad("state", "%.40q is not one of %s", s, known)
 		}
 		if out == nil {
-			out = map[queryv1.MachineState]bool{}
+			out = map[E]bool{}
 		}
-		out[queryv1.MachineState(v)] = true
+		out[E(v)] = true
 	}
 	return out, nil
 }
 
+// page reads which page is asked for: how many rows, and the id after which it begins.
+func page(q url.Values) (size int64, after string, f *fault) {
+	size, f = number(q, "page_size", defaultPage, 1, maxPage)
+	if f != nil {
+		return 0, "", f
+	}
+	b, err := base64.RawURLEncoding.DecodeString(q.Get("page_token"))
+	if err != nil {
+		return 0, "", bad("page_token", "not a token that this service gave")
+	}
+	return size, string(b), nil
+}
+
 func (a *API) machines(dst []byte, _ *http.Request, q url.Values) ([]byte, *fault) {
-	size, f := number(q, "page_size", defaultPage, 1, maxPage)
+	size, after, f := page(q)
 	if f != nil {
 		return nil, f
 	}
-	after, err := base64.RawURLEncoding.DecodeString(q.Get("page_token"))
-	if err != nil {
-		return nil, bad("page_token", "not a token that this service gave")
-	}
-	want, f := states(q)
+	want, f := states[queryv1.MachineState](q, queryv1.MachineState_value, "MACHINE_STATE_", "learning, ok, warning, critical, silent")
 	if f != nil {
 		return nil, f
 	}
 	search := strings.ToLower(q.Get("search"))
 	rows, total := a.hub.Rows(func(r *hub.Row) bool {
 		return (want == nil || want[r.State]) && (search == "" || strings.Contains(strings.ToLower(r.ID), search))
-	}, string(after), int(size)+1)
+	}, after, int(size)+1)
 	next := ""
 	if len(rows) > int(size) {
 		rows = rows[:size]

@@ -162,9 +162,6 @@ func TestGivenRegimes(t *testing.T) {
 
 // A fault of a week wanders, is switched on and off with the machine, and stays a fault: no regime comes of it, and what was usual is usual after it.
 func TestFaultOfAWeekIsNoRegime(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a week of samples")
-	}
 	for name, onoff := range map[string]bool{"one regime": false, "switched on and off": true} {
 		t.Run(name, func(t *testing.T) {
 			r, p := newRig(t, func(c *Config) { finds(c); c.WindowLength *= 6; c.Lateness *= 6 }), newPlant(5, 6*cycle)
