@@ -5,12 +5,12 @@ package alertrouter
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"regexp"
 	"strings"
 	"time"
 
+	"github.com/tocsin-io/tocsin/pkg/auth"
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/access"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/egress"
@@ -227,22 +227,12 @@ func (c Config) Validate() error {
 func (c Config) people() (*access.Book, error) {
 	var anybody *access.Identity
 	switch {
-	case c.Auth.AllowAnonymous, len(c.Auth.People) == 0 && loopback(c.HTTP.Listen):
-		anybody = &access.Identity{Role: access.Operator}
+	case c.Auth.AllowAnonymous, len(c.Auth.People) == 0 && auth.Loopback(c.HTTP.Listen):
+		anybody = access.Anybody(access.Operator)
 	case len(c.Auth.People) == 0:
-		anybody = &access.Identity{Role: access.Viewer}
+		anybody = access.Anybody(access.Viewer)
 	}
 	return access.New(c.Auth.People, anybody)
-}
-
-// loopback tells whether only this machine can reach the address. A name other than localhost may resolve to anything.
-func loopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func httpURL(s string) error {

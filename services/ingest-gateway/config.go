@@ -3,8 +3,8 @@ package ingestgateway
 import (
 	"errors"
 	"fmt"
-	"net"
 
+	"github.com/tocsin-io/tocsin/pkg/auth"
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
 	"github.com/tocsin-io/tocsin/pkg/schema"
 	"github.com/tocsin-io/tocsin/services/ingest-gateway/internal/admission"
@@ -79,7 +79,7 @@ func (c Config) Validate() error {
 	}
 	if len(c.Auth.Gateways) == 0 && !c.Auth.AllowAnonymous {
 		for _, l := range []struct{ name, addr string }{{"http", c.HTTP.Listen}, {"grpc", c.GRPC.Listen}} {
-			if !loopback(l.addr) {
+			if !auth.Loopback(l.addr) {
 				return fmt.Errorf("auth.gateways: empty, so anybody who reaches %s.listen (%s) could send; list the gateways, listen on loopback, or set auth.allow_anonymous", l.name, l.addr)
 			}
 		}
@@ -95,16 +95,6 @@ func (c Config) anonymous() bool { return c.Auth.AllowAnonymous || len(c.Auth.Ga
 
 func (c Config) authenticator() (*admission.Authenticator, error) {
 	return admission.NewAuthenticator(c.Auth.Gateways, c.anonymous())
-}
-
-// loopback tells whether only this machine can reach the address. A name other than localhost may resolve to anything.
-func loopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 var errDraining = errors.New("draining")

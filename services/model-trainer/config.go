@@ -3,8 +3,8 @@ package modeltrainer
 import (
 	"errors"
 	"fmt"
-	"net"
 
+	"github.com/tocsin-io/tocsin/pkg/auth"
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/access"
@@ -41,21 +41,11 @@ func (a Auth) validate(listen string) error {
 			return fmt.Errorf("clients[%d].%w", i, err)
 		}
 	}
-	if a.anonymous() && !a.AllowAnonymous && !loopback(listen) {
+	if a.anonymous() && !a.AllowAnonymous && !auth.Loopback(listen) {
 		return fmt.Errorf("clients: empty, so anybody who reaches http.listen (%s) could train; list the clients, listen on loopback, or set auth.allow_anonymous", listen)
 	}
 	_, err := access.New(a.Clients, a.anonymous())
 	return err
-}
-
-// loopback tells whether only this machine can reach the address. A name other than localhost may resolve to anything.
-func loopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // DefaultConfig listens on loopback for anybody there, and keeps models and data in folders of the working directory.

@@ -20,6 +20,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/tocsin-io/tocsin/pkg/auth"
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/access"
@@ -93,7 +94,7 @@ func (a *API) Register(handle func(pattern string, h http.Handler)) {
 func (a *API) Whole(h http.Handler) http.Handler {
 	return a.wrap(access.Viewer, func(w http.ResponseWriter, r *http.Request, who *access.Identity) error {
 		switch {
-		case !who.All():
+		case !who.Machines.All():
 			return &problem{status: http.StatusForbidden, title: "not allowed", detail: "these credentials see some machines only, and this API shows all; use /v1/alerts"}
 		case r.Method != http.MethodGet && r.Method != http.MethodHead && !who.Acts():
 			return errRole
@@ -128,7 +129,7 @@ func (a *API) wrap(needs access.Role, f handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		who, err := a.people.Authenticate(r.Header.Get("Authorization"))
 		if err != nil {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="tocsin"`)
+			auth.Challenge(w.Header())
 			a.fail(w, r, &problem{status: http.StatusUnauthorized, title: "not authenticated", detail: err.Error()})
 			return
 		}
@@ -205,8 +206,8 @@ func body(r *http.Request, into any) error {
 // filter reads what a list is asked for.
 func (a *API) filter(q url.Values, who *access.Identity) (journal.Filter, error) {
 	f := journal.Filter{Limit: defaultPage}
-	if !who.All() {
-		f.Equipment = who.Equipment
+	if !who.Machines.All() {
+		f.Equipment = who.Machines.Patterns()
 	}
 	known := []string{"equipment_id", "cause", "gateway_id", "sensor", "alert_id", "severity", "state", "transition", "since", "until", "limit", "after"}
 	for k := range q {

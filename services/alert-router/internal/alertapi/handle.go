@@ -52,7 +52,7 @@ func (a *API) find(r *http.Request, who *access.Identity) (*lifecycle.Alert, err
 	if err != nil {
 		return nil, err
 	}
-	if !who.Sees(al.Key.EquipmentID) {
+	if !who.Machines.Has(al.Key.EquipmentID) {
 		return nil, errNotFound
 	}
 	return al, nil

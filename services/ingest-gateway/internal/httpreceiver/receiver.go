@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
+	"github.com/tocsin-io/tocsin/pkg/auth"
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
 	"github.com/tocsin-io/tocsin/services/ingest-gateway/internal/admission"
 	"github.com/tocsin-io/tocsin/services/ingest-gateway/internal/intake"
@@ -102,7 +103,7 @@ func (rc *Receiver) guarded(name string, h handler) http.Handler {
 		who, err := rc.identify(r)
 		if err != nil {
 			rc.in.Metrics().RequestRefused(intake.HTTP, "unauthenticated")
-			w.Header().Set("WWW-Authenticate", `Bearer realm="tocsin"`)
+			auth.Challenge(w.Header())
 			httpserver.Problem(w, http.StatusUnauthorized, "Unauthorized", err.Error(), nil)
 			return
 		}

@@ -2,13 +2,10 @@
 package access
 
 import (
-	"crypto/rand"
-	"crypto/sha256"
-	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 
+	"github.com/tocsin-io/tocsin/pkg/auth"
 	"github.com/tocsin-io/tocsin/pkg/frame"
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
 )
@@ -35,11 +32,8 @@ func (c Client) Validate() error {
 	if err := frame.CheckID("name", []byte(c.Name)); err != nil {
 		return err
 	}
-	switch {
-	case len(c.Token) < 16:
-		return errors.New("token: must have at least 16 characters")
-	case strings.ContainsAny(c.Token, " \t\r\n"):
-		return errors.New("token: must not contain white space")
+	if err := auth.CheckToken(c.Token); err != nil {
+		return fmt.Errorf("token: %w", err)
 	}
 	if _, ok := rights(c.Rights); !ok {
 		return fmt.Errorf("rights: %q is neither score nor train", c.Rights)
@@ -67,56 +61,31 @@ type Identity struct {
 func (id Identity) May(r Right) bool { return id.right >= r }
 
 // Keeper knows the tokens. Safe for concurrent use.
-type Keeper struct {
-	anonymous bool
-	salt      [32]byte
-	byDigest  map[[sha256.Size]byte]Identity
-}
+type Keeper struct{ tokens *auth.Tokens[Identity] }
 
 // New compiles the clients, which must be valid. With anonymous a request without a token may do everything; one with a wrong token never may.
 func New(clients []Client, anonymous bool) (*Keeper, error) {
-	k := &Keeper{anonymous: anonymous, byDigest: make(map[[sha256.Size]byte]Identity, len(clients))}
-	if _, err := rand.Read(k.salt[:]); err != nil {
-		return nil, fmt.Errorf("random salt: %w", err)
+	k := &Keeper{auth.NewTokens[Identity]()}
+	if anonymous {
+		k.tokens.AllowAnonymous(Identity{right: Train})
 	}
 	for i, c := range clients {
 		right, _ := rights(c.Rights)
-		d := k.digest(c.Token)
-		if _, ok := k.byDigest[d]; ok {
-			return nil, fmt.Errorf("clients[%d].token: given twice", i)
+		if err := k.tokens.Add(c.Token, Identity{c.Name, right}); err != nil {
+			return nil, fmt.Errorf("clients[%d].token: %w", i, err)
 		}
-		k.byDigest[d] = Identity{c.Name, right}
 	}
 	return k, nil
-}
-
-// Identify takes the value of an Authorization header ("" when there is none). ok is false for whoever is nobody we know.
-//
-// The token is looked up by its SHA-256 under a secret salt: the time that this takes says nothing of how much of a guess is right.
-func (k *Keeper) Identify(authorization string) (id Identity, ok bool) {
-	if authorization == "" {
-		return Identity{right: Train}, k.anonymous
-	}
-	scheme, token, found := strings.Cut(authorization, " ")
-	if !found || !strings.EqualFold(scheme, "bearer") {
-		return Identity{}, false
-	}
-	id, ok = k.byDigest[k.digest(strings.TrimSpace(token))]
-	return id, ok
-}
-
-func (k *Keeper) digest(token string) [sha256.Size]byte {
-	return sha256.Sum256(append(k.salt[:len(k.salt):len(k.salt)], token...))
 }
 
 // Guard lets those through to h who hold the right; the others are answered 401 (who are you?) or 403 (you may not).
 func (k *Keeper) Guard(need Right, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id, ok := k.Identify(r.Header.Get("Authorization"))
+		id, err := k.tokens.Authenticate(r.Header.Get("Authorization"))
 		switch {
-		case !ok:
-			w.Header().Set("WWW-Authenticate", "Bearer")
-			httpserver.Problem(w, http.StatusUnauthorized, "Unauthorized", "valid credentials are needed: Authorization: Bearer <token>", nil)
+		case err != nil:
+			auth.Challenge(w.Header())
+			httpserver.Problem(w, http.StatusUnauthorized, "Unauthorized", err.Error(), nil)
 		case !id.May(need):
 			httpserver.Problem(w, http.StatusForbidden, "Forbidden", "the token's rights do not reach so far", nil)
 		default:
