@@ -9,10 +9,9 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/tocsin-io/tocsin/pkg/lake"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
-	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/lake"
 	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/parquetfile"
-	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/rowhash"
 	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/table"
 )
 
@@ -192,7 +191,7 @@ func (a *auditor) object(t table.Table, o lake.Object) (lake.Object, error) {
 		return o, nil
 	}
 	if rows != o.Rows || hash != o.Hash {
-		complain(FindingContent, fmt.Errorf("%d rows with hash %s, metadata says %d with %s", rows, rowhash.Format(hash), o.Rows, rowhash.Format(o.Hash)))
+		complain(FindingContent, fmt.Errorf("%d rows with hash %s, metadata says %d with %s", rows, lake.FormatHash(hash), o.Rows, lake.FormatHash(o.Hash)))
 	}
 	footer, err := parquetfile.Metadata(data, slices.Collect(maps.Keys(info.Metadata))...)
 	if err != nil || !maps.Equal(footer, o.Metadata()) {

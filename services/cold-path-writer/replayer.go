@@ -10,12 +10,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tocsin-io/tocsin/pkg/dlq"
+	"github.com/tocsin-io/tocsin/pkg/lake"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
 	"github.com/tocsin-io/tocsin/pkg/schema"
 	"github.com/tocsin-io/tocsin/pkg/topic"
 	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/chunk"
 	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/consume"
-	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/lake"
 	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/table"
 )
 

@@ -15,9 +15,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/tocsin-io/tocsin/pkg/lake"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
-	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/lake"
-	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/rowhash"
 )
 
 // ErrDiverged: the lake holds other rows than the log gives for the same offsets. No program can tell which are right.
@@ -115,7 +114,7 @@ func (c *Committer) compare(ctx context.Context, o lake.Object) (Outcome, lake.O
 		return AlreadyStored, found, nil
 	}
 	return 0, found, fmt.Errorf("%w: %s: offsets [%d,%d): lake has %d rows with hash %s, log gives %d with %s", ErrDiverged, o.Key(),
-		o.First, o.End, found.Rows, rowhash.Format(found.Hash), o.Rows, rowhash.Format(o.Hash))
+		o.First, o.End, found.Rows, lake.FormatHash(found.Hash), o.Rows, lake.FormatHash(o.Hash))
 }
 
 // Retry calls do until it succeeds, ctx ends or no retry can help.

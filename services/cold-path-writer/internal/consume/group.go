@@ -20,10 +20,10 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/pkg/dlq"
+	"github.com/tocsin-io/tocsin/pkg/lake"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
 	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/chunk"
 	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/commit"
-	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/lake"
 	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/table"
 )
 

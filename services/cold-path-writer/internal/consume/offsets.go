@@ -13,7 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/zap"
 
-	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/lake"
+	"github.com/tocsin-io/tocsin/pkg/lake"
 )
 
 // position is where a partition goes on: the next file covers offsets from first on, and those before next hold no rows.

@@ -13,10 +13,10 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/pkg/dlq"
+	"github.com/tocsin-io/tocsin/pkg/lake"
 	"github.com/tocsin-io/tocsin/pkg/topic"
 	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/chunk"
 	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/commit"
-	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/lake"
 	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/table"
 )
 

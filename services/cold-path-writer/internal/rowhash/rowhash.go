@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"math"
 	"math/bits"
-	"strconv"
 )
 
 // Hash of one row, fed field by field. The zero value is ready.
@@ -65,9 +64,3 @@ func Of(s string) uint64 {
 
 // Sum is the row's hash.
 func (h *Hash) Sum() uint64 { return fold(h.state^k1, k0) }
-
-// Format writes a fingerprint as metadata shows it.
-func Format(sum uint64) string { return strconv.FormatUint(sum, 16) }
-
-// Parse reads what Format wrote.
-func Parse(s string) (uint64, error) { return strconv.ParseUint(s, 16, 64) }

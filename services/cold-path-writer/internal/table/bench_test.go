@@ -8,8 +8,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/tocsin-io/tocsin/pkg/lake"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
-	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/lake"
 )
 
 // fleet makes judged frames of machines with ten slowly moving sensors each, samples apart by 5 s, interleaved as they would arrive.

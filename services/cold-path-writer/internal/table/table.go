@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/tocsin-io/tocsin/pkg/lake"
 	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/parquetfile"
-	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/rowhash"
 )
 
 // Record is what of a Kafka record becomes rows.
@@ -106,7 +106,7 @@ func verify(t Table, f File) error {
 	}
 	if rows != f.Rows || hash != f.Hash {
 		return fmt.Errorf("table %s: read back %d rows with hash %s, wrote %d with %s",
-			t.Name(), rows, rowhash.Format(hash), f.Rows, rowhash.Format(f.Hash))
+			t.Name(), rows, lake.FormatHash(hash), f.Rows, lake.FormatHash(f.Hash))
 	}
 	return nil
 }

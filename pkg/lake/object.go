@@ -1,4 +1,7 @@
-// Package lake names the lake's objects and says what their metadata means.
+// Package lake names the lake's objects, says what their metadata means, and which of them count: docs/LAKE.md.
+//
+// The writer makes raw files, each a function of the log. Maintenance merges and removes them; what it did stands in a table's manifest. Open
+// gives the files that count.
 package lake
 
 import (
@@ -8,8 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/rowhash"
 )
 
 // Root is the folder that all tables lie in.
@@ -108,7 +109,7 @@ func (o Object) Metadata() map[string]string {
 		metaFirst:  strconv.FormatInt(o.First, 10),
 		metaEnd:    strconv.FormatInt(o.End, 10),
 		metaRows:   strconv.FormatInt(o.Rows, 10),
-		metaHash:   rowhash.Format(o.Hash),
+		metaHash:   FormatHash(o.Hash),
 		metaConfig: o.Config,
 		metaSince:  strconv.FormatInt(o.SinceMS, 10),
 	}
@@ -124,7 +125,7 @@ func (o Object) WithMetadata(m map[string]string) (Object, error) {
 	first, errs[0] = strconv.ParseInt(m[metaFirst], 10, 64)
 	o.End, errs[1] = strconv.ParseInt(m[metaEnd], 10, 64)
 	o.Rows, errs[2] = strconv.ParseInt(m[metaRows], 10, 64)
-	o.Hash, errs[3] = rowhash.Parse(m[metaHash])
+	o.Hash, errs[3] = ParseHash(m[metaHash])
 	o.SinceMS, errs[4] = strconv.ParseInt(m[metaSince], 10, 64)
 	o.Config = m[metaConfig]
 	if err := errors.Join(errs[:]...); err != nil {
@@ -135,3 +136,9 @@ func (o Object) WithMetadata(m map[string]string) (Object, error) {
 	}
 	return o, nil
 }
+
+// FormatHash writes a fingerprint of rows as metadata shows it.
+func FormatHash(sum uint64) string { return strconv.FormatUint(sum, 16) }
+
+// ParseHash reads what FormatHash wrote.
+func ParseHash(s string) (uint64, error) { return strconv.ParseUint(s, 16, 64) }

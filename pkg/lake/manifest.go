@@ -1,0 +1,282 @@
+package lake
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tocsin-io/tocsin/pkg/objstore"
+)
+
+// Span is the offsets [First, End).
+type Span struct{ First, End int64 }
+
+// MarshalJSON writes it as a pair.
+func (s Span) MarshalJSON() ([]byte, error) { return json.Marshal([2]int64{s.First, s.End}) }
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (s *Span) UnmarshalJSON(b []byte) error {
+	var v [2]int64
+	err := json.Unmarshal(b, &v)
+	s.First, s.End = v[0], v[1]
+	return err
+}
+
+// Spans are offsets of partitions, by SourceName; sorted, apart and not empty.
+type Spans map[string][]Span
+
+// SourceName is how a source is called in a manifest: topic/topic id/partition.
+func SourceName(s Source) string {
+	return fmt.Sprintf("%s/%s/%d", s.Topic, hex.EncodeToString(s.TopicID[:]), s.Partition)
+}
+
+// Add joins more offsets of a source to the spans.
+func (s Spans) Add(source string, more ...Span) {
+	all := slices.Concat(s[source], more)
+	slices.SortFunc(all, func(a, b Span) int { return int(max(-1, min(1, a.First-b.First))) })
+	out := all[:0]
+	for _, sp := range all {
+		if n := len(out); n > 0 && sp.First <= out[n-1].End {
+			out[n-1].End = max(out[n-1].End, sp.End)
+			continue
+		}
+		out = append(out, sp)
+	}
+	s[source] = out
+}
+
+// Merge joins all of other.
+func (s Spans) Merge(other Spans) {
+	for src, list := range other {
+		s.Add(src, list...)
+	}
+}
+
+// Holds tells whether offset lies in a span of source, and where that ends.
+func (s Spans) Holds(source string, offset int64) (end int64, ok bool) {
+	list := s[source]
+	i, found := slices.BinarySearchFunc(list, offset, func(sp Span, at int64) int { return int(max(-1, min(1, sp.First-at))) })
+	if !found {
+		i--
+	}
+	if i < 0 || offset >= list[i].End {
+		return 0, false
+	}
+	return list[i].End, true
+}
+
+// File is a file that maintenance made.
+type File struct {
+	Key   string `json:"key"`
+	Rows  int64  `json:"rows"`
+	Bytes int64  `json:"bytes"`
+	Hash  string `json:"hash"` // of its rows, as FormatHash writes it
+}
+
+// Group is the files that stand for all raw files of some offsets in one hour's folder.
+type Group struct {
+	HourMS int64  `json:"hour_ms"` // the folder's hour, ms since 1970 UTC
+	Covers Spans  `json:"covers"`
+	Rows   int64  `json:"rows"`
+	Hash   string `json:"hash"` // sum of the hashes of the raw files' rows, which the files' must give
+	Files  []File `json:"files"`
+	// AtMS is when the group was made, by the clock of who made it.
+	AtMS int64 `json:"at_ms"`
+}
+
+// Waste is a file that does not count any more. It stays for readers that have begun with an older version.
+type Waste struct {
+	Key     string `json:"key"`
+	SinceMS int64  `json:"since_ms"`
+}
+
+// Manifest is a version of what maintenance has made of a table. The highest version counts. A version is an object that never
+// changes, and of several writers of the next one the store lets one win: that is all the locking there is.
+type Manifest struct {
+	Version int64  `json:"version"` // 0: there is none
+	Table   string `json:"table"`
+	AtMS    int64  `json:"at_ms"`
+	// By says what made this version, for people.
+	By     string  `json:"by"`
+	Groups []Group `json:"groups"` // by hour
+	// Expired are offsets whose rows retention has removed.
+	Expired Spans   `json:"expired"`
+	Waste   []Waste `json:"waste"`
+}
+
+// Covered are all offsets that raw files do not count for any more.
+func (m *Manifest) Covered() Spans {
+	out := Spans{}
+	out.Merge(m.Expired)
+	for i := range m.Groups {
+		out.Merge(m.Groups[i].Covers)
+	}
+	return out
+}
+
+// Files are the keys of all files that count by name.
+func (m *Manifest) Files() map[string]File {
+	out := map[string]File{}
+	for i := range m.Groups {
+		for _, f := range m.Groups[i].Files {
+			out[f.Key] = f
+		}
+	}
+	return out
+}
+
+// ManifestPrefix is what the keys of a table's manifests begin with.
+func ManifestPrefix(table string) string { return Root + "/_manifest/" + table + "/" }
+
+func manifestKey(table string, version int64) string {
+	return fmt.Sprintf("%sv%0*d.json", ManifestPrefix(table), offsetDigits, version)
+}
+
+const (
+	// maxManifest bounds what is read of one.
+	maxManifest = 256 << 20
+	// keptManifests are left when older ones are removed, for people who ask what happened.
+	keptManifests = 20
+)
+
+// ErrStale: another version was made meanwhile. Load again, and decide again.
+var ErrStale = errors.New("the manifest has a newer version")
+
+// LoadManifest reads the highest version; one of version 0 when there is none. It lists the versions there are.
+func LoadManifest(ctx context.Context, b objstore.Bucket, table string) (*Manifest, error) {
+	for range 10 {
+		versions, err := manifestVersions(ctx, b, table)
+		if err != nil {
+			return nil, err
+		}
+		if len(versions) == 0 {
+			return &Manifest{Table: table, Expired: Spans{}}, nil
+		}
+		last := versions[len(versions)-1]
+		data, _, err := b.Get(ctx, manifestKey(table, last), maxManifest)
+		if errors.Is(err, objstore.ErrNotFound) {
+			continue // removed since it was listed: there are newer ones
+		}
+		if err != nil {
+			return nil, fmt.Errorf("manifest of %s: %w", table, err)
+		}
+		m := &Manifest{}
+		if err := json.Unmarshal(data, m); err != nil {
+			return nil, fmt.Errorf("manifest %d of %s: %w", last, table, err)
+		}
+		if m.Version != last || m.Table != table {
+			return nil, fmt.Errorf("manifest %d of %s says that it is version %d of %s", last, table, m.Version, m.Table)
+		}
+		if m.Expired == nil {
+			m.Expired = Spans{}
+		}
+		return m, nil
+	}
+	return nil, fmt.Errorf("manifest of %s: versions vanish as fast as they are listed", table)
+}
+
+func manifestVersions(ctx context.Context, b objstore.Bucket, table string) ([]int64, error) {
+	var out []int64
+	for info, err := range b.List(ctx, ManifestPrefix(table)) {
+		if err != nil {
+			return nil, fmt.Errorf("manifests of %s: %w", table, err)
+		}
+		digits, ok := strings.CutSuffix(strings.TrimPrefix(info.Key, ManifestPrefix(table)+"v"), ".json")
+		n, err := strconv.ParseInt(digits, 10, 64)
+		if !ok || err != nil || n < 1 {
+			continue
+		}
+		out = append(out, n)
+	}
+	return out, nil // keys sort as numbers do
+}
+
+// Commit makes m the version after the one it was loaded as. ErrStale: somebody was faster, nothing has changed. On any other error it
+// may or may not stand.
+func (m *Manifest) Commit(ctx context.Context, b objstore.Bucket, now time.Time, by string) error {
+	next := *m
+	next.Version, next.AtMS, next.By = m.Version+1, now.UnixMilli(), by
+	slices.SortStableFunc(next.Groups, func(x, y Group) int { return int(max(-1, min(1, x.HourMS-y.HourMS))) })
+	data, err := json.Marshal(&next)
+	if err != nil {
+		return fmt.Errorf("manifest of %s: %w", m.Table, err)
+	}
+	err = b.PutIfAbsent(ctx, manifestKey(m.Table, next.Version), data, nil)
+	if errors.Is(err, objstore.ErrExists) {
+		// Ours, when an answer was lost; or another's.
+		there, _, getErr := b.Get(ctx, manifestKey(m.Table, next.Version), maxManifest)
+		if getErr != nil && !errors.Is(getErr, objstore.ErrNotFound) {
+			return fmt.Errorf("manifest of %s: %w", m.Table, getErr)
+		}
+		if string(there) != string(data) {
+			return fmt.Errorf("%w: %d of %s", ErrStale, next.Version, m.Table)
+		}
+		err = nil
+	}
+	if err != nil {
+		return fmt.Errorf("manifest of %s: %w", m.Table, err)
+	}
+	// Old versions are removed, so the name may have been free because it was used and removed: then this is none.
+	versions, err := manifestVersions(ctx, b, m.Table)
+	if err != nil {
+		return err
+	}
+	if len(versions) > 0 && versions[len(versions)-1] > next.Version+keptManifests/2 {
+		return fmt.Errorf("%w: %d of %s is long past", ErrStale, next.Version, m.Table)
+	}
+	*m = next
+	return nil
+}
+
+// SweepManifests removes versions that are long past.
+func SweepManifests(ctx context.Context, b objstore.Bucket, table string) error {
+	versions, err := manifestVersions(ctx, b, table)
+	if err != nil {
+		return err
+	}
+	for len(versions) > keptManifests {
+		if err := b.Delete(ctx, manifestKey(table, versions[0])); err != nil {
+			return fmt.Errorf("manifest %d of %s: %w", versions[0], table, err)
+		}
+		versions = versions[1:]
+	}
+	return nil
+}
+
+// mergedPrefix begins the names of files that maintenance makes.
+const mergedPrefix = "merged-"
+
+// MergedKey names a file that is to count from version base+1 of the manifest on. Once that version is taken by others the file can never come to
+// count, so it may be removed.
+func MergedKey(table string, hourMS, base int64, id uint64, part int) string {
+	t := time.UnixMilli(hourMS).UTC()
+	return fmt.Sprintf("%sdate=%s/hour=%02d/%s%0*d-%016x-%04d.parquet", Prefix(table), t.Format(time.DateOnly), t.Hour(), mergedPrefix, offsetDigits, base, id, part)
+}
+
+// ParseMerged tells whether key is a merged file's, the hour of its folder, and after which version of the manifest it was made.
+func ParseMerged(key string) (hourMS, base int64, ok bool) {
+	hour, ok := ParseHour(key)
+	name, merged := strings.CutPrefix(path.Base(key), mergedPrefix)
+	if !ok || !merged || len(name) < offsetDigits {
+		return 0, 0, false
+	}
+	base, err := strconv.ParseInt(name[:offsetDigits], 10, 64)
+	return hour.UnixMilli(), base, err == nil
+}
+
+// ParseHour is the hour of the folder that key lies in.
+func ParseHour(key string) (time.Time, bool) {
+	parts := strings.Split(key, "/")
+	if len(parts) != 5 || parts[0] != Root {
+		return time.Time{}, false
+	}
+	at, err := time.Parse("date=2006-01-02/hour=15", parts[2]+"/"+parts[3])
+	return at, err == nil
+}
