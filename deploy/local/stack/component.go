@@ -28,6 +28,7 @@ type component struct {
 
 	stopSignal  syscall.Signal
 	stopTimeout time.Duration
+	stranded    func() bool // nil, or whether an orderly stop can no longer end, for what it waits for is gone
 }
 
 func (c *component) in(group string) bool { return slices.Contains(c.groups, group) }

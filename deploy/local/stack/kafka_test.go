@@ -166,6 +166,16 @@ func TestThreeBrokersOutliveTheLossOfOne(t *testing.T) {
 	if got := committed(ctx, t, s, topic, 6); len(got) != 6 {
 		t.Errorf("read %d records, want 6", len(got))
 	}
+
+	// The last one is left without a quorum: it cannot stop in order, and is not waited for.
+	for _, name := range []string{"kafka-1", "kafka-2"} {
+		if err := s.Kill(name, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Stop(ctx, "kafka-3"); err != nil {
+		t.Error(err)
+	}
 }
 
 // inSync waits until each partition has n replicas in sync.

@@ -290,57 +290,6 @@ func (s *Stack) awaitHealth(ctx context.Context, c *component, r record) error {
 	return nil
 }
 
-// stop ends c and forgets it.
-func (s *Stack) stop(ctx context.Context, c *component) error {
-	release, err := s.lock(ctx, c.name)
-	if err != nil {
-		return err
-	}
-	defer release()
-	r, err := s.lookup(c.name)
-	if err != nil {
-		return err
-	}
-	var killed error
-	if r.alive() {
-		if err := terminate(ctx, c, r); err != nil {
-			if killed = err; r.alive() {
-				return err
-			}
-		}
-		s.say("%-18s stopped", c.name)
-	}
-	s.reaped(c.name)
-	if err := os.Remove(s.recordFile(c.name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return errors.Join(killed, err)
-	}
-	return killed
-}
-
-// terminate asks, wakes what a SIGSTOP froze so that it can hear, waits, and kills at last.
-func terminate(ctx context.Context, c *component, r record) error {
-	for _, sig := range []syscall.Signal{c.stopSignal, syscall.SIGCONT} {
-		if err := r.signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			return err
-		}
-	}
-	patience, cancel := context.WithTimeout(ctx, c.stopTimeout)
-	defer cancel()
-	late := r.gone(patience)
-	if late == nil {
-		return nil
-	}
-	if err := r.signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	dead, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	if err := r.gone(dead); err != nil {
-		return err
-	}
-	return fmt.Errorf("killed, for it did not stop in time: %w", late)
-}
-
 // each runs f for all components at once and joins the errors, prefixed with the component's name.
 func (s *Stack) each(cs []*component, f func(*component) error) error {
 	errs := make([]error, len(cs))

@@ -16,6 +16,9 @@ import (
 // RequireEnv, set to 1, turns the skip of a test whose real parts are missing into a failure.
 const RequireEnv = "TOCSIN_REQUIRE_REAL"
 
+// patience is how long a machine that does much else may take to start or stop one component.
+const patience = 3 * time.Minute
+
 // New opens a stack with free ports in a new folder, unless opts say otherwise, and takes it down when the test ends. The
 // kernel kills its processes if the test's own process dies first. When the test has failed, the logs' ends are shown.
 func New(t testing.TB, opts stack.Options) *stack.Stack {
@@ -27,6 +30,9 @@ func New(t testing.TB, opts stack.Options) *stack.Stack {
 		}
 	}
 	opts.Ephemeral = true
+	if opts.HealthTimeout == 0 {
+		opts.HealthTimeout = patience
+	}
 	if opts.Progress == nil {
 		opts.Progress = progress{t}
 	}
@@ -35,7 +41,7 @@ func New(t testing.TB, opts stack.Options) *stack.Stack {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if t.Failed() {
 			showLogs(ctx, t, s)
@@ -51,7 +57,7 @@ func New(t testing.TB, opts stack.Options) *stack.Stack {
 func Up(t testing.TB, opts stack.Options) *stack.Stack {
 	t.Helper()
 	s := New(t, opts)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	Need(t, s.Up(ctx))
 	return s

@@ -114,23 +114,136 @@ func TestItIsAsRareAsItSays(t *testing.T) {
 	}
 }
 
-func TestScaleAndOffsetDoNotMatter(t *testing.T) {
+// The unit does not matter: in another one each distance is the same multiple of what it was, by less than the rounding of its usual one.
+func TestInAnotherUnitDistancesAreTheSameMultiple(t *testing.T) {
+	// The logarithms whose mean is the usual distance are rounded to quarters, which may be all up in one unit and all down in the other; a third leaves room for the mean's own rounding.
+	const rounding = 1.0 / 3
 	rapid.Check(t, func(t *rapid.T) {
-		seed := rapid.Uint64().Draw(t, "seed")
-		scale := math.Exp2(float64(rapid.IntRange(-20, 20).Draw(t, "scale")))
-		r, q := rand.New(rand.NewPCG(seed, 0)), rand.New(rand.NewPCG(seed, 0))
+		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+		scale := math.Exp2(float64(rapid.IntRange(-20, 20).Draw(t, "scale"))) // a power of two: float32 rounds alike
 		var a, b Watch
 		a.Grow(1)
 		b.Grow(1)
-		for i := range 2000 {
-			x, y := r.NormFloat64(), scale*q.NormFloat64()
-			far, away := a.farthest(func(int) float64 { return x }), b.farthest(func(int) float64 { return y })
-			s, u := a.raw(&far), b.raw(&away)
-			if i > 1000 && math.Abs(s-u) > 1 { // with few distances a bin more or less is much // usual distances are rounded, and a bin is a fifth of a factor of e
-				t.Fatalf("window %d: %v, and %v in another unit", i, s, u)
+		var factor [charts]float64
+		for i := range 500 {
+			x := r.NormFloat64()
+			one, other := func(int) float64 { return x }, func(int) float64 { return scale * x }
+			far, away := a.farthest(one), b.farthest(other)
+			for c := range far {
+				if factor[c] == 0 && far[c] > 0 {
+					factor[c] = away[c] / far[c]
+				}
+				if math.Abs(math.Log(max(factor[c], 1e-9))) > rounding && far[c] > 0 {
+					t.Fatalf("window %d, chart %d: %v times as far in another unit", i, c, factor[c])
+				}
+				if math.Abs(away[c]-factor[c]*far[c]) > 1e-9*away[c] {
+					t.Fatalf("window %d, chart %d: %v, and %v in another unit, of which %v times as much was expected", i, c, far[c], away[c], factor[c])
+				}
 			}
-			a.Push(func(int) float64 { return x })
-			b.Push(func(int) float64 { return y })
+			a.Push(one)
+			b.Push(other)
+		}
+	})
+}
+
+// Distances that are all some whole bins farther are as rare as they were, seen or not.
+func TestFartherByWholeBinsIsAsRare(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const fine = 64 // steps in a bin: each distance lies amid one, clear of the bins' edges
+		step := rapid.IntRange(5*fine, (bins-10)*fine)
+		at := func(step, farther int) float64 {
+			return math.Exp(lowest + ((float64(step)+0.5)/fine+float64(farther))/perE)
+		}
+		farther := rapid.IntRange(-4, 9).Draw(t, "bins") // the lowest and the highest bin hold what is beyond them too
+		var a, b history
+		for _, s := range rapid.SliceOfN(step, burnIn, 400).Draw(t, "distances") {
+			a.add(at(s, 0))
+			b.add(at(s, farther))
+		}
+		x := step.Draw(t, "distance")
+		if s, u := a.surprise(at(x, 0)), b.surprise(at(x, farther)); math.Abs(s-u) > 1e-9 {
+			t.Fatalf("%v, and %v for what is %d bins farther", s, u, farther)
+		}
+	})
+}
+
+// What has been seen as often as the tail wants is as rare as it was, but for what is less than a bin away: that much may the rounding of the unit change.
+func TestWhatWasSeenIsAsRareAsItWasWithinABin(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		near := rapid.Float64Range(-0.9, 5)
+		seen := rapid.SliceOfN(near, 3*burnIn, 400).Draw(t, "logarithms")
+		x := near.Draw(t, "logarithm")
+		var h history
+		for _, l := range seen {
+			h.add(math.Exp(l))
+		}
+		var surely, perhaps float64
+		for _, l := range seen {
+			if l > x+1.0001/perE {
+				surely++
+			}
+			if l > x-1.0001/perE {
+				perhaps++
+			}
+		}
+		n := float64(len(seen))
+		if surely < max(fewest, inTail*n) {
+			return
+		}
+		if share := math.Exp(-h.surprise(math.Exp(x))) * (n + 1); share < surely || share > perhaps+1 {
+			t.Fatalf("%v of %v are said to be as far; it is between %v and %v", share, n, surely, perhaps)
+		}
+	})
+}
+
+// All together: in each of many units nearly the same windows are notable, and the others are about as surprising.
+func TestTheUnitDoesNotMatter(t *testing.T) {
+	const windows, learned = 3000, 1000
+	for k := -20; k <= 20; k += 4 {
+		r := rand.New(rand.NewPCG(11, 12)) // one machine, so that nothing here is by chance
+		scale := math.Exp2(float64(k)) * math.Exp(float64(k)/37)
+		var a, b Watch
+		a.Grow(1)
+		b.Grow(1)
+		var differ, sum float64
+		for i := range windows {
+			x := r.NormFloat64()
+			if i%500 > 480 {
+				x *= 8
+			}
+			one, other := func(int) float64 { return x }, func(int) float64 { return scale * x }
+			s, u := a.Surprise(one), b.Surprise(other)
+			if i >= learned {
+				sum += math.Abs(s - u)
+				if (s > Notable) != (u > Notable) {
+					differ++
+				}
+			}
+			a.Push(one)
+			b.Push(other)
+		}
+		if mean := sum / (windows - learned); mean > 0.1 || differ > 4 {
+			t.Errorf("times %.3g: the surprise differs by %.3f on average, and %v windows are notable in one unit only", scale, mean, differ)
+		}
+	}
+}
+
+// Nor does the zero point: sums that float32 holds exactly give the very same.
+func TestTheOffsetDoesNotMatter(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+		offset := float64(rapid.IntRange(-4000, 4000).Draw(t, "offset"))
+		var a, b Watch
+		a.Grow(1)
+		b.Grow(1)
+		for i := range 500 {
+			x := math.Round(1024*max(-90, min(r.NormFloat64(), 90))) / 1024
+			one, other := func(int) float64 { return x }, func(int) float64 { return offset + x }
+			if s, u := a.Surprise(one), b.Surprise(other); s != u {
+				t.Fatalf("window %d: %v, and %v from another zero point", i, s, u)
+			}
+			a.Push(one)
+			b.Push(other)
 		}
 	})
 }
