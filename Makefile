@@ -34,7 +34,7 @@ test: $(TOOLS)/gotestsum build ## all tests, race detector on; real Kafka, S3, P
 	$(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- $(RACE) -timeout 14m work
 
 .PHONY: real
-real: ## install what the real stack needs (Debian: Java, Maven, VictoriaMetrics, PostgreSQL, Chromium; Maven Central: Kafka)
+real: ## install what the real stack needs (Debian: Java, Maven, VictoriaMetrics, PostgreSQL, amtool, Chromium; Maven Central: Kafka)
 	deploy/local/install.sh
 
 .PHONY: check

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Installs what the local stack needs and this machine lacks: Java and Maven (Kafka), VictoriaMetrics, PostgreSQL from Debian,
+# Installs what the local stack needs and this machine lacks: Java and Maven (Kafka), VictoriaMetrics, PostgreSQL and amtool from Debian,
 # versitygw from deploy/tools, Kafka's jars, and a browser with what drives it for the tests of the page. Run as root on Debian or Ubuntu; quick when all is there.
 #
-#   deploy/local/install.sh [kafka] [victoria-metrics] [postgres] [s3] [browser]      without names: all
+#   deploy/local/install.sh [kafka] [victoria-metrics] [postgres] [s3] [alertmanager] [browser]      without names: all
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-[ $# -gt 0 ] || set -- kafka victoria-metrics postgres s3 browser
+[ $# -gt 0 ] || set -- kafka victoria-metrics postgres s3 alertmanager browser
 
 packages=""
 for part in "$@"; do
@@ -17,12 +17,13 @@ for part in "$@"; do
 		;;
 	victoria-metrics) command -v victoria-metrics >/dev/null && command -v vmalert >/dev/null || packages="$packages victoria-metrics" ;;
 	postgres) ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || packages="$packages postgresql" ;;
+	alertmanager) command -v amtool >/dev/null || packages="$packages prometheus-alertmanager" ;;
 	browser)
 		command -v npm >/dev/null || packages="$packages nodejs npm"
 		command -v chromium >/dev/null || packages="$packages chromium"
 		;;
 	s3) ;;
-	*) echo "usage: $0 [kafka] [victoria-metrics] [postgres] [s3] [browser]" >&2; exit 2 ;;
+	*) echo "usage: $0 [kafka] [victoria-metrics] [postgres] [s3] [alertmanager] [browser]" >&2; exit 2 ;;
 	esac
 done
 

@@ -1,7 +1,6 @@
 package alertrouter
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -230,71 +228,6 @@ receivers:
 	eventually(t, "mail", arrived(1, "To: <oncall@plant.example>", "Subject: CRITICAL m-1: vibration 9.5, allowed 1 to 3", "m-1 vibrates"))
 	p.anomalies(anomaly("m-1", "limit", 1, ended, crit))
 	eventually(t, "mail of the end", arrived(2, "Subject: RESOLVED m-1"))
-}
-
-// amtool runs the real amtool against the service.
-func (r *router) amtool(t testing.TB, args ...string) string {
-	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(self, append([]string{"--alertmanager.url=" + r.url}, args...)...)
-	cmd.Env = append(os.Environ(), asAmtool+"=1", "HOME="+t.TempDir())
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("amtool %q: %v\n%s%s", args, err, out, stderr.String())
-	}
-	return string(out)
-}
-
-func TestAmtool(t *testing.T) {
-	k := broker(t, 1)
-	cfg := configFor(t, t.TempDir())
-	r := run(t, k, cfg)
-	newProducer(t, k).anomalies(anomaly("m-1", "limit", 1, started, crit))
-	eventually(t, "alert", func() error {
-		if out := r.amtool(t, "alert", "query", "equipment_id=m-1", "-o", "extended"); !strings.Contains(out, `cause="limit"`) {
-			return errors.New(out)
-		}
-		return nil
-	})
-	id := strings.TrimSpace(r.amtool(t, "silence", "add", "equipment_id=m-1", "--comment=maintenance", "--author=me", "--duration=1h"))
-	if out := r.amtool(t, "silence", "query"); !strings.Contains(out, id) {
-		t.Errorf("silence %s not in %s", id, out)
-	}
-	eventually(t, "silenced", func() error {
-		if out := r.amtool(t, "alert", "query", "--silenced"); !strings.Contains(out, "m-1") {
-			return errors.New(out)
-		}
-		return nil
-	})
-	r.amtool(t, "silence", "expire", id)
-	if out := r.amtool(t, "silence", "query"); strings.Contains(out, id) {
-		t.Errorf("silence %s is still there: %s", id, out)
-	}
-	r.amtool(t, "alert", "add", "alertname=Door", "equipment_id=gate", "--annotation=summary=door open")
-	eventually(t, "foreign alert", func() error {
-		if out := r.amtool(t, "alert", "query", "alertname=Door"); !strings.Contains(out, "Door") {
-			return errors.New(out)
-		}
-		return nil
-	})
-	if out := r.amtool(t, "config", "show"); !strings.Contains(out, "- equipment_id") {
-		t.Errorf("config: %s", out)
-	}
-	if out := r.amtool(t, "config", "routes", "test", `severity=critical`, "cause=limit"); !strings.Contains(out, "log") {
-		t.Errorf("routes: %s", out)
-	}
-	if out := r.amtool(t, "cluster", "show"); !strings.Contains(out, "disabled") {
-		t.Errorf("cluster: %s", out)
-	}
-	var groups, receivers string
-	if err := errors.Join(r.get("/api/v2/alerts/groups", &groups), r.get("/api/v2/receivers", &receivers)); err != nil || !strings.Contains(groups, "m-1") || !strings.Contains(receivers, "log") {
-		t.Errorf("%v: %s %s", err, groups, receivers)
-	}
 }
 
 func TestBadRoutingFileIsRefused(t *testing.T) {

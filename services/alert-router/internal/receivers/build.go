@@ -209,6 +209,11 @@ func plainEmail(c *amconfig.EmailConfig) bool {
 			return false
 		}
 	}
+	for _, list := range []string{c.To, c.From} {
+		if _, err := netmail.ParseAddressList(list); err != nil {
+			return false // Alertmanager takes what only its mail server can judge
+		}
+	}
 	return c.HTML == amconfig.DefaultEmailConfig.HTML && c.Text == "" && !templated(c.To) && !templated(c.From)
 }
 

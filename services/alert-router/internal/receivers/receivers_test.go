@@ -91,7 +91,7 @@ receivers:
   - name: mail
     email_configs: [{to: 'anna@example.com, Ben <ben@example.com>', headers: {X-Team: presses}}]
   - name: mail with own words
-    email_configs: [{to: a@example.com, html: 'mine'}, {to: b@example.com}, {to: c@example.com, headers: {subject: '{{ .GroupLabels.x }}'}}]
+    email_configs: [{to: a@example.com, html: 'mine'}, {to: b@example.com}, {to: c@example.com, headers: {subject: '{{ .GroupLabels.x }}'}}, {to: the office}]
   - name: slack
     slack_configs: [{channel: '#a', username: ops, icon_emoji: ':bell:'}, {channel: '#b', title: 'mine'}, {channel: '#{{ .GroupLabels.team }}'}]
   - name: pagerduty

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -41,6 +42,7 @@ type source struct {
 
 // load reads and checks the routing file, or the built-in one when path is empty.
 func load(path string) (*amconfig.Config, source, error) {
+	library()
 	if path == "" {
 		src := source{file: "built-in routing", text: builtin}
 		conf, err := amconfig.Load(builtin)
@@ -112,6 +114,14 @@ func (s source) locate(msg string) int {
 		}
 		// The last one: the second of two that must differ, or the use of a name.
 		if line := lastLine(&doc, func(n *yaml.Node) bool { return n.Value == want }); line > 0 {
+			return line
+		}
+	}
+	// Some messages name a value without quotes: "unknown time zone Mars/Phobos".
+	words := strings.FieldsFunc(msg, func(r rune) bool { return r == ' ' || r == ',' || r == ';' })
+	slices.SortStableFunc(words, func(a, b string) int { return len(b) - len(a) })
+	for _, w := range words {
+		if line := lastLine(&doc, func(n *yaml.Node) bool { return n.Value == w && strings.Contains(w, "/") }); line > 0 {
 			return line
 		}
 	}

@@ -4,12 +4,19 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/VictoriaMetrics/metrics"
+	amconfig "github.com/prometheus/alertmanager/config"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/egress"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/message/messagetest"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/receivers"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -44,6 +51,7 @@ func TestRefusalNamesTheLine(t *testing.T) {
 		{"empty webhook", "route:\n  receiver: a\nreceivers:\n  - name: a\n    webhook_configs:\n      - send_resolved: true\n", 0, "url"},
 		{"empty file", "", 1, "no route"},
 		{"bad matcher", "route:\n  receiver: a\n  routes:\n    - matchers: ['severity=~\"[\"']\nreceivers:\n  - name: a\n", 0, ""},
+		{"no such zone", "route:\n  receiver: a\nreceivers:\n  - name: a\ntime_intervals:\n  - name: n\n    time_intervals:\n      - location: Mars/Phobos\n", 8, "Mars/Phobos"},
 		{"missing template", "route:\n  receiver: a\nreceivers:\n  - name: a\ntemplates: ['[']\n", 5, "syntax error in pattern"},
 		{"unreadable client certificate", "route:\n  receiver: a\nreceivers:\n  - name: a\n    webhook_configs:\n      - url: http://127.0.0.1:1/\n        http_config:\n          tls_config: {ca_file: missing.pem}\n", 0, "missing.pem"},
 	} {
@@ -69,6 +77,57 @@ func TestRefusalNamesTheLine(t *testing.T) {
 func TestMissingRoutingFile(t *testing.T) {
 	if _, err := New(options(t, filepath.Join(t.TempDir(), "none.yml"))); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)
+	}
+}
+
+type pages struct {
+	*receivers.File
+	*receivers.Builder
+}
+
+// What Alertmanager's own tests call good and bad, we do too, and name a line of what is bad.
+func TestAlertmanagersOwnFiles(t *testing.T) {
+	library()
+	source, _ := runtime.FuncForPC(reflect.ValueOf(amconfig.Load).Pointer()).FileLine(0)
+	var files []string
+	for _, pattern := range []string{"testdata/*.yml", "../doc/examples/*.yml"} {
+		found, err := filepath.Glob(filepath.Join(filepath.Dir(source), pattern))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("no files beside %s: %v", source, err)
+		}
+		files = append(files, found...)
+	}
+	good := 0
+	for _, name := range files {
+		_, theirs := amconfig.LoadFile(name)
+		o := options(t, name)
+		o.Pages = func() (Pages, error) {
+			f := receivers.Default()
+			return pages{f, &receivers.Builder{File: f, Composer: messagetest.Composer(), Dialer: &egress.Dialer{}}}, nil
+		}
+		e, err := New(o)
+		if err == nil {
+			good++
+			_ = e.Close()
+		}
+		if errors.Is(err, os.ErrNotExist) {
+			continue // a token's file of theirs: Alertmanager does not start either
+		}
+		var bad *ConfigError
+		if (err == nil) != (theirs == nil) || err != nil && (!errors.As(err, &bad) || bad.Line < 1) {
+			t.Errorf("%s: Alertmanager says %v, we %v", filepath.Base(name), theirs, err)
+		}
+	}
+	if good < 8 || good == len(files) {
+		t.Errorf("%d of %d load", good, len(files))
+	}
+}
+
+// amtool warns of any other version than its own.
+func TestEngineVersion(t *testing.T) {
+	mod, err := os.ReadFile("../../go.mod")
+	if err != nil || !strings.Contains(string(mod), "github.com/prometheus/alertmanager v"+engineVersion+"\n") {
+		t.Errorf("go.mod has another release than %s: %v", engineVersion, err)
 	}
 }
 
