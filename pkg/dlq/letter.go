@@ -155,12 +155,12 @@ func (f *Filter) match(l *Letter) bool {
 	return len(f.IDs) == 0
 }
 
-// boxes are the dead-letter topics that may hold what the filter picks.
+// boxes are the dead-letter topics that may hold what the filter picks. What receivers would not take is no record that could be given back.
 func (f *Filter) boxes() []string {
 	var out []string
 	for _, s := range topic.All() {
 		t, is := strings.CutSuffix(s.Name, topic.DLQ(""))
-		if !is || f.Topic != "" && f.Topic != t {
+		if !is || s.Name == topic.Undelivered || f.Topic != "" && f.Topic != t {
 			continue
 		}
 		wanted := len(f.IDs) == 0

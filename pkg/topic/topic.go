@@ -27,6 +27,8 @@ const (
 	Config = "detect.config.v1"
 	// Cases holds what was known of a machine before each of its episodes.
 	Cases = "detect.cases.v1"
+	// Undelivered holds what receivers were to be told and would not take, or could not.
+	Undelivered = "alert.notifications.v1.dlq"
 	// Told holds which receiver was told of which alerts, by each alert-router.
 	Told = "alert.told.v1"
 )
@@ -163,8 +165,8 @@ func All() []Spec {
 			"cleanup.policy": "compact,delete", "retention.ms": ms(Retention), "segment.bytes": "33554432", "max.message.bytes": "8388608",
 		}},
 	}
-	for _, t := range []string{Frames, Readings, Windows, Anomalies, Alerts} {
-		s := event(DLQ(t))
+	for _, t := range []string{DLQ(Frames), DLQ(Readings), DLQ(Windows), DLQ(Anomalies), DLQ(Alerts), Undelivered} {
+		s := event(t)
 		s.Partitioning = Single
 		specs = append(specs, s)
 	}

@@ -15,17 +15,21 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/service"
+	"github.com/tocsin-io/tocsin/pkg/topic"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/desk"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/egress"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/lifecycle"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/notification"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/receiver"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/receiver/kafkarecord"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/receivers"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/routing"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/undelivered"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/verdict"
 )
 
@@ -38,7 +42,8 @@ type pager struct {
 	live     *http.Client
 
 	mu       sync.Mutex
-	keys     *verdict.Keyring // of the receivers file in force
+	keys     *verdict.Keyring  // of the receivers file in force
+	letters  receiver.Composer // the same, without links to act by
 	producer *kgo.Client
 	closed   bool
 }
@@ -67,7 +72,7 @@ func (p *pager) pages() (routing.Pages, error) {
 		return nil, err
 	}
 	p.mu.Lock()
-	p.keys = keys
+	p.keys, p.letters = keys, f.NewComposer(nil)
 	p.mu.Unlock()
 	b := &receivers.Builder{
 		File: f, Composer: f.NewComposer(&verdict.Links{Keys: keys, Base: p.external, Lifetime: f.Links.Lifetime}), Dialer: p.dialer, Producer: p.kafka,
@@ -83,8 +88,11 @@ type built struct {
 	*receivers.File
 }
 
-// kafka is the client that kafka_configs write through, made when first asked for.
-func (p *pager) kafka() (kafkarecord.Producer, error) {
+// kafka is client for kafka_configs.
+func (p *pager) kafka() (kafkarecord.Producer, error) { return p.client() }
+
+// client is what messages are written to Kafka through, made when first asked for.
+func (p *pager) client() (*kgo.Client, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -100,6 +108,36 @@ func (p *pager) kafka() (kafkarecord.Producer, error) {
 		}
 	}
 	return p.producer, nil
+}
+
+// dead puts a message that was given up on its topic. It must not block: should Kafka not take it, it is asked again when the message is given up again.
+func (p *pager) dead(l routing.Letter, done func(kept bool)) {
+	fail := func(err error) {
+		p.deps.Metrics.GetOrCreateCounter(`tocsin_alert_letters_total{outcome="failed"}`).Inc()
+		p.deps.Log.Warn("a message that was given up could not be set aside", zap.String("topic", topic.Undelivered), zap.String("key", l.Notification.Key), zap.Error(err))
+		done(false)
+	}
+	p.mu.Lock()
+	composer := p.letters
+	p.mu.Unlock()
+	rec, err := undelivered.Record(l.Dead, l.Integration, l.Index, composer)
+	if err != nil {
+		fail(err)
+		return
+	}
+	cl, err := p.client()
+	if err != nil {
+		fail(err)
+		return
+	}
+	cl.TryProduce(context.Background(), rec, func(_ *kgo.Record, err error) {
+		if err != nil {
+			fail(err)
+			return
+		}
+		p.deps.Metrics.GetOrCreateCounter(`tocsin_alert_letters_total{outcome="kept"}`).Inc()
+		done(true)
+	})
 }
 
 func (p *pager) close() {

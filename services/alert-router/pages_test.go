@@ -14,9 +14,15 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tocsin-io/tocsin/pkg/dlq"
+	"github.com/tocsin-io/tocsin/pkg/kafka/kafkatest"
+	"github.com/tocsin-io/tocsin/pkg/topic"
 	page "github.com/tocsin-io/tocsin/services/alert-router/internal/message"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/receiver/webhook"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/routing"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/undelivered"
 )
 
 // posted is what a program at the other end of a signed webhook has got.
@@ -206,9 +212,79 @@ func TestReceiverThatFailsIsAnAlert(t *testing.T) {
 	if err := r.get("/metrics", &m); err != nil || !strings.Contains(m, `integration="tocsin_webhook",outcome="dead_letter",reason="authError"`) {
 		t.Errorf("no dead letter counted: %v", err)
 	}
+	// The message was set aside once, however often it was tried, and holds nothing to act by.
+	kafkatest.ConsumeUntil(t, k, topic.Undelivered, patience, func(rs []*kgo.Record) bool {
+		for _, rec := range rs {
+			var doc struct {
+				Schema, Receiver string
+				Alerts           []struct{ ID string }
+			}
+			if err := json.Unmarshal(rec.Value, &doc); err != nil || doc.Schema != topic.Type(rec) || doc.Receiver != "people" || len(doc.Alerts) != 1 || doc.Alerts[0].ID != "m-1/limit/1" ||
+				topic.Header(rec, dlq.HeaderReason) != "unauthorized" || topic.Header(rec, dlq.HeaderConsumer) != dlq.Router || topic.Header(rec, undelivered.HeaderIntegration) != "tocsin_webhook/0" ||
+				topic.Header(rec, dlq.HeaderAttempt) != "1" || string(rec.Key) != "m-1" || strings.Contains(string(rec.Value), "/v/") {
+				t.Errorf("%v: letter %s %v", err, rec.Value, rec.Headers)
+			}
+		}
+		return len(rs) > 0
+	})
+	eventually(t, "a second round", func() error {
+		var m string
+		err := r.get("/metrics", &m)
+		if strings.Contains(m, `outcome="dead_letter",reason="authError"} 1`+"\n") || !strings.Contains(m, `tocsin_alert_letters_total{outcome="kept"} 1`+"\n") {
+			err = errors.New("given up once, or set aside twice")
+		}
+		return err
+	})
 	people.answer(http.StatusOK)
 	eventually(t, "the page", func() error { _, err := people.alert("m-1/limit/1", "firing"); return err })
 	eventually(t, "that it works again", heard("resolved"))
+}
+
+// A receiver that is left to Alertmanager's integration, for its words, is tried again, given up and warned of as ours are. A restart forgets neither the warning nor its end.
+func TestWordsOfTheirOwnFailAlike(t *testing.T) {
+	k := broker(t, 1)
+	discord, others := newHook(t), newPosted(t, "s")
+	discord.answer(http.StatusForbidden)
+	cfg := configFor(t, t.TempDir())
+	cfg.RoutingFile = writeRouting(t, filepath.Join(t.TempDir(), "r.yml"), strings.Replace(pagesRouting, "  - name: people\n", fmt.Sprintf(`  - name: people
+    discord_configs: [{webhook_url: %q}]
+`, discord.URL), 1))
+	cfg.ReceiversFile = receiversFile(t, fmt.Sprintf("receivers: [{name: others, tocsin_webhook_configs: [{url: %q, secrets: [s]}]}]", others.URL))
+	heard := func(status string) func() error {
+		return func() error {
+			others.mu.Lock()
+			defer others.mu.Unlock()
+			for _, d := range others.list {
+				if a := d.Alerts[0]; a.Labels["receiver"] == "people" && a.Labels["integration"] == "discord" && a.Status == status {
+					return nil
+				}
+			}
+			return fmt.Errorf("not told %s: %d messages", status, len(others.list))
+		}
+	}
+	r := run(t, k, cfg)
+	newProducer(t, k).anomalies(anomaly("m-1", "limit", 1, started, crit))
+	eventually(t, "that the receiver fails", heard("firing"))
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	kafkatest.ConsumeUntil(t, k, topic.Undelivered, patience, func(rs []*kgo.Record) bool {
+		return len(rs) > 0 && topic.Header(rs[0], dlq.HeaderReason) == "unauthorized" && topic.Header(rs[0], undelivered.HeaderIntegration) == "discord/0"
+	})
+	discord.answer(0)
+	run(t, k, cfg)
+	eventually(t, "the page", func() error {
+		if n := len(discord.messages()); n != 1 {
+			return fmt.Errorf("%d messages", n)
+		}
+		return nil
+	})
+	eventually(t, "that it works again", heard("resolved"))
+	others.mu.Lock()
+	defer others.mu.Unlock()
+	if len(others.list) != 2 {
+		t.Errorf("told %d times of one failure", len(others.list))
+	}
 }
 
 // Unless it is allowed nothing inside is reached, whoever wrote the routing file.

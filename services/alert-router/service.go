@@ -77,7 +77,7 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	s.engine, err = routing.New(routing.Options{
 		File: cfg.RoutingFile, DataDir: cfg.DataDir, ExternalURL: external, Retention: cfg.Retention,
 		LogNotifications: cfg.LogNotifications, Dial: s.pager.dialer.DialContext, Told: s.told.Publish,
-		Pages: s.pager.pages, Describe: s.describe,
+		Pages: s.pager.pages, Dead: s.pager.dead, Describe: s.describe,
 		Gate: s.desk, Duty: duty, Noted: s.noted(cfg.InstanceID), Log: deps.Log, Metrics: deps.Metrics,
 	})
 	if err != nil {

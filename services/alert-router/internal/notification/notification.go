@@ -73,6 +73,14 @@ type Notification struct {
 	Links       Links
 }
 
+// ScopeKey is what a record of n is keyed by, so that what is said of one machine stays in order: the machine, or of several what they share.
+func (n *Notification) ScopeKey() string {
+	if len(n.Alerts) == 1 {
+		return n.Alerts[0].EquipmentID
+	}
+	return n.Incident.ScopeID
+}
+
 // Incident is what the alerts have in common. Where one alert is the whole incident, its ID is that alert's.
 type Incident struct {
 	ID string

@@ -76,6 +76,9 @@ type Options struct {
 	Noted func([]Notice)
 	// Pages makes receivers that say more than Alertmanager's; it is called for each reading of the configuration. nil: there are none.
 	Pages func() (Pages, error)
+	// Dead is given each message that was given up for now, once for as long as its receiver fails; it may be asked again when it says that it could not keep it.
+	// It must not block. May be nil.
+	Dead func(Letter, func(kept bool))
 	// Describe is what is known of an alert of that id beside its labels and annotations. nil, or false: nothing.
 	Describe func(alertID string, now time.Time) (notification.Alert, bool)
 	// Gate holds alerts back that the routing file would let through; nil: none does.
@@ -158,7 +161,7 @@ func New(opts Options) (*Engine, error) {
 		quiet:    opts.Metrics.GetOrCreateCounter(`tocsin_alert_kept_quiet_total`),
 		stop:     make(chan struct{}),
 	}
-	e.failing = newFailing(e.Put, opts.Log, opts.Metrics)
+	e.failing = newFailing(e.Put, opts.Dead, opts.Log, opts.Metrics)
 	if err := e.setup(); err != nil {
 		_ = e.Close()
 		return nil, err
@@ -314,6 +317,7 @@ func (e *Engine) Start() {
 		return
 	}
 	e.started = true
+	e.resumeFailing(e.plan)
 	e.run(e.plan)
 	e.running.Go(e.confirmEnds)
 	e.running.Go(func() { e.failing.run(e.stop) })

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/common/model"
 	"go.uber.org/zap"
 
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/egress"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/notification"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/receiver"
 )
@@ -55,19 +56,30 @@ func (e *unknownReceiver) Error() string {
 	return "receivers file: the routing file has no receiver " + e.name
 }
 
-// withPages puts the integrations of Pages in the places of Alertmanager's, and the others after them.
+// withPages puts the integrations of Pages in the places of Alertmanager's, and the others after them. All are tried again, and given up, alike.
 func (e *Engine) withPages(rc *amconfig.Receiver, built []notify.Integration, pages Pages) ([]notify.Integration, error) {
-	if pages == nil {
-		return built, nil
+	policy := receiver.DefaultPolicy()
+	var ours []notification.Integration
+	if pages != nil {
+		var err error
+		if ours, err = pages.Build(rc); err != nil {
+			return nil, err
+		}
+		policy = pages.Policy()
 	}
-	ours, err := pages.Build(rc)
-	if err != nil {
-		return nil, err
+	wrap := func(name string, index int, r notify.ResolvedSender, send sender) notify.Integration {
+		to := &nflogpb.Receiver{GroupName: rc.Name, Integration: name, Idx: uint32(index)}
+		p := &paged{engine: e, ResolvedSender: r, send: send, destination: destination{rc.Name, name, index}, to: to, policy: policy}
+		return notify.NewIntegration(p, p, name, index, rc.Name)
+	}
+	for i := range built {
+		in := built[i]
+		built[i] = wrap(in.Name(), in.Index(), &in, native(&in))
 	}
 	for _, in := range ours {
-		to := &nflogpb.Receiver{GroupName: rc.Name, Integration: in.Name, Idx: uint32(in.Index)}
-		p := &paged{engine: e, in: in, receiver: rc.Name, to: to, policy: pages.Policy()}
-		one := notify.NewIntegration(p, p, in.Name, in.Index, rc.Name)
+		one := wrap(in.Name, in.Index, resolves(in.SendResolved), func(ctx context.Context, n notification.Notification, _ []*alert.Alert) error {
+			return in.Receiver.Send(ctx, n)
+		})
 		at := slices.IndexFunc(built, func(b notify.Integration) bool { return b.Name() == in.Name && b.Index() == in.Index })
 		if at < 0 {
 			built = append(built, one)
@@ -78,40 +90,95 @@ func (e *Engine) withPages(rc *amconfig.Receiver, built []notify.Integration, pa
 	return built, nil
 }
 
-// paged brings the engine's notifications to a notification.Receiver.
-type paged struct {
-	engine   *Engine
-	in       notification.Integration
-	receiver string
-	to       *nflogpb.Receiver
-	policy   receiver.Policy
+// sender makes one attempt: with the notification, or with the alerts that it was made of.
+type sender func(ctx context.Context, n notification.Notification, alerts []*alert.Alert) error
+
+type sendFunc func(ctx context.Context, n notification.Notification) error
+
+func (f sendFunc) Send(ctx context.Context, n notification.Notification) error { return f(ctx, n) }
+
+type resolves bool
+
+func (r resolves) SendResolved() bool { return bool(r) }
+
+// native is one attempt by an integration of Alertmanager's own.
+func native(next notify.Notifier) sender {
+	return func(ctx context.Context, _ notification.Notification, alerts []*alert.Alert) error {
+		var a attempt
+		retry, err := next.Notify(a.watch(ctx), alerts...)
+		if err == nil {
+			return nil
+		}
+		e := &notification.Error{Class: notification.Permanent, Reason: "other", MayHaveArrived: a.arrived(retry, err), Err: err}
+		if retry {
+			e.Class = notification.Retryable
+		}
+		var r *notify.ErrorWithReason
+		switch {
+		case errors.As(err, &r):
+			e.Reason = ourReason(r.Reason)
+		case errors.Is(err, egress.ErrForbidden):
+			e.Class, e.Reason = notification.Permanent, "bad_address"
+		case errors.Is(err, context.DeadlineExceeded):
+			e.Reason = "timeout"
+		case errors.Is(err, context.Canceled):
+			e.Reason = "canceled"
+		}
+		return e
+	}
 }
 
-// SendResolved implements notify.ResolvedSender.
-func (p *paged) SendResolved() bool { return p.in.SendResolved }
+// ourReason is the other way of amReason.
+func ourReason(r notify.Reason) string {
+	switch r {
+	case notify.ServerErrorReason:
+		return "server_error"
+	case notify.AuthErrorReason:
+		return "unauthorized"
+	case notify.RateLimitedReason:
+		return "rate_limited"
+	case notify.ClientErrorReason:
+		return "client_error"
+	case notify.ContextDeadlineExceededReason:
+		return "timeout"
+	case notify.ContextCanceledReason:
+		return "canceled"
+	}
+	return "other"
+}
+
+// paged brings the engine's notifications to a receiver, ours or Alertmanager's.
+type paged struct {
+	notify.ResolvedSender
+	destination
+	engine *Engine
+	send   sender
+	to     *nflogpb.Receiver
+	policy receiver.Policy
+}
 
 // Notify implements notify.Notifier. It makes one round of attempts. After it the message is given up as far as people are warned of it; the engine goes on with another round, ever
 // more slowly, until the group is due again, so that a receiver that comes back is not left waiting for that.
 func (p *paged) Notify(ctx context.Context, alerts ...*alert.Alert) (bool, error) {
 	r := receiver.Retrying{
-		Next: p.in.Receiver, Policy: p.policy,
+		Next: sendFunc(func(ctx context.Context, n notification.Notification) error { return p.send(ctx, n, alerts) }), Policy: p.policy,
 		OnAttempt: func(_ notification.Notification, _ int, err *notification.Error, wait time.Duration) {
 			if err.MayHaveArrived {
 				p.engine.doubt(ctx, p.to) // now: we may be stopped while we wait
 			}
 			if wait > 0 {
-				p.engine.opts.Metrics.GetOrCreateCounter(attempts(p.receiver, p.in.Name, "retry", amReason(err).String())).Inc()
+				p.engine.opts.Metrics.GetOrCreateCounter(attempts(p.receiver, p.integration, "retry", amReason(err).String())).Inc()
 			}
 		},
 		OnDead: func(_ context.Context, d receiver.Dead) {
-			p.engine.log.Error("a message was given up for now: its receiver cannot be reached, or refuses it", zap.String("receiver", p.receiver), zap.String("integration", p.in.Name),
+			p.engine.log.Error("a message was given up for now: its receiver cannot be reached, or refuses it", zap.String("receiver", p.receiver), zap.String("integration", p.integration),
 				zap.String("key", d.Notification.Key), zap.Int("attempts", d.Attempts), zap.String("reason", d.Err.Reason), zap.Error(d.Err))
-			p.engine.failing.failed(p.receiver, p.in.Name, d.Err, alerts)
+			p.engine.failing.failed(p.destination, d, alerts)
 		},
 	}
 	err := r.Send(ctx, p.engine.notification(ctx, p.receiver, p.to, alerts))
 	if err == nil {
-		p.engine.failing.sent(p.receiver, p.in.Name)
+		p.engine.failing.sent(p.destination)
 		return false, nil
 	}
 	var e *notification.Error

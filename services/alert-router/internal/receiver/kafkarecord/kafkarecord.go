@@ -56,11 +56,7 @@ func (r *Receiver) Send(ctx context.Context, n notification.Notification) error 
 	if err != nil {
 		return err
 	}
-	key := n.Incident.ScopeID
-	if len(n.Alerts) == 1 {
-		key = n.Alerts[0].EquipmentID
-	}
-	rec := &kgo.Record{Topic: r.cfg.Topic, Key: []byte(key), Value: value, Timestamp: n.At, Headers: []kgo.RecordHeader{
+	rec := &kgo.Record{Topic: r.cfg.Topic, Key: []byte(n.ScopeKey()), Value: value, Timestamp: n.At, Headers: []kgo.RecordHeader{
 		{Key: "ce_specversion", Value: []byte("1.0")},
 		{Key: "ce_type", Value: []byte(message.Schema)},
 		{Key: "ce_id", Value: []byte(n.Key)},
