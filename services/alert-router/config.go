@@ -224,15 +224,29 @@ func (c Config) Validate() error {
 }
 
 // people are those who may see and act. Without a list a listener on loopback is open; any other shows and lets nobody act.
-func (c Config) people() (*access.Book, error) {
-	var anybody *access.Identity
+func (c Config) people() (*access.Book, error) { return access.New(c.Auth.People, c.anybody()) }
+
+func (c Config) anybody() *access.Identity {
 	switch {
 	case c.Auth.AllowAnonymous, len(c.Auth.People) == 0 && auth.Loopback(c.HTTP.Listen):
-		anybody = access.Anybody(access.Operator)
+		return access.Anybody(access.Operator)
 	case len(c.Auth.People) == 0:
-		anybody = access.Anybody(access.Viewer)
+		return access.Anybody(access.Viewer)
 	}
-	return access.New(c.Auth.People, anybody)
+	return nil
+}
+
+// person is somebody by the name that they had when they subscribed; nil when there is no such person now.
+func (c Config) person(name string) *access.Identity {
+	for _, p := range c.Auth.People {
+		if p.Name == name {
+			return &access.Identity{Name: p.Name, Role: p.Role, Machines: auth.NewEquipment(p.Equipment)}
+		}
+	}
+	if name == "" {
+		return c.anybody()
+	}
+	return nil
 }
 
 func httpURL(s string) error {

@@ -21,10 +21,12 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/service"
 	"github.com/tocsin-io/tocsin/pkg/topic"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/alertapi"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/desk"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/egress"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/lifecycle"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/notification"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/push"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/receiver"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/receiver/kafkarecord"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/receivers"
@@ -40,10 +42,12 @@ type pager struct {
 	external string
 	dialer   *egress.Dialer
 	live     *http.Client
+	book     *push.Book
 
 	mu       sync.Mutex
 	keys     *verdict.Keyring  // of the receivers file in force
 	letters  receiver.Composer // the same, without links to act by
+	pushKeys []alertapi.PushKey
 	producer *kgo.Client
 	closed   bool
 }
@@ -71,11 +75,21 @@ func (p *pager) pages() (routing.Pages, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := f.Identify(p.cfg.DataDir); err != nil {
+		return nil, err
+	}
+	var push []alertapi.PushKey
+	for i := range f.Receivers {
+		for j := range f.Receivers[i].WebPush[:min(len(f.Receivers[i].WebPush), 1)] {
+			push = append(push, alertapi.PushKey{Receiver: f.Receivers[i].Name, PublicKey: f.Receivers[i].WebPush[j].PublicKey})
+		}
+	}
 	p.mu.Lock()
+	p.pushKeys = push
 	p.keys, p.letters = keys, f.NewComposer(nil)
 	p.mu.Unlock()
 	b := &receivers.Builder{
-		File: f, Composer: f.NewComposer(&verdict.Links{Keys: keys, Base: p.external, Lifetime: f.Links.Lifetime}), Dialer: p.dialer, Producer: p.kafka,
+		File: f, Composer: f.NewComposer(&verdict.Links{Keys: keys, Base: p.external, Lifetime: f.Links.Lifetime}), Dialer: p.dialer, Producer: p.kafka, Push: p.book,
 	}
 	if p.cfg.LiveURL != "" {
 		b.Series = p.series
@@ -90,6 +104,13 @@ type built struct {
 
 // kafka is client for kafka_configs.
 func (p *pager) kafka() (kafkarecord.Producer, error) { return p.client() }
+
+// pushes are the receivers that browsers can subscribe to.
+func (p *pager) pushes() []alertapi.PushKey {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pushKeys
+}
 
 // client is what messages are written to Kafka through, made when first asked for.
 func (p *pager) client() (*kgo.Client, error) {

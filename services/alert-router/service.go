@@ -15,8 +15,10 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/service"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/alertapi"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/desk"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/journal"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/lifecycle"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/oncall"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/push"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/routing"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/stream"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/verdict"
@@ -69,6 +71,9 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 		_ = srv.Close()
 		return nil, err
 	}
+	s.pager.book = &push.Book{
+		Journal: func() (*journal.Store, error) { return s.desk.Journal() }, Person: cfg.person, Log: deps.Log.Named("push"),
+	}
 	s.desk = desk.New(desk.Config{
 		URL: cfg.Journal.URL, DataDir: cfg.DataDir, Retention: cfg.Journal.Retention, MaxShelf: cfg.MaxShelf, Instance: cfg.InstanceID,
 		Policy: lifecycle.Policy{Rearm: cfg.RearmAfter, Keep: keepClosed, Holds: cfg.Incidents.holds()},
@@ -96,6 +101,7 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 
 func (s *Service) handle(api *alertapi.API) {
 	api.Register(s.http.Handle)
+	api.RegisterPush(s.http.Handle, s.pager.book, s.pager.pushes)
 	s.http.Handle(verdict.Path, s.links())
 	s.http.Handle("/api/v2/", api.Whole(s.shelves(s.engine.Handler())))
 	s.http.Handle("POST /-/reload", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -173,10 +173,13 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	httpserver.Problem(w, p.status, p.title, p.detail, ext)
 }
 
-func answer(w http.ResponseWriter, v any) error {
+func answer(w http.ResponseWriter, v any) error { return answerWith(w, http.StatusOK, v) }
+
+func answerWith(w http.ResponseWriter, status int, v any) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
 	return json.NewEncoder(w).Encode(v)
 }
 

@@ -3,14 +3,9 @@ package receiver_test
 import (
 	"bytes"
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/ecdh"
-	"crypto/hkdf"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -42,6 +37,7 @@ import (
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/receiver/teams"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/receiver/webhook"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/receiver/webpush"
+	"github.com/tocsin-io/tocsin/services/alert-router/internal/receiver/webpush/webpushtest"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write the golden files anew")
@@ -457,27 +453,23 @@ func TestWebhookSignature(t *testing.T) {
 
 // A browser's side of Web Push: it decrypts what came, as RFC 8291 says.
 func TestWebPush(t *testing.T) {
-	device, err := ecdh.P256().GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	device := webpushtest.NewDevice(t)
 	vapid, err := ecdh.P256().GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	auth := []byte("0123456789abcdef")
 	b64 := base64.RawURLEncoding.EncodeToString
 	s := newService(t, answer{status: 201}, answer{status: 410}, answer{status: 201})
 	var gone []string
 	sub := func(path string) webpush.Subscription {
 		var x webpush.Subscription
 		x.Recipient, x.Endpoint = "anna@example.com", s.URL+path
-		x.Keys.P256dh, x.Keys.Auth = b64(device.PublicKey().Bytes()), b64(auth)
+		x.Keys.P256dh, x.Keys.Auth = device.P256dh(), device.Auth()
 		return x
 	}
 	cfg := webpush.Config{
 		PublicKey: b64(vapid.PublicKey().Bytes()), PrivateKey: receiver.Fixed(b64(vapid.Bytes())), Subject: "mailto:ops@example.com",
-		Subscriptions: func() ([]webpush.Subscription, error) {
+		Subscriptions: func(context.Context) ([]webpush.Subscription, error) {
 			return []webpush.Subscription{sub("/one"), sub("/gone"), sub("/two")}, nil
 		},
 		Gone: func(s webpush.Subscription) { gone = append(gone, s.Endpoint) },
@@ -497,45 +489,12 @@ func TestWebPush(t *testing.T) {
 	if h := q.header; h.Get("Urgency") != "high" || h.Get("Ttl") == "" || len(h.Get("Topic")) != 32 || !strings.HasPrefix(h.Get("Authorization"), "vapid t=") || h.Get("Content-Encoding") != "aes128gcm" {
 		t.Errorf("headers %v", h)
 	}
+	webpushtest.Signed(t, q.header.Get("Authorization"), cfg.PublicKey, s.URL)
 	var pretty bytes.Buffer
-	if err := json.Indent(&pretty, decrypt(t, q.body, device, auth), "", "  "); err != nil {
+	if err := json.Indent(&pretty, device.Decrypt(t, q.body), "", "  "); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "webpush.json", pretty.String()+"\n")
-}
-
-func decrypt(t *testing.T, record []byte, device *ecdh.PrivateKey, auth []byte) []byte {
-	t.Helper()
-	salt, size, idLen := record[:16], binary.BigEndian.Uint32(record[16:20]), int(record[20])
-	server, err := ecdh.P256().NewPublicKey(record[21 : 21+idLen])
-	if err != nil {
-		t.Fatal(err)
-	}
-	shared, err := device.ECDH(server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	derive := func(secret, salt []byte, info string, n int) []byte {
-		out, err := hkdf.Key(sha256.New, secret, salt, info, n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out
-	}
-	ikm := derive(shared, auth, "WebPush: info\x00"+string(device.PublicKey().Bytes())+string(server.Bytes()), 32)
-	block, err := aes.NewCipher(derive(ikm, salt, "Content-Encoding: aes128gcm\x00", 16))
-	if err != nil {
-		t.Fatal(err)
-	}
-	gcm, err := cipher.NewGCM(block)
-	if err != nil {
-		t.Fatal(err)
-	}
-	plain, err := gcm.Open(nil, derive(ikm, salt, "Content-Encoding: nonce\x00", 12), record[21+idLen:], nil)
-	if err != nil || len(record) > int(size) {
-		t.Fatal(err)
-	}
-	return plain[:bytes.LastIndexByte(plain, 2)]
 }
 
 // producer keeps records.

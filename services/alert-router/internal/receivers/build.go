@@ -43,8 +43,31 @@ type Builder struct {
 	Dialer *egress.Dialer
 	// Producer gives the Kafka client that kafka_configs write through; may be nil when there are none.
 	Producer func() (kafkarecord.Producer, error)
+	// Push are the subscriptions that people have made; may be nil.
+	Push Push
 	// Series is what a sensor did lately, for the picture in an e-mail; nil: no pictures.
 	Series func(ctx context.Context, equipmentID, sensor string) []notification.Point
+}
+
+// Push keeps subscriptions.
+type Push interface {
+	To(ctx context.Context, receiver string) ([]webpush.Subscription, error)
+	Gone(s webpush.Subscription)
+}
+
+// subscribed adds those that people have made to those of the file.
+func (b *Builder) subscribed(conf *webpush.Config, name string) {
+	file := conf.Subscriptions
+	conf.Gone = b.Push.Gone
+	conf.Subscriptions = func(ctx context.Context) ([]webpush.Subscription, error) {
+		list, err := b.Push.To(ctx, name)
+		if file != nil && err == nil {
+			var more []webpush.Subscription
+			more, err = file(ctx)
+			list = append(list, more...)
+		}
+		return list, err
+	}
 }
 
 // NewComposer makes the Composer of all pages; links makes what people act by, and may be nil.
@@ -132,6 +155,9 @@ func (b *Builder) added(name string, add func(string, int, bool, notification.Re
 		}
 		for i := range r.WebPush {
 			conf, err := r.WebPush[i].config()
+			if b.Push != nil {
+				b.subscribed(&conf, name)
+			}
 			add("webpush", i, yes(r.WebPush[i].SendResolved), webpush.New(conf, client, b.Composer), err)
 		}
 		for i := range r.Kafka {
@@ -323,6 +349,9 @@ func (b *Builder) webhook(c *amwebhook.WebhookConfig) (notification.Receiver, er
 func (c *WebPush) config() (webpush.Config, error) {
 	key, err := oneOf("vapid_private_key", c.PrivateKey, c.PrivateKeyFile)
 	out := webpush.Config{PublicKey: c.PublicKey, PrivateKey: key, Subject: c.Subject}
+	if c.madeHere() {
+		out.PublicKey, err = aPublicKey, nil // until Identify
+	}
 	if c.SubscriptionsFile != "" {
 		out.Subscriptions = webpush.FromFile(c.SubscriptionsFile)
 	}

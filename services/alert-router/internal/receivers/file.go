@@ -242,6 +242,9 @@ func (r *Receiver) check(dir string) error {
 		c.PrivateKeyFile, c.SubscriptionsFile = relative(dir, c.PrivateKeyFile), relative(dir, c.SubscriptionsFile)
 		conf, err := c.config()
 		if err == nil {
+			if c.madeHere() {
+				conf.PrivateKey = receiver.Fixed("made later")
+			}
 			err = conf.Validate()
 		}
 		if err != nil {

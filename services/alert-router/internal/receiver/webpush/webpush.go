@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 
 	webpush "github.com/SherClockHolmes/webpush-go"
 
@@ -26,6 +27,34 @@ type Subscription struct {
 		P256dh string `json:"p256dh"`
 		Auth   string `json:"auth"`
 	} `json:"keys"`
+	// Sees tells which machines' alerts they are told of; nil: all.
+	Sees func(equipmentID string) bool `json:"-"`
+}
+
+// seen is n without the alerts that the subscriber does not see; false: nothing is left.
+func (s *Subscription) seen(n notification.Notification) (notification.Notification, bool) {
+	if s.Sees == nil {
+		return n, true
+	}
+	var alerts []notification.Alert
+	machines := make(map[string]bool)
+	status := notification.Resolved
+	for i := range n.Alerts {
+		a := &n.Alerts[i]
+		if !s.Sees(a.EquipmentID) {
+			continue
+		}
+		alerts = append(alerts, *a)
+		machines[a.EquipmentID] = true
+		if a.Status == notification.Firing {
+			status = notification.Firing
+		}
+	}
+	if len(alerts) < len(n.Alerts) && len(alerts) > 0 {
+		n.Status, n.Incident.Machines = status, len(machines)
+		n.Alerts = alerts
+	}
+	return n, len(alerts) > 0
 }
 
 // Config of one integration.
@@ -36,7 +65,7 @@ type Config struct {
 	// Subject is a mailto: or https: address at which the push services reach the operator.
 	Subject string
 	// Subscriptions is asked for each message.
-	Subscriptions func() ([]Subscription, error)
+	Subscriptions func(ctx context.Context) ([]Subscription, error)
 	// Gone is told of a subscription that has ended; may be nil.
 	Gone func(Subscription)
 	// TTL is how many seconds a push service keeps a message for a device that is off.
@@ -61,15 +90,13 @@ func (c *Config) Validate() error {
 		return errors.New("vapid_private_key: missing")
 	case err != nil || u.Scheme != "mailto" && u.Scheme != "https":
 		return errors.New("subject: not a mailto: or https: address")
-	case c.Subscriptions == nil:
-		return errors.New("subscriptions_file: missing")
 	}
 	return nil
 }
 
 // FromFile reads subscriptions from a JSON array, anew for each message.
-func FromFile(path string) func() ([]Subscription, error) {
-	return func() ([]Subscription, error) {
+func FromFile(path string) func(context.Context) ([]Subscription, error) {
+	return func(context.Context) ([]Subscription, error) {
 		info, err := os.Stat(path)
 		if err != nil {
 			return nil, err
@@ -128,7 +155,7 @@ type Action struct {
 
 // Send implements notification.Receiver. A subscription that has ended is no failure; one device that cannot be reached does not keep the message from the others.
 func (r *Receiver) Send(ctx context.Context, n notification.Notification) error {
-	list, err := r.cfg.Subscriptions()
+	list, err := r.cfg.Subscriptions(ctx)
 	if err != nil {
 		return &notification.Error{Class: notification.Retryable, Reason: "no_subscriptions", Err: err}
 	}
@@ -145,7 +172,11 @@ func (r *Receiver) Send(ctx context.Context, n notification.Notification) error 
 		if r.once.Done(n.Key, s.Endpoint) {
 			continue
 		}
-		err := r.send(ctx, &s, private, r.composer.Page(n, or(s.Recipient, "webpush/"+n.Receiver)))
+		told, ok := s.seen(n)
+		if !ok {
+			continue
+		}
+		err := r.send(ctx, &s, private, r.composer.Page(told, or(s.Recipient, "webpush/"+n.Receiver)))
 		var e *notification.Error
 		switch {
 		case err == nil:
@@ -173,7 +204,8 @@ func (r *Receiver) send(ctx context.Context, s *Subscription, private string, p 
 	resp, err := webpush.SendNotificationWithContext(ctx, body, &webpush.Subscription{
 		Endpoint: s.Endpoint, Keys: webpush.Keys{Auth: s.Keys.Auth, P256dh: s.Keys.P256dh},
 	}, &webpush.Options{
-		HTTPClient: agent{r.client}, Subscriber: r.cfg.Subject, VAPIDPublicKey: r.cfg.PublicKey, VAPIDPrivateKey: private, TTL: r.cfg.TTL, Urgency: urgency,
+		HTTPClient: agent{r.client}, Subscriber: strings.TrimPrefix(r.cfg.Subject, "mailto:"), // which the library puts before it
+		VAPIDPublicKey: r.cfg.PublicKey, VAPIDPrivateKey: private, TTL: r.cfg.TTL, Urgency: urgency,
 		Topic: receiver.GroupHash(p.GroupKey)[:32], // a push service that still holds an earlier message of the group drops it for this one
 	})
 	if err != nil {
