@@ -66,6 +66,8 @@ type Group struct {
 	Name      string   `mapstructure:"name" doc:"What people call it."`
 	Equipment []string `mapstructure:"equipment" doc:"Its machines: exact equipment ids, or a prefix followed by *."`
 	Pages     Limit    `mapstructure:"pages" doc:"Pages of these machines."`
+	// Incident says when alerts of several of them are one.
+	Incident time.Duration `mapstructure:"incident" doc:"Alerts of one cause of these machines that open within this of the first, and are no graver, are one page: that of the first. It is resolved when all have ended. 0: each is told by itself."`
 }
 
 func (l Limit) limit() lifecycle.Limit { return lifecycle.Limit(l) }
@@ -75,7 +77,7 @@ func (i Incidents) holds() lifecycle.Holds {
 		Gateways: i.Gateways, Grace: i.Grace, Cooldown: i.Cooldown, Rate: i.Rate.limit(), Chatter: i.Chatter.limit(), Flood: i.Flood.limit(),
 	}
 	for _, g := range i.Groups {
-		h.Groups = append(h.Groups, lifecycle.Group{Name: g.Name, Equipment: g.Equipment, Pages: g.Pages.limit()})
+		h.Groups = append(h.Groups, lifecycle.Group{Name: g.Name, Equipment: g.Equipment, Pages: g.Pages.limit(), Incident: g.Incident})
 	}
 	return h
 }
@@ -115,8 +117,10 @@ func (i Incidents) Validate() error {
 			return fmt.Errorf("groups[%d].name: missing", n)
 		case len(g.Equipment) == 0:
 			return fmt.Errorf("groups[%d].equipment: empty", n)
-		case g.Pages.Count == 0:
-			return fmt.Errorf("groups[%d].pages.count: 0, so the group limits nothing", n)
+		case g.Incident < 0 || g.Incident > time.Hour:
+			return fmt.Errorf("groups[%d].incident: %s is not in 0..1h", n, g.Incident)
+		case g.Pages.Count == 0 && g.Incident == 0:
+			return fmt.Errorf("groups[%d]: neither pages.count nor incident, so the group means nothing", n)
 		}
 		if err := limit(fmt.Sprintf("groups[%d].pages", n), g.Pages, 100_000); err != nil {
 			return err

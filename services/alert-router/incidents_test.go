@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tocsin-io/tocsin/pkg/service"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
@@ -141,6 +142,53 @@ receivers:
 }
 
 // A flood: the page that takes the last place says so, what comes after waits and is in the list; nothing is lost.
+// The air of a line fails: its machines show the same. One page, which says how many and of what line; a machine that is graver is told by itself.
+func TestALineIsOnePage(t *testing.T) {
+	k := broker(t, 1)
+	people := newPosted(t, "s")
+	cfg := configFor(t, t.TempDir())
+	cfg.Incidents.Grace = time.Minute
+	cfg.Incidents.Groups = []Group{{Name: "line-a", Equipment: []string{"a-*"}, Incident: time.Minute}}
+	cfg.RoutingFile = writeRouting(t, filepath.Join(t.TempDir(), "r.yml"),
+		"route: {receiver: people, group_by: [alert_id], group_wait: 3s, group_interval: 300ms}\nreceivers: [{name: people}]\n")
+	cfg.ReceiversFile = receiversFile(t, fmt.Sprintf("receivers: [{name: people, tocsin_webhook_configs: [{url: %q, secrets: [s]}]}]", people.URL))
+	r := run(t, k, cfg)
+	p := newProducer(t, k)
+	const machines = 20
+	var all []*eventv1.Anomaly
+	for i := range machines {
+		all = append(all, anomaly(fmt.Sprintf("a-%d", i), "behaviour", 1, started, warning))
+	}
+	p.anomalies(append(all, anomaly("b-1", "behaviour", 1, started, warning))...)
+	eventually(t, "the pages", func() error {
+		people.mu.Lock()
+		defer people.mu.Unlock()
+		if len(people.list) < 2 {
+			return fmt.Errorf("%d pages", len(people.list))
+		}
+		return nil
+	})
+	eventually(t, "all at the desk", func() error {
+		var out struct{ Alerts []listed }
+		r.ask(t, "", http.MethodGet, "/v1/alerts?state=suppressed&limit=100", nil, &out)
+		if len(out.Alerts) != machines-1 {
+			return fmt.Errorf("%d suppressed", len(out.Alerts))
+		}
+		return nil
+	})
+	people.mu.Lock()
+	defer people.mu.Unlock()
+	if len(people.list) != 2 {
+		t.Errorf("%d pages", len(people.list))
+	}
+	for _, d := range people.list {
+		line := strings.HasPrefix(d.Alerts[0].EquipmentID, "a-")
+		if line && (d.Incident.Scope != "group" || d.Incident.ScopeID != "line-a" || !strings.Contains(d.Title, "machines of line-a")) || !line && d.Incident.ScopeID == "line-a" {
+			t.Errorf("%q: incident %+v", d.Title, d.Incident)
+		}
+	}
+}
+
 func TestFloodIsBounded(t *testing.T) {
 	k, h := broker(t, 1), newHook(t)
 	r := run(t, k, configFor(t, t.TempDir()), func(c *Config, _ *service.Deps) {

@@ -29,6 +29,7 @@ const (
 	// The alert that stands for the incident that this one is part of; and of that alert, how many machines have not come back.
 	annotationIncident = "incident_id"
 	annotationMachines = "incident_machines"
+	annotationGroup    = "incident_group"
 	annotationNote     = "note"
 )
 
@@ -68,7 +69,7 @@ func (s *Service) annotate(a *lifecycle.Alert) {
 // stateNotes are the annotations of an alert that stands; an empty one is to be taken away.
 func stateNotes(d *desk.Desk, a *lifecycle.Alert) map[string]string {
 	notes := map[string]string{
-		annotationState: string(a.State), annotationAckBy: "", annotationHeld: a.Held, annotationIncident: a.Lead, annotationMachines: "", annotationNote: a.Note,
+		annotationState: string(a.State), annotationAckBy: "", annotationHeld: a.Held, annotationIncident: a.Lead, annotationMachines: "", annotationGroup: d.Group(a.ID), annotationNote: a.Note,
 	}
 	if n := d.Members(a.ID); n > 0 {
 		notes[annotationMachines] = strconv.Itoa(n)

@@ -109,6 +109,13 @@ func (d *Desk) Deferred(alertID string) bool {
 	return d.ledger.Deferred(alertID)
 }
 
+// Group names the group of machines whose incident an alert stands for; "": none.
+func (d *Desk) Group(alertID string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.ledger.Group(alertID)
+}
+
 // Members counts the machines of the incident that an alert stands for; 0: for none.
 func (d *Desk) Members(alertID string) int {
 	d.mu.Lock()

@@ -16,6 +16,7 @@ import (
 //
 //   - Incident: machines that fell silent with their gateway are one. The first alert is its lead and is told; the others are held until it is over. The
 //     lead's end waits for theirs (Deferred).
+//     The same of a group (a line, a site) where that is asked for: alerts of one cause that open within a time of the first, and are no graver.
 //   - Cooldown, rate and chatter: of one machine and cause, so that no other machine is muted. A higher severity passes.
 //   - Flood: of a group of machines (line, site), and of the fleet: beyond so many pages in so long further alerts wait. The page that takes the last place says so.
 //
@@ -33,6 +34,8 @@ type Group struct {
 	// Equipment are exact ids, or prefixes followed by *.
 	Equipment []string
 	Pages     Limit
+	// Incident: alerts of one cause that open within this of the first are told as one. 0: each by itself.
+	Incident time.Duration
 }
 
 func (g Group) has(equipmentID string) bool {
@@ -67,7 +70,8 @@ const leadSlackMS = 10_000
 // maxTimes bounds the times remembered of one alarm; a Limit counts no further.
 const maxTimes = 64
 
-type gatewayKey struct{ cause, gateway string }
+// jointKey is what an incident's alerts share.
+type jointKey struct{ cause, gateway, group string }
 
 // joint is an incident that stands.
 type joint struct {
@@ -80,7 +84,7 @@ type joint struct {
 // holding is what the rules remember. Memory: incidents that stand, times of the alarms that came lately, pages of the longest limit.
 type holding struct {
 	rules    Holds
-	joints   map[gatewayKey]*joint
+	joints   map[jointKey]*joint
 	opened   map[Key][]int64 // times of opening, the newest last
 	paged    map[Key][]page
 	pages    []page                    // of the fleet
@@ -105,7 +109,7 @@ func newHolding(h Holds) *holding {
 		longest = max(longest, g.Pages.Per)
 	}
 	return &holding{
-		rules: h, joints: map[gatewayKey]*joint{}, opened: map[Key][]int64{}, paged: map[Key][]page{}, held: map[int32]map[string]bool{}, checked: map[int32]int64{},
+		rules: h, joints: map[jointKey]*joint{}, opened: map[Key][]int64{}, paged: map[Key][]page{}, held: map[int32]map[string]bool{}, checked: map[int32]int64{},
 		longestM: longest.Milliseconds(),
 	}
 }
@@ -121,7 +125,7 @@ func (l *Ledger) come(a *Alert) {
 	if a.Ack != nil {
 		return
 	}
-	if k, ok := h.gateway(a); ok {
+	if k, ok := h.incident(a); ok && l.joins(k, a) {
 		l.join(k, a)
 		if a.Ack != nil {
 			return
@@ -141,9 +145,9 @@ func (l *Ledger) come(a *Alert) {
 func (l *Ledger) graver(a *Alert, nowMS int64) {
 	h := l.holds
 	switch {
-	case a.Lead != "" && a.Lead != a.ID:
+	case a.Lead != "" && a.Lead != a.ID && !l.outgrows(a):
 		if a.Held == "" {
-			if j := h.joints[gatewayKey{a.Key.Cause, a.GatewayID}]; j != nil {
+			if j := h.joint(a); j != nil {
 				a.Lead = j.lead
 			}
 			h.hold(a, "part of "+a.Lead)
@@ -263,13 +267,64 @@ func (h *holding) alarm(a *Alert, nowMS int64) string {
 	return ""
 }
 
-// gateway is the incident that an alert belongs to: its machine fell silent with others.
-func (h *holding) gateway(a *Alert) (gatewayKey, bool) {
-	return gatewayKey{a.Key.Cause, a.GatewayID}, h.rules.Gateways && a.GatewayID != "" && a.Event.GetOrigin() == eventv1.Origin_ORIGIN_GATEWAY
+// incident is the one that an alert may belong to: its machine fell silent with others, or is one of a group that is told of as one.
+func (h *holding) incident(a *Alert) (jointKey, bool) {
+	if h.rules.Gateways && a.GatewayID != "" && a.Event.GetOrigin() == eventv1.Origin_ORIGIN_GATEWAY {
+		return jointKey{cause: a.Key.Cause, gateway: a.GatewayID}, true
+	}
+	for _, g := range h.rules.Groups {
+		if g.Incident > 0 && g.has(a.Key.EquipmentID) {
+			return jointKey{cause: a.Key.Cause, group: g.Name}, true
+		}
+	}
+	return jointKey{}, false
 }
 
-// join makes an alert part of its gateway's incident, or its lead.
-func (l *Ledger) join(k gatewayKey, a *Alert) {
+// joint is the incident that stands and that an alert is, or could be, part of; nil: there is none.
+func (h *holding) joint(a *Alert) *joint {
+	k, ok := h.incident(a)
+	if !ok {
+		return nil
+	}
+	return h.joints[k]
+}
+
+// joins tells whether an alert that has just opened is part of the incident. Of a gateway all are. Of a group those that came soon after the first and are no graver; the first
+// is told of under the limits of every alert.
+func (l *Ledger) joins(k jointKey, a *Alert) bool {
+	if k.group == "" {
+		return true
+	}
+	j := l.holds.joints[k]
+	if j == nil {
+		return l.limited(a, a.OpenedMS, true) == ""
+	}
+	within := time.Duration(0)
+	for _, g := range l.holds.rules.Groups {
+		if g.Name == k.group {
+			within = g.Incident
+		}
+	}
+	lead, ok := l.alerts[j.lead]
+	return ok && a.OpenedMS-j.leadMS <= within.Milliseconds() && a.Severity <= lead.Severity
+}
+
+// outgrows tells whether an alert has become graver than the lead of its group's incident: then people are told of it as well.
+func (l *Ledger) outgrows(a *Alert) bool {
+	k, ok := l.holds.incident(a)
+	if !ok || k.group == "" {
+		return false
+	}
+	j := l.holds.joints[k]
+	if j == nil {
+		return true
+	}
+	lead, ok := l.alerts[j.lead]
+	return !ok || a.Severity > lead.Severity
+}
+
+// join makes an alert part of an incident, or its lead.
+func (l *Ledger) join(k jointKey, a *Alert) {
 	h := l.holds
 	j := h.joints[k]
 	if j == nil {
@@ -298,7 +353,7 @@ func (l *Ledger) join(k gatewayKey, a *Alert) {
 
 // share acknowledges with the lead of an incident all that is part of it.
 func (l *Ledger) share(lead *Alert, atMS int64) {
-	j := l.holds.joints[gatewayKey{lead.Key.Cause, lead.GatewayID}]
+	j := l.holds.joint(lead)
 	if j == nil || j.lead != lead.ID {
 		return
 	}
@@ -322,7 +377,7 @@ func (l *Ledger) share(lead *Alert, atMS int64) {
 func (l *Ledger) leave(a *Alert) {
 	h := l.holds
 	delete(h.held[a.Partition], a.ID)
-	k := gatewayKey{a.Key.Cause, a.GatewayID}
+	k, _ := h.incident(a)
 	j := h.joints[k]
 	if j == nil || !j.members[a.ID] {
 		return
@@ -354,6 +409,16 @@ func (l *Ledger) Members(alertID string) int {
 		}
 	}
 	return 0
+}
+
+// Group names the group whose incident an alert leads; "": none.
+func (l *Ledger) Group(alertID string) string {
+	for k, j := range l.holds.joints {
+		if j.lead == alertID {
+			return k.group
+		}
+	}
+	return ""
 }
 
 // review lets go what no rule holds any more, once a second of the partition's time.
@@ -388,7 +453,7 @@ func (l *Ledger) review(at At) {
 
 // succeed makes a member the lead of an incident whose lead has ended and whose others have not come back within the grace.
 func (l *Ledger) succeed(at At, a *Alert) {
-	j := l.holds.joints[gatewayKey{a.Key.Cause, a.GatewayID}]
+	j := l.holds.joint(a)
 	if j != nil && (j.closedMS == 0 || at.MS-j.closedMS < l.holds.rules.Grace.Milliseconds()) {
 		return
 	}
@@ -434,7 +499,7 @@ func (l *Ledger) recall(a *Alert) {
 		h.paged[a.Key] = last(h.paged[a.Key], p)
 		h.pages = append(h.pages, p)
 	}
-	if k, ok := h.gateway(a); ok && a.Open() && a.Lead != "" {
+	if k, ok := h.incident(a); ok && a.Open() && a.Lead != "" {
 		j := h.joints[k]
 		if j == nil {
 			j = &joint{lead: a.Lead, leadMS: a.OpenedMS, members: map[string]bool{}}

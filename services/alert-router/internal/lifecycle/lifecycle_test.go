@@ -38,7 +38,7 @@ func scripted(name string) Policy {
 	if strings.HasPrefix(name, "hold-") {
 		p.Holds = Holds{
 			Gateways: true, Grace: 2 * time.Minute, Cooldown: 2 * time.Minute, Rate: Limit{4, time.Hour}, Chatter: Limit{5, 10 * time.Minute}, Flood: Limit{6, 10 * time.Minute},
-			Groups: []Group{{Name: "line-a", Equipment: []string{"a-*"}, Pages: Limit{3, 10 * time.Minute}}},
+			Groups: []Group{{Name: "line-a", Equipment: []string{"a-*"}, Pages: Limit{3, 10 * time.Minute}}, {Name: "line-k", Equipment: []string{"k-*"}, Incident: time.Minute}},
 		}
 	}
 	return p

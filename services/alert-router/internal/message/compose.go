@@ -107,8 +107,11 @@ func ofMany(in notification.Incident, many int, over bool) string {
 	where := ""
 	if id := Clean(in.ScopeID, maxName); id != "" && in.Scope != "machine" && in.Scope != "" {
 		where = " of " + Clean(in.Scope, 20) + " " + id
-		if in.Scope == "gateway" {
+		switch in.Scope {
+		case "gateway":
 			where = " behind gateway " + id
+		case "group":
+			where = " of " + id
 		}
 	}
 	switch {
@@ -349,7 +352,7 @@ func sure(a *notification.Alert) string {
 // known annotations are told elsewhere in the page, or are made for machines.
 var known = map[string]bool{
 	"summary": true, "description": true, "sensors": true, "score": true, "confidence": true, "started": true, "ended": true, "runbook_url": true,
-	"state": true, "acknowledged_by": true, "held": true, "incident_id": true, "incident_machines": true, // of which the page speaks itself
+	"state": true, "acknowledged_by": true, "held": true, "incident_id": true, "incident_machines": true, "incident_group": true, // of which the page speaks itself
 }
 
 func facts(a *notification.Alert) []Fact {

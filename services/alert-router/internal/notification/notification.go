@@ -88,7 +88,7 @@ type Incident struct {
 	Title    string
 	Cause    string
 	Severity string // the highest of what stands, else of what stood: "info", "warning", "critical"
-	// Scope is what the alerts share: "machine", "gateway", "line", "site"; ScopeID is which. Empty: several causes or places.
+	// Scope is what the alerts share: "machine", "gateway", "line", "site", "group" (one of the configuration: ScopeID is its name); ScopeID is which. Empty: several causes or places.
 	Scope   string
 	ScopeID string
 	// Machines are how many machines it is about, of which Alerts may show only some (a storm's summary).

@@ -23,6 +23,9 @@ import (
 // annotationMachines says how many machines an alert stands for.
 const annotationMachines = "incident_machines"
 
+// annotationGroup names the group of machines, a line or a site, that it stands for.
+const annotationGroup = "incident_group"
+
 // Pages makes the integrations that say more than Alertmanager's.
 type Pages interface {
 	// Build makes those of one receiver of the routing file. One of a name and index that Alertmanager has too takes its place.
@@ -285,8 +288,12 @@ func incidentOf(n *notification.Notification) notification.Incident {
 	}
 	in.ID = n.Alerts[0].ID
 	// The first alert of a gateway's incident stands for all.
-	if many, err := strconv.Atoi(n.Alerts[0].Annotations[annotationMachines]); err == nil && many > 1 && n.Alerts[0].GatewayID != "" {
-		in.Machines, in.Scope, in.ScopeID = many, "gateway", n.Alerts[0].GatewayID
+	if many, err := strconv.Atoi(n.Alerts[0].Annotations[annotationMachines]); err == nil && many > 1 {
+		if group := n.Alerts[0].Annotations[annotationGroup]; group != "" {
+			in.Machines, in.Scope, in.ScopeID = many, "group", group
+		} else if n.Alerts[0].GatewayID != "" {
+			in.Machines, in.Scope, in.ScopeID = many, "gateway", n.Alerts[0].GatewayID
+		}
 	}
 	return in
 }
