@@ -63,8 +63,13 @@ func (s scenario) samples(dir, faults string, rate float64, d time.Duration) (it
 		return nil, err
 	}
 	period := time.Duration(float64(time.Second) / rate)
+	var noise [kinds]tails
+	if s.heavy {
+		if noise, err = newTails(cfg, s.seed, period); err != nil {
+			return nil, err
+		}
+	}
 	return func(yield func(sample) bool) {
-		var noise [kinds]tails
 		n := 0
 		for f := range frames {
 			i, round := n%kinds, n/kinds
@@ -73,7 +78,7 @@ func (s scenario) samples(dir, faults string, rate float64, d time.Duration) (it
 			if f.Frame != nil {
 				out.claims, out.sensors, out.values = time.UnixMicro(f.Frame.GetBaseTimeUs()), f.Frame.GetSensors(), f.Frame.GetValues()
 				if s.heavy {
-					noise[i].add(out.values, s.seed+uint64(i))
+					noise[i].add(out.values)
 				}
 			}
 			if !yield(out) {
@@ -84,35 +89,53 @@ func (s scenario) samples(dir, faults string, rate float64, d time.Duration) (it
 }
 
 // tails adds noise with outliers to a machine's sensors: Student's t of 3 degrees of freedom, in units of each sensor's own difference from sample to
-// sample. The unit is the median of the first 600 differences, so that neither faults nor outliers change it.
+// sample. It is there from the first sample on: noise that set in later would be a change of the machine.
 type tails struct {
-	r     *rand.Rand
-	last  []float32
-	diffs [][]float32
-	unit  []float64
+	r    *rand.Rand
+	last []float32
+	unit []float64 // by sensor
 }
 
+// unitSamples is how many differences the unit is the median of.
 const unitSamples = 600
 
-func (t *tails) add(values []float32, seed uint64) {
-	if t.r == nil {
-		t.r = rand.New(rand.NewPCG(seed, 77))
-		t.last, t.diffs = append(t.last, values...), make([][]float32, len(values))
-		return
+// newTails measures the units of all machines on samples of the same simulation.
+func newTails(cfg fleetsimulator.Config, seed uint64, period time.Duration) (all [kinds]tails, err error) {
+	frames, err := fleetsimulator.Frames(cfg, start, (unitSamples+1)*period)
+	if err != nil {
+		return all, err
 	}
-	if t.unit == nil {
+	var diffs [kinds][][]float32
+	n := 0
+	for f := range frames {
+		t, d := &all[n%kinds], &diffs[n%kinds]
+		n++
+		if f.Frame == nil {
+			continue
+		}
+		values := f.Frame.GetValues()
 		for i, v := range values {
-			t.diffs[i] = append(t.diffs[i], float32(math.Abs(float64(v-t.last[i]))))
+			if len(*d) <= i {
+				*d = append(*d, nil)
+				t.last = append(t.last, v)
+				continue
+			}
+			(*d)[i] = append((*d)[i], float32(math.Abs(float64(v-t.last[i]))))
 			t.last[i] = v
 		}
-		if len(t.diffs[0]) < unitSamples {
-			return
-		}
-		for _, d := range t.diffs {
-			t.unit = append(t.unit, median(d))
-		}
-		t.diffs = nil
 	}
+	for m := range all {
+		t := &all[m]
+		t.r = rand.New(rand.NewPCG(seed+uint64(m), 77))
+		for i, d := range diffs[m] {
+			t.unit = append(t.unit, median(d))
+			t.last[i] = float32(math.NaN())
+		}
+	}
+	return all, nil
+}
+
+func (t *tails) add(values []float32) {
 	for i := range values {
 		stuck := values[i] == t.last[i]
 		if t.last[i] = values[i]; stuck { // a stuck transmitter has no noise

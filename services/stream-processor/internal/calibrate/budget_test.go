@@ -50,6 +50,24 @@ func TestPeaksCountExcursions(t *testing.T) {
 	}
 }
 
+// Outliers are over at once, and a few of them say how far the next one may go.
+func TestOutliersAreLearned(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 8))
+	var p, q Peaks
+	for range 20_000 {
+		x := r.ExpFloat64()
+		p.Learn(x)
+		q.Learn(x)
+	}
+	for range 20 {
+		p.Outlier(60)
+		q.Paged()
+	}
+	if a, b := p.Correct(60), q.Correct(60); a > 10 || a > b/2 {
+		t.Errorf("after twenty of them in 20,000 windows an outlier of 60 has a surprise of %v; after twenty faults %v", a, b)
+	}
+}
+
 // A page says little of how far the next one goes: it moves the level by less than what one fault in a hundred would need.
 func TestPagesDoNotMakeFaultsUsual(t *testing.T) {
 	r := rand.New(rand.NewPCG(6, 6))
@@ -134,21 +152,21 @@ func TestHabits(t *testing.T) {
 	for d := range int64(5) {
 		from, to := night(100 + d)
 		want := d >= 3
-		if got := h.Strict(from, 3) > 0; got != want {
+		if got := h.Level(from, 3) > 0; got != want {
 			t.Errorf("day %d: a habit: %t", d, got)
 		}
-		if acquired := h.Ended(from, to, 2, 3); acquired != (d == 2) {
+		if acquired := h.Ended(from, to, 50, 3); acquired != (d == 2) {
 			t.Errorf("day %d: acquired: %t", d, acquired)
 		}
 	}
 	from, _ := night(105)
-	if s := h.Strict(from, 3); s < 2 || s > 2.5 {
-		t.Errorf("strict by %v", s)
+	if x := h.Level(from, 3); x < 50 || x > 70 {
+		t.Errorf("what was 50 asks for %v", x)
 	}
-	if h.Strict(from+10*hour, 3) != 0 {
+	if h.Level(from+10*hour, 3) != 0 {
 		t.Error("a habit at an hour in which nothing happened")
 	}
-	if from, _ := night(100 + 5 + habitGap + 1); h.Strict(from, 3) != 0 {
+	if from, _ := night(100 + 5 + habitGap + 1); h.Level(from, 3) != 0 {
 		t.Error("a habit that did not recur holds")
 	}
 	var lasting Habits

@@ -42,9 +42,9 @@ func (d *Debt) Paged(t, asked float64) {
 	d.strict = float32(min(float64(d.strict)+max(strictStep, strictShare*far), maxStrict))
 }
 
-// Explained forgives most of the debt: it is known now why the machine paged.
+// Explained forgives most of the debt: it is known now why the machine paged. One page stays, so that the next one is in excess.
 func (d *Debt) Explained() {
-	d.pages = min(d.pages, 0)
+	d.pages = min(d.pages, 1)
 	d.strict /= 2
 }
 

@@ -7,7 +7,7 @@ import (
 )
 
 // Habits knows at which hours of the day a machine is usually unlike itself: it is switched off, runs hot, makes another product. What happened in the same
-// hour of enough days, and was over by itself each time, raises the demand on a page in that hour to what those days showed, and in no other: conformal
+// hour of enough days, and was over by itself each time, raises the demand on a page in that hour to what those days showed, in nominal surprise, and in no other: conformal
 // calibration conditional on a group, here the hour (Mondrian conformal prediction: Vovk, Gammerman and Shafer 2005, ch. 4.5).
 //
 // What lasts longer than a day's habit can, is no habit: a fault that persists is never taken for one. Days and hours are those of event
@@ -15,19 +15,21 @@ import (
 type Habits [hours]habit
 
 type habit struct {
-	strict float32 // logarithm of the factor on the demand; in force from enough days on
-	day    int32   // of the newest occurrence, days since 1970
-	days   uint8   // on which it happened, in a row but for a few
+	far  float32 // logarithm of the nominal surprise that it takes to be worse than then; in force from enough days on
+	day  int32   // of the newest occurrence, days since 1970
+	days uint8   // on which it happened, in a row but for a few
 }
 
 const (
 	hours         = 24
 	hourUS        = 3600 * 1e6
 	dayUS         = hours * hourUS
-	habitMargin   = 0.2 // a factor of 1.2 on what was seen
-	habitGap      = 3   // days after which a habit that did not recur must be acquired anew
+	habitMargin   = 0.3  // a factor of 1.35 on what was seen: from day to day the same habit differs by a tenth (one standard deviation)
+	habitFades    = 0.01 // a day: what was once seen counts for a month
+	habitGap      = 3    // days after which a habit that did not recur must be acquired anew
 	longestHabit  = 20 * hourUS
 	mostHabitDays = 200
+	mostFar       = 10.0
 )
 
 func hourOf(atUS int64) int {
@@ -40,36 +42,36 @@ func hourOf(atUS int64) int {
 
 func dayOf(atUS int64) int32 { return int32(math.Floor(float64(atUS) / dayUS)) }
 
-// Strict is the logarithm by which the demand is raised at an instant, when a habit needs enough days.
-func (h *Habits) Strict(atUS int64, enough int) float64 {
+// Level is the nominal surprise that it takes to be worse than usual at an instant, when a habit needs enough days; 0: there is no habit.
+func (h *Habits) Level(atUS int64, enough int) float64 {
 	a := &h[hourOf(atUS)]
 	if int(a.days) < enough || dayOf(atUS)-a.day > habitGap {
 		return 0
 	}
-	return float64(a.strict)
+	return math.Exp(float64(a.far))
 }
 
-// Ended takes an excursion that is over. far is the logarithm of how many times the usual demand its surprise was. It tells whether a habit was acquired
+// Ended takes an excursion that is over. far is the highest nominal surprise it came to. It tells whether a habit was acquired
 // by it, at any hour.
 func (h *Habits) Ended(fromUS, toUS int64, far float64, enough int) (acquired bool) {
 	if toUS < fromUS || toUS-fromUS > longestHabit {
 		return false
 	}
-	need := float32(max(0, far) + habitMargin)
+	need := float32(min(math.Log(max(1, far))+habitMargin, mostFar))
 	// An hour before and after: people and thermostats are not punctual to the minute.
 	for at := fromUS - hourUS/4; ; at += hourUS {
 		at = min(at, toUS+hourUS/4)
 		a, day := &h[hourOf(at)], dayOf(at)
 		switch gap := day - a.day; {
 		case a.days == 0 || gap > habitGap || gap < 0:
-			*a = habit{strict: need, day: day, days: 1}
+			*a = habit{far: need, day: day, days: 1}
 		case gap == 0:
-			a.strict = max(a.strict, need)
+			a.far = max(a.far, need)
 		default:
 			a.days = min(a.days+1, mostHabitDays)
 			a.day = day
 			acquired = acquired || int(a.days) == enough
-			a.strict = max(a.strict-0.05, need)
+			a.far = max(a.far-habitFades, need)
 		}
 		if at == toUS+hourUS/4 {
 			return acquired
@@ -83,7 +85,7 @@ const HabitsSize = hours * 9
 // AppendState appends the HabitsSize bytes of h.
 func (h *Habits) AppendState(dst []byte) []byte {
 	for i := range h {
-		dst = codec.AppendF32(dst, h[i].strict)
+		dst = codec.AppendF32(dst, h[i].far)
 		dst = codec.AppendU32(dst, uint32(h[i].day))
 		dst = append(dst, h[i].days)
 	}
@@ -93,8 +95,8 @@ func (h *Habits) AppendState(dst []byte) []byte {
 // RestoreState is the inverse of AppendState.
 func (h *Habits) RestoreState(r *codec.Reader) {
 	for i := range h {
-		h[i] = habit{strict: r.F32(), day: int32(r.U32()), days: r.U8()}
-		if !(h[i].strict >= 0 && h[i].strict <= 10) || h[i].days > mostHabitDays {
+		h[i] = habit{far: r.F32(), day: int32(r.U32()), days: r.U8()}
+		if !(h[i].far >= 0 && h[i].far <= mostFar) || h[i].days > mostHabitDays {
 			r.Fail("habits out of range")
 		}
 	}

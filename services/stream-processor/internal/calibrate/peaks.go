@@ -13,9 +13,10 @@ import (
 //     Leadbetter 1989; Smith and Weissman 1994 for its extremal index), as episodes do: a page is an excursion, and a budget counts pages.
 //   - The threshold rises with what is known: the highest level that enough excursions went beyond.
 //   - Beyond it the excess is generalised Pareto. Scale and shape are those of the first two moments (Hosking and Wallis 1987), the shape drawn
-//     towards 0, and the tail is the predictive one: with n excursions, one of exponential excess has shape 1/n to who knows no more than those.
+//     towards 0. Farther out than anything the machine has had time for, it is raised by its standard error, (1+shape)/sqrt(n) (Smith 1987): a small budget
+//     asks for what no experience can tell.
 //   - An excursion that paged counts, but no further than the highest of twenty usual ones (winsorised): what is wrong with a machine must not make the next
-//     fault usual.
+//     fault usual. One that was over at once is an outlier, and counts in full: machines have faults for longer than that.
 //
 // The memory is long (about a month), because daily habits must fit into it several times over. 128 bytes.
 type Peaks struct {
@@ -44,6 +45,10 @@ const (
 	ageing  = 2.0
 	ageStep = 1.0 / 32
 	maxForm = 0.5
+	// formPeaks excursions are half of what it takes to believe in a shape.
+	formPeaks = 20
+	// ripe is the number of windows' experience that the shape is trusted for from the start.
+	ripe = 100_000
 )
 
 // The prior, as if so many windows had been seen with the excursions that the nominal model expects. The nominal scan is more dependent than
@@ -73,7 +78,11 @@ func (a *Peaks) Correct(t float64) float64 {
 	if t <= f.u {
 		return t * f.at / f.u
 	}
-	return f.at + math.Log1p(f.form*(t-f.u)/f.scale)/f.form
+	x := f.at + math.Log1p(f.form*(t-f.u)/f.scale)/f.form
+	if x > f.seen {
+		return f.seen + math.Log1p(f.doubt*(x-f.seen))/f.doubt
+	}
+	return x
 }
 
 // Nominal is the inverse of Correct.
@@ -81,6 +90,9 @@ func (a *Peaks) Nominal(t float64) float64 {
 	f := a.fit()
 	if t <= f.at {
 		return max(0, t*f.u/f.at)
+	}
+	if t > f.seen {
+		t = f.seen + math.Expm1(min(f.doubt*(t-f.seen), 50))/f.doubt
 	}
 	return f.u + f.scale*math.Expm1(min((t-f.at)*f.form, 50))/f.form
 }
@@ -109,6 +121,12 @@ func (a *Peaks) Paged() {
 	a.count(f.u+3*f.scale, 1)
 }
 
+// Outlier takes an excursion that would have paged and was over at once, as a single outlier is: how far it went is learned, like that of any excursion.
+func (a *Peaks) Outlier(t float64) {
+	a.top, a.calm, a.long = 0, 0, 0
+	a.count(max(t, peakLowest), 1)
+}
+
 // expose takes one window of experience. What was long ago counts less, by the square of how far back in the machine's life it was: a young baseline exaggerates, and
 // what it made of the first weeks must not outweigh years. That is a loss of 2/n of everything with the nth window, done in steps of some percent.
 func (a *Peaks) expose() {
@@ -133,6 +151,7 @@ func (a *Peaks) count(t float64, n float32) {
 type tail struct {
 	u, at       float64 // threshold, nominal and calibrated
 	scale, form float64
+	seen, doubt float64 // beyond what was seen once in all the experience, the shape is that much larger
 }
 
 // fit costs some 50 ns, less than to keep it would cost in memory.
@@ -162,10 +181,15 @@ func (a *Peaks) fit() tail {
 	form := 0.0
 	if variance := square/max(n, 1) - (sum/max(n, 1))*(sum/max(n, 1)); n > 1 && variance > 0 {
 		mean := sum / n
-		form = max(0, min((1-mean*mean/variance)/2, maxForm)) * n / (n + 20)
+		form = max(0, min((1-mean*mean/variance)/2, maxForm)) * n / (n + formPeaks)
+	}
+	doubt := 0.01
+	if from > 0 {
+		doubt = (1 + form) / math.Sqrt(n)
 	}
 	// The moments of a generalised Pareto of that shape.
-	return tail{u: u, at: max(math.Log((float64(a.windows)+prior)/beyond), 0.1), scale: beta * (1 - form), form: max(form, 0.01)}
+	at := max(math.Log((float64(a.windows)+prior)/beyond), 0.1)
+	return tail{u: u, at: at, scale: beta * (1 - form), form: max(form, 0.01), seen: max(at, math.Log(float64(a.windows)+ripe)), doubt: doubt}
 }
 
 // PeaksSize is the number of bytes that AppendState appends.

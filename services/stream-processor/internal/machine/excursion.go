@@ -14,13 +14,18 @@ import (
 type excursion struct {
 	startUS int64
 	peak    float32 // highest calibrated surprise
+	far     float32 // highest nominal surprise
 	mean    float32 // running mean of the windows' own surprise
 	height  float32 // highest that it was
 	clear   uint16  // windows in a row that are as usual
+	carried uint16  // windows that would page
 	open    bool
 }
 
-const mostPeak = 1e6 // keeps peaks finite
+const (
+	mostPeak = 1e6 // keeps peaks finite
+	briefest = 2   // windows: what is over as soon as that is an outlier, and how far it went is usual from now on
+)
 
 func (m *Machine) habitDays() int {
 	if n := m.cfg.Calibrate.HabitDays; n > 0 {
@@ -29,12 +34,12 @@ func (m *Machine) habitDays() int {
 	return math.MaxInt
 }
 
-// habit is the logarithm by which what is usual at that hour raises the demand.
+// habit is the nominal surprise that is usual at that hour; 0: there is none.
 func (m *Machine) habit(atUS int64) float64 {
 	if m.habits == nil {
 		return 0
 	}
-	return m.habits.Strict(atUS, m.habitDays())
+	return m.habits.Level(atUS, m.habitDays())
 }
 
 // noteExcursion moves the excursion by one window. It comes before the episodes.
@@ -50,8 +55,10 @@ func (m *Machine) noteExcursion(p *window.Pane, op *opinion, fresh bool) {
 		}
 		if fresh {
 			e.rise(op.own)
+			e.carried = min(e.carried, math.MaxUint16-1) + 1
 		}
 		e.peak, e.clear = max(e.peak, float32(min(op.final, mostPeak))), 0
+		e.far = max(e.far, float32(min(op.nominal, mostPeak)))
 		return
 	}
 	if !e.open || !fresh {
@@ -64,13 +71,17 @@ func (m *Machine) noteExcursion(p *window.Pane, op *opinion, fresh bool) {
 	}
 	if e.clear = min(e.clear, math.MaxUint16-1) + 1; int64(e.clear) >= int64(m.cfg.Episodes.ClearWindows) {
 		e.open = false
-		if m.habit(e.startUS) == 0 { // else it is known why
+		switch {
+		case m.habit(e.startUS) > 0: // it is known why
+		case e.carried <= briefest:
+			m.peaks.Outlier(float64(e.far))
+		default:
 			m.peaks.Paged()
 		}
 		if m.habits == nil {
 			m.habits = new(calibrate.Habits)
 		}
-		if m.habits.Ended(e.startUS, p.StartUS, math.Log(max(float64(e.peak)/page, 1)), m.habitDays()) {
+		if m.habits.Ended(e.startUS, p.StartUS, float64(e.far), m.habitDays()) {
 			m.debt.Explained()
 		}
 	}
@@ -100,14 +111,15 @@ func (m *Machine) bar() {
 
 func (e *excursion) appendState(dst []byte) []byte {
 	dst = codec.AppendBool(dst, e.open)
-	dst = codec.AppendU32(dst, uint32(e.clear))
+	dst = codec.AppendU32(dst, uint32(e.clear)|uint32(e.carried)<<16)
 	dst = codec.AppendI64(dst, e.startUS)
-	return codec.AppendF32(codec.AppendF32(codec.AppendF32(dst, e.peak), e.mean), e.height)
+	return codec.AppendF32(codec.AppendF32(codec.AppendF32(codec.AppendF32(dst, e.peak), e.far), e.mean), e.height)
 }
 
 func (e *excursion) restoreState(r *codec.Reader) {
-	*e = excursion{open: r.Bool(), clear: uint16(r.U32()), startUS: r.I64(), peak: r.F32(), mean: r.F32(), height: r.F32()}
-	if !(e.peak >= 0 && e.peak <= mostPeak && e.mean >= 0 && e.mean <= mostPeak && e.height >= 0 && e.height <= mostPeak) {
+	open, windows := r.Bool(), r.U32()
+	*e = excursion{open: open, clear: uint16(windows), carried: uint16(windows >> 16), startUS: r.I64(), peak: r.F32(), far: r.F32(), mean: r.F32(), height: r.F32()}
+	if !(e.peak >= 0 && e.peak <= mostPeak && e.far >= 0 && e.far <= mostPeak && e.mean >= 0 && e.mean <= mostPeak && e.height >= 0 && e.height <= mostPeak) {
 		r.Fail("excursion out of range")
 	}
 }

@@ -120,7 +120,7 @@ func (m *Machine) judge(p *window.Pane, scan *calibrate.Scan, sc *scratch) opini
 	if op.own == op.own {
 		op.nominal = scan.Surprise(op.own)
 		op.final = m.peaks.Correct(op.nominal)
-		op.demand = m.debt.Demand(m.pageSurprise()) * math.Exp(m.habit(p.StartUS))
+		op.demand = max(m.debt.Demand(m.pageSurprise()), m.peaks.Correct(m.habit(p.StartUS)))
 	}
 	if m.wide == nil {
 		op.onset = m.onset.Surprise(sc.mean)
