@@ -5,6 +5,9 @@ const (
 	incidentDir = "services/alert-router/internal/incident/"
 	routerPkg   = "services/alert-router"
 	incidentPkg = "services/alert-router/internal/incident"
+	holdFile    = lifecyclePkg + "/hold.go"
+
+	lifecyclePkg = "services/alert-router/internal/lifecycle"
 )
 
 // router breaks the alert-router.
@@ -140,6 +143,48 @@ func router() []Mutant {
 				"",
 			}},
 			Scenarios: []string{"processor-killed-in-its-transaction", "processor-cannot-commit-its-offsets"},
+		},
+		{
+			Name:  "router-lead-ends-alone",
+			Rule:  "The lead's end is told when all of its incident are back.",
+			Edits: []Edit{{holdFile, "\t\tif j.lead == alertID && len(j.members) > 0 {\n\t\t\treturn true\n\t\t}\n", "\t\tif j.lead == alertID && len(j.members) > 1 && j.closedMS == 0 {\n\t\t\treturn true\n\t\t}\n"}},
+			Tests: []Tests{{lifecyclePkg, "TestTranscripts"}},
+		},
+		{
+			Name:  "router-nobody-succeeds-the-lead",
+			Rule:  "Should some not come back within the grace after the lead has, one of them leads and is told.",
+			Edits: []Edit{{holdFile, "\tif j != nil && (j.closedMS == 0 || at.MS-j.closedMS < l.holds.rules.Grace.Milliseconds()) {\n\t\treturn\n", "\tif j != nil {\n\t\treturn\n"}},
+			Tests: []Tests{{lifecyclePkg, "TestTranscripts"}},
+		},
+		{
+			Name:  "router-group-incident-never-closes-its-door",
+			Rule:  "What opens later than its group's time is by itself.",
+			Edits: []Edit{{holdFile, "\treturn ok && a.OpenedMS-j.leadMS <= within.Milliseconds() && a.Severity <= lead.Severity\n", "\treturn ok && a.OpenedMS-j.leadMS < 1<<50 && within >= 0 && a.Severity <= lead.Severity\n"}},
+			Tests: []Tests{{lifecyclePkg, "TestTranscripts"}},
+		},
+		{
+			Name:  "router-graver-is-held",
+			Rule:  "A graver alert than was told of is told.",
+			Edits: []Edit{{holdFile, "\treturn !ok || a.Severity > lead.Severity\n", "\treturn !ok || a.Severity > lead.Severity+8\n"}},
+			Tests: []Tests{{lifecyclePkg, "TestTranscripts"}},
+		},
+		{
+			Name:  "router-cooldown-mutes-other-machines",
+			Rule:  "No rule mutes another machine.",
+			Edits: []Edit{{holdFile, "\tpaged := h.paged[a.Key]\n\tn, graver := 0, true\n", "\tpaged := h.pages\n\tn, graver := 0, true\n"}},
+			Tests: []Tests{{lifecyclePkg, "TestTranscripts"}},
+		},
+		{
+			Name:  "router-acknowledged-incident-pages-its-rest",
+			Rule:  "To acknowledge the lead is to acknowledge all.",
+			Edits: []Edit{{holdFile, "\tif j == nil || j.lead != lead.ID {\n\t\treturn\n", "\tif j == nil || j.lead != \"\" {\n\t\treturn\n"}},
+			Tests: []Tests{{lifecyclePkg, "TestTranscripts"}},
+		},
+		{
+			Name:  "router-held-is-forgotten",
+			Rule:  "What waits is told when there is room, if it stands.",
+			Edits: []Edit{{holdFile, "\t\tif why := l.limited(a, at.MS, true); why == \"\" {\n", "\t\tif why := l.limited(a, at.MS, true); why == \"never\" {\n"}},
+			Tests: []Tests{{lifecyclePkg, "TestTranscripts"}},
 		},
 	}
 }

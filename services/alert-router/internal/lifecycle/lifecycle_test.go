@@ -149,6 +149,9 @@ func play(t *testing.T, p Policy, script string) string {
 			if r.Comment != "" {
 				fmt.Fprintf(&out, " (%s)", r.Comment)
 			}
+			if r.Transition == "closed" && l.Deferred(r.AlertID) {
+				fmt.Fprint(&out, ", which waits for the others")
+			}
 			fmt.Fprintln(&out)
 		}
 		if err != nil {
