@@ -28,10 +28,41 @@ demo: ## one process with everything, a simulated fleet with faults, and the pag
 	$(GO) build -trimpath -o bin/ ./services/all-in-one/cmd/tocsin
 	@exec bin/tocsin run --data-dir "$(DATA_DIR)" --simulate $(MACHINES) --faults demo
 
+# `make test` is three runs, side by side where they can be; each may be made alone.
+#   test-real:  what starts the real stack and judges what it did. It judges binaries of `make build`; the race detector would see the judge alone, and makes it ten times
+#               slower at reading Kafka's lz4 batches (each gets a block of 4 MB, which the detector marks). One package after the other: they wait much, and others run beside them.
+#   test-plain: arithmetic that starts no goroutine, and the judge's own tests: the detector has nothing to find in them, and costs them nine tenths of their time.
+#   test-race:  everything else, under the race detector.
+# What checks properties with random input does that from one seed, so that a change that is right cannot fail by chance. `make properties` looks further.
+REAL  := deploy/e2e deploy/proof/chaos deploy/proof/load
+PLAIN := deploy/proof/history $(addprefix services/stream-processor/internal/,calibrate cohort coverage machine onset regime wide window)
+ROOT := github.com/tocsin-io/tocsin
+ALL  = $(shell $(GO) list work)
+PROPERTIES = $(shell $(GO) list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' work | sed -n '/pgregory\.net\/rapid[] ]/s/ .*//p')
+SEED   ?= 1
+CHECKS ?= 2000
+# GOTESTSUM_JSONFILE=file asks for the events of all in one file.
+GOTESTSUM = mkdir -p out/test && $(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --jsonfile out/test/$@
+
 .PHONY: test
 test: $(TOOLS)/gotestsum build ## all tests, race detector on; real Kafka, S3, PostgreSQL, VictoriaMetrics and browser where they are installed
 	@test -n "$(RACE)" || echo "SKIPPED: no C compiler: the race detector, and the tests in deploy/e2e"
-	$(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- $(RACE) -timeout 14m work
+	@rm -rf out/test
+	@failed=0; $(MAKE) --no-print-directory -k -j2 test-real test-plain test-race || failed=1; \
+		test -z "$$GOTESTSUM_JSONFILE" || cat out/test/*.json > "$$GOTESTSUM_JSONFILE"; exit $$failed
+
+.PHONY: test-real test-plain test-race
+test-real: $(TOOLS)/gotestsum
+	@$(GOTESTSUM).json -- -p 1 -timeout 20m $(addprefix ./,$(REAL))
+test-plain: $(TOOLS)/gotestsum
+	@$(GOTESTSUM).json -- -timeout 14m $(addprefix ./,$(PLAIN)) -args -rapid.seed=$(SEED)
+test-race: $(TOOLS)/gotestsum
+	@failed=0; $(GOTESTSUM)-properties.json -- $(RACE) -timeout 14m $(filter-out $(addprefix $(ROOT)/,$(PLAIN) $(REAL)),$(PROPERTIES)) -args -rapid.seed=$(SEED) || failed=1; \
+		$(GOTESTSUM).json -- $(RACE) -timeout 14m $(filter-out $(addprefix $(ROOT)/,$(PLAIN) $(REAL)) $(PROPERTIES),$(ALL)) || failed=1; exit $$failed
+
+.PHONY: properties
+properties: ## CHECKS checks (default 2000) of each property, with new seeds: a failure says how to repeat it
+	$(GO) test -count=1 -timeout 60m $(PROPERTIES) -args -rapid.checks=$(CHECKS)
 
 .PHONY: real
 real: ## install what the real stack needs (Debian: Java, Maven, VictoriaMetrics, PostgreSQL, amtool, Chromium; Maven Central: Kafka)

@@ -43,12 +43,11 @@ const restAfter = 90 * time.Second
 // TestSimulation plays seeds until they make up the virtual hours asked for.
 func TestSimulation(t *testing.T) {
 	d := newDriver(t)
-	minutes := 10.0
-	if raceDetector {
-		minutes = 4
+	minutes, n := 10.0, 2
+	if raceDetector { // what it may find, it finds soon; the many hours are `make simulation`'s
+		minutes, n = 4, 1
 	}
 	load := time.Duration(number(t, envMinutes, minutes) * float64(time.Minute))
-	n := 2
 	if hours := number(t, envHours, 0.1); os.Getenv(envHours) != "" {
 		n = int(time.Duration(hours*float64(time.Hour))/(load+restAfter)) + 1
 	}
