@@ -22,6 +22,11 @@ build: ## every binary into bin/
 	@mkdir -p bin
 	$(GO) build -trimpath -o bin/ ./services/all-in-one/cmd/tocsin $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s)) ./deploy/local/cmd/stack
 
+.PHONY: iceberg
+iceberg: ## bin/iceberg-committer: a module outside the workspace, for what it links is large
+	@mkdir -p bin
+	cd services/iceberg-committer && GOWORK=off $(GO) build -trimpath -o $(CURDIR)/bin/ ./cmd/iceberg-committer
+
 .PHONY: demo
 demo: ## one process with everything, a simulated fleet with faults, and the page on http://127.0.0.1:8080
 	@mkdir -p bin
@@ -200,6 +205,14 @@ bench-iforest: ## the isolation forest beside scikit-learn in one run; installs 
 .PHONY: helm-test
 helm-test: build ## render the Helm chart and check every object (builds Helm: minutes the first time)
 	cd deploy/helmtest && GOWORK=off $(GO) test -count=1 ./...
+
+.PHONY: iceberg-test
+iceberg-test: ## the Iceberg tables: faults, S3 and PostgreSQL, and pyiceberg, pyarrow and DuckDB reading the same; installs those into out/venv-iceberg (minutes the first time)
+	@mkdir -p out
+	@test -x out/venv-iceberg/bin/python || python3 -m venv out/venv-iceberg || { echo "MISSING: python3 with the venv module (Debian: python3-venv)"; rm -rf out/venv-iceberg; exit 1; }
+	@out/venv-iceberg/bin/python -c 'import pyiceberg, duckdb, pyarrow, s3fs, sqlalchemy, psycopg2' 2>/dev/null || \
+		out/venv-iceberg/bin/python -m pip install --quiet "pyiceberg[sql-sqlite,pyarrow,s3fs]==0.12.0" pyarrow==26.0.1 duckdb==2.0.0 psycopg2-binary || { echo "MISSING: pyiceberg could not be installed from the package index"; exit 1; }
+	cd services/iceberg-committer && GOWORK=off TOCSIN_PYICEBERG="$(CURDIR)/out/venv-iceberg/bin/python" $(GO) test -count=1 ./...
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (default 30s)

@@ -97,14 +97,24 @@ type Waste struct {
 	SinceMS int64  `json:"since_ms"`
 }
 
+// Action is a step of maintenance, for people and for the audit log.
+type Action struct {
+	Kind    string   `json:"kind"` // compact, retain or clean
+	By      string   `json:"by"`
+	HoursMS []int64  `json:"hours_ms,omitempty"`
+	Rows    int64    `json:"rows"` // merged, or removed
+	Added   []string `json:"added,omitempty"`
+	Removed []string `json:"removed,omitempty"` // these do not count any more; after kind clean they are gone
+}
+
 // Manifest is a version of what maintenance has made of a table. The highest version counts. A version is an object that never
 // changes, and of several writers of the next one the store lets one win: that is all the locking there is.
 type Manifest struct {
 	Version int64  `json:"version"` // 0: there is none
 	Table   string `json:"table"`
 	AtMS    int64  `json:"at_ms"`
-	// By says what made this version, for people.
-	By     string  `json:"by"`
+	// Action is what made this version of the one before.
+	Action Action  `json:"action"`
 	Groups []Group `json:"groups"` // by hour
 	// Expired are offsets whose rows retention has removed.
 	Expired Spans   `json:"expired"`
@@ -200,9 +210,9 @@ func manifestVersions(ctx context.Context, b objstore.Bucket, table string) ([]i
 
 // Commit makes m the version after the one it was loaded as. ErrStale: somebody was faster, nothing has changed. On any other error it
 // may or may not stand.
-func (m *Manifest) Commit(ctx context.Context, b objstore.Bucket, now time.Time, by string) error {
+func (m *Manifest) Commit(ctx context.Context, b objstore.Bucket, now time.Time, action Action) error {
 	next := *m
-	next.Version, next.AtMS, next.By = m.Version+1, now.UnixMilli(), by
+	next.Version, next.AtMS, next.Action = m.Version+1, now.UnixMilli(), action
 	slices.SortStableFunc(next.Groups, func(x, y Group) int { return int(max(-1, min(1, x.HourMS-y.HourMS))) })
 	data, err := json.Marshal(&next)
 	if err != nil {
@@ -235,7 +245,56 @@ func (m *Manifest) Commit(ctx context.Context, b objstore.Bucket, now time.Time,
 	return nil
 }
 
-// SweepManifests removes versions that are long past.
+// LogPrefix is what the keys of a table's audit log begin with: an object for each version of the manifest, kept for ever.
+func LogPrefix(table string) string { return Root + "/_maintenance/" + table + "/" }
+
+// LogEntry is one of the audit log.
+type LogEntry struct {
+	Version int64  `json:"version"`
+	AtMS    int64  `json:"at_ms"`
+	Action  Action `json:"action"`
+}
+
+// WriteLog makes the entries of the audit log that a crash has left out: one for each version there is.
+func WriteLog(ctx context.Context, b objstore.Bucket, table string) error {
+	versions, err := manifestVersions(ctx, b, table)
+	if err != nil {
+		return err
+	}
+	for _, v := range versions {
+		key := fmt.Sprintf("%sv%0*d.json", LogPrefix(table), offsetDigits, v)
+		if _, err := b.Head(ctx, key); err == nil {
+			continue
+		} else if !errors.Is(err, objstore.ErrNotFound) {
+			return err
+		}
+		data, _, err := b.Get(ctx, manifestKey(table, v), maxManifest)
+		if errors.Is(err, objstore.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		var e struct {
+			Version int64  `json:"version"`
+			AtMS    int64  `json:"at_ms"`
+			Action  Action `json:"action"`
+		}
+		if err := json.Unmarshal(data, &e); err != nil {
+			return fmt.Errorf("manifest %d of %s: %w", v, table, err)
+		}
+		line, err := json.Marshal(LogEntry(e))
+		if err != nil {
+			return err
+		}
+		if err := b.PutIfAbsent(ctx, key, line, nil); err != nil && !errors.Is(err, objstore.ErrExists) {
+			return fmt.Errorf("audit log of %s: %w", table, err)
+		}
+	}
+	return nil
+}
+
+// SweepManifests removes versions that are long past. WriteLog must have been called before.
 func SweepManifests(ctx context.Context, b objstore.Bucket, table string) error {
 	versions, err := manifestVersions(ctx, b, table)
 	if err != nil {

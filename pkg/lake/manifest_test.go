@@ -76,7 +76,7 @@ func TestOneOfManyCommitsWins(t *testing.T) {
 		}
 		for w, m := range loaded {
 			wg.Go(func() {
-				switch err := m.Commit(t.Context(), b, time.UnixMilli(1), fmt.Sprint("writer ", w)); {
+				switch err := m.Commit(t.Context(), b, time.UnixMilli(1), Action{By: fmt.Sprint("writer ", w)}); {
 				case err == nil:
 					won.Add(1)
 				case !errors.Is(err, ErrStale):
@@ -93,7 +93,7 @@ func TestOneOfManyCommitsWins(t *testing.T) {
 	if err := SweepManifests(t.Context(), b, "readings"); err != nil {
 		t.Fatal(err)
 	}
-	if err := old.Commit(t.Context(), b, time.UnixMilli(1), "a sleeper"); !errors.Is(err, ErrStale) {
+	if err := old.Commit(t.Context(), b, time.UnixMilli(1), Action{By: "a sleeper"}); !errors.Is(err, ErrStale) {
 		t.Errorf("a version whose name is free again: %v", err)
 	}
 	if m, err := LoadManifest(t.Context(), b, "readings"); err != nil || m.Version != rounds {
@@ -143,7 +143,7 @@ func TestView(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Groups = []Group{{HourMS: hour.UnixMilli(), Covers: Spans{SourceName(src): {{10, 30}}}, Files: []File{{Key: merged}}}}
-	if err := m.Commit(t.Context(), b, hour, "test"); err != nil {
+	if err := m.Commit(t.Context(), b, hour, Action{}); err != nil {
 		t.Fatal(err)
 	}
 	want(files(time.Time{}, time.Time{}), live, merged, next)

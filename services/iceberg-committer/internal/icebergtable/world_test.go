@@ -1,0 +1,310 @@
+package icebergtable
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/jackc/pgx/v5"
+	"github.com/parquet-go/parquet-go"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/tocsin-io/tocsin/pkg/lake"
+	"github.com/tocsin-io/tocsin/pkg/objstore"
+)
+
+// part is an element of a list column, as contributions are.
+type part struct {
+	Sensor string   `parquet:"sensor,dict"`
+	Share  float64  `parquet:"share"`
+	Low    *float64 `parquet:"expected_low,optional"`
+}
+
+// record is a row with a column of each type that the lake's tables have.
+type record struct {
+	EquipmentID string   `parquet:"equipment_id,dict"`
+	TS          int64    `parquet:"ts,timestamp(microsecond),delta"`
+	Value       *float32 `parquet:"value,optional,split"`
+	Late        bool     `parquet:"late"`
+	Partition   int32    `parquet:"partition,dict"`
+	Offset      int64    `parquet:"offset,delta"`
+	Score       float64  `parquet:"score,split"`
+	Parts       []part   `parquet:"contributions,list"`
+}
+
+// newer has a column more.
+type newer struct {
+	record
+	Note *string `parquet:"note,optional"`
+}
+
+// world is a lake with a catalog.
+type world struct {
+	*testing.T
+	store  objstore.Config
+	cfg    Config
+	bucket objstore.Bucket
+	hour   time.Time
+}
+
+func newWorld(t *testing.T, store objstore.Config, catalog string) *world {
+	t.Helper()
+	b, err := objstore.Open(t.Context(), store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close() })
+	cfg := DefaultConfig()
+	cfg.Catalog = catalog
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	return &world{t, store, cfg, b, time.Now().UTC().Truncate(time.Hour)}
+}
+
+func inDirectory(t *testing.T) *world {
+	return newWorld(t, objstore.DefaultConfig(t.TempDir()), "")
+}
+
+// committer over bucket; nil: the world's own.
+func (w *world) committer(bucket objstore.Bucket) *Committer {
+	w.Helper()
+	if bucket == nil {
+		bucket = w.bucket
+	}
+	log := zap.NewNop()
+	if testing.Verbose() {
+		log = zaptest.NewLogger(w.T)
+	}
+	c, err := New(w.cfg, w.store, bucket, []string{"readings"}, log, silent{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func (w *world) sync(c *Committer) {
+	w.Helper()
+	if err := c.Sync(w.Context()); err != nil {
+		w.Fatal(err)
+	}
+}
+
+type silent struct{}
+
+func (silent) IcebergCommitted(string, int, int) {}
+func (silent) IcebergFailed(string)              {}
+func (silent) IcebergRaced(string)               {}
+
+func source(partition int32) lake.Source {
+	return lake.Source{Table: "readings", Topic: "telemetry.readings.v1", TopicID: [16]byte{1}, Partition: partition}
+}
+
+func rows(partition int32, first, n int64) []record {
+	out := make([]record, n)
+	for i := range out {
+		o := first + int64(i)
+		v, low := float32(o)/2, float64(o)
+		out[i] = record{
+			EquipmentID: fmt.Sprintf("press-%d", partition), TS: 1_700_000_000_000_000 + o, Partition: partition, Offset: o, Score: float64(o) / 8,
+			Parts: []part{{"speed", 0.5, &low}, {"flow", 0.25, nil}},
+		}
+		if o%5 > 0 {
+			out[i].Value = &v
+		}
+	}
+	return out
+}
+
+// raw puts the file of the offsets [first, first+n), a row each, into the folder of an hour.
+func (w *world) raw(hour time.Time, partition int32, first, n int64) string {
+	w.Helper()
+	return put(w, hour, partition, first, rows(partition, first, n))
+}
+
+func put[T any](w *world, hour time.Time, partition int32, first int64, rows []T) string {
+	w.Helper()
+	o := lake.Object{Source: source(partition), First: first, End: first + int64(len(rows)), SinceMS: hour.UnixMilli(), Rows: int64(len(rows)), Config: "test"}
+	if err := w.bucket.PutIfAbsent(w.Context(), o.Key(), encode(w.T, rows), o.Metadata()); err != nil {
+		w.Fatal(err)
+	}
+	return o.Key()
+}
+
+func encode[T any](t testing.TB, rows []T) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	pw := parquet.NewGenericWriter[T](&buf, parquet.SortingWriterConfig(parquet.SortingColumns(parquet.Ascending("equipment_id"), parquet.Ascending("ts"))))
+	if _, err := pw.Write(rows); err != nil {
+		t.Fatal(err)
+	}
+	if err := pw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+// keys are the files of the table's current snapshot.
+func (w *world) keys(c *Committer) []string {
+	w.Helper()
+	tbl, err := c.cat.LoadTable(w.Context(), c.ident("readings"))
+	if err != nil {
+		w.Fatal(err)
+	}
+	tasks, err := tbl.Scan().PlanFiles(w.Context())
+	if err != nil {
+		w.Fatal(err)
+	}
+	var out []string
+	for _, t := range tasks {
+		out = append(out, t.File.FilePath()[len(c.uri)+1:])
+	}
+	slices.Sort(out)
+	return out
+}
+
+// whole checks that the table has exactly the files that count.
+func (w *world) whole(c *Committer, n int) {
+	w.Helper()
+	v, err := lake.Open(w.Context(), w.bucket, "readings")
+	if err != nil {
+		w.Fatal(err)
+	}
+	var want []string
+	for e, err := range v.Files(w.Context(), time.Time{}, time.Time{}) {
+		if err != nil {
+			w.Fatal(err)
+		}
+		want = append(want, e.Key)
+	}
+	slices.Sort(want)
+	if got := w.keys(c); len(got) != n || !slices.Equal(got, want) {
+		w.Fatalf("the table has %d files, want %d:\n%q\n%q", len(got), n, got, want)
+	}
+}
+
+// missing skips a test whose real part is not there, or fails it where everything is required.
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("TOCSIN_REQUIRE_REAL") != "" {
+		t.Fatal("NOT TESTED: " + what)
+	}
+	t.Skip("NOT TESTED: " + what)
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(120 * time.Second); !ok(); {
+		if time.Now().After(end) {
+			t.Fatalf("waited 120s for %s", what)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+func run(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGQUIT)
+		_ = cmd.Wait()
+	})
+}
+
+// realS3 runs a versitygw with a bucket.
+func realS3(t *testing.T) objstore.Config {
+	t.Helper()
+	binary := os.Getenv("TOCSIN_VERSITYGW")
+	for _, try := range []string{"versitygw", "../../../../.stack/bin/versitygw", "../../../../bin/tools/versitygw"} {
+		if p, err := exec.LookPath(filepath.FromSlash(try)); err == nil && binary == "" {
+			binary = p
+		}
+	}
+	if binary == "" {
+		missing(t, "no real S3 server: put versitygw into PATH, .stack/bin or bin/tools, or name it by TOCSIN_VERSITYGW")
+	}
+	addr := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	run(t, exec.Command(binary, "--access", "test-access", "--secret", "test-secret-key", "--port", addr, "--quiet", "posix", "--sidecar", t.TempDir(), t.TempDir()))
+	admin := s3.New(s3.Options{BaseEndpoint: aws.String("http://" + addr), Region: "us-east-1", UsePathStyle: true, Credentials: credentials.NewStaticCredentialsProvider("test-access", "test-secret-key", "")})
+	eventually(t, "the S3 server", func() bool {
+		_, err := admin.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("lake")})
+		return err == nil
+	})
+	return objstore.Config{URL: "s3://lake/plant", Endpoint: "http://" + addr, Region: "us-east-1", AccessKey: "test-access", SecretKey: "test-secret-key", PathStyle: true, Timeout: 30 * time.Second}
+}
+
+// realPostgres gives the address of an empty database.
+func realPostgres(t *testing.T) string {
+	t.Helper()
+	bins, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
+	if len(bins) == 0 {
+		missing(t, "PostgreSQL is not installed (apt-get install postgresql)")
+	}
+	bin := bins[len(bins)-1]
+	dir, err := os.MkdirTemp("", "tocsin-pg-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	var as *syscall.Credential
+	if os.Geteuid() == 0 { // it refuses to run as root
+		u, err := user.Lookup("postgres")
+		if err != nil {
+			t.Fatal(err)
+		}
+		uid, _ := strconv.Atoi(u.Uid)
+		gid, _ := strconv.Atoi(u.Gid)
+		as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		if err := os.Chown(dir, uid, gid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data := filepath.Join(dir, "data")
+	initdb := exec.CommandContext(t.Context(), filepath.Join(bin, "initdb"), "-D", data, "-U", "tocsin", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
+	initdb.SysProcAttr, initdb.Dir = &syscall.SysProcAttr{Credential: as}, dir
+	if out, err := initdb.CombinedOutput(); err != nil {
+		t.Fatalf("initdb: %v\n%s", err, out)
+	}
+	port := freePort(t)
+	server := exec.Command(filepath.Join(bin, "postgres"), "-D", data, "-h", "127.0.0.1", "-p", strconv.Itoa(port), "-k", dir, "-F", "-c", "max_connections=60", "-c", "shared_buffers=8MB")
+	server.SysProcAttr, server.Dir = &syscall.SysProcAttr{Credential: as}, dir
+	run(t, server)
+	address := fmt.Sprintf("postgres://tocsin@127.0.0.1:%d/postgres", port)
+	eventually(t, "PostgreSQL", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		conn, err := pgx.Connect(ctx, address)
+		if err == nil {
+			_ = conn.Close(ctx)
+		}
+		return err == nil
+	})
+	return address
+}
