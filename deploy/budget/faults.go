@@ -82,10 +82,10 @@ func (o *options) playFaults(s scenario, dir string, budget float64) ([]outcome,
 	if err != nil {
 		return nil, err
 	}
-	w := watcher{cfg: o.detection(budget)}
+	w := newWatcher(o.detection(budget), s.machines())
 	var done []outcome
-	var now [kinds]*outcome
-	var open [kinds]map[string]bool
+	now := make([]*outcome, s.machines())
+	open := make([]map[string]bool, s.machines())
 	for x := range samples {
 		for i := range x.truths {
 			t := &x.truths[i]

@@ -30,6 +30,8 @@ func main() {
 	days := flag.Float64("days", 30, "days that count, of each of the 20 machines")
 	seed := flag.Uint64("seed", 1, "of the simulated fleet")
 	flag.BoolVar(&o.find, "find-regimes", streamprocessor.DefaultDetection().Regimes.Find, "whether regimes are found from the data")
+	flag.IntVar(&o.sisters, "sisters", 1, "machines of each kind in a scenario, held against each other")
+	flag.BoolVar(&o.alone, "alone", false, "machines are not held against their sisters")
 	only := flag.String("scenario", "", "only scenarios whose name contains this")
 	faults := flag.Bool("faults", true, "also play faults")
 	sound := flag.Bool("sound", true, "play machines without faults")
@@ -53,7 +55,7 @@ func run(o *options, budgets, only, out string, seed uint64, sound, faults, verb
 	}
 	began := time.Now()
 	var list []scenario
-	for _, s := range scenarios(seed) {
+	for _, s := range scenarios(seed, o.sisters) {
 		if strings.Contains(s.Name, only) {
 			list = append(list, s)
 		}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"slices"
 	"time"
 
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
@@ -16,6 +18,8 @@ type options struct {
 	month      time.Duration
 	budgets    []float64
 	find       bool // regimes from the data
+	sisters    int  // machines of each kind
+	alone      bool // machines are not held against their sisters
 }
 
 // detection is the shipped configuration with another budget, and another window length if that was asked for.
@@ -23,6 +27,11 @@ func (o *options) detection(budget float64) *streamprocessor.DetectionConfig {
 	cfg := streamprocessor.DefaultDetection()
 	cfg.Calibrate.Budget = budget
 	cfg.Regimes.Find = o.find
+	if o.alone {
+		cfg.Detect.Detectors = slices.DeleteFunc(cfg.Detect.Detectors, func(n string) bool { return n == "cohort" })
+	} else if o.sisters > 1 && !slices.Contains(cfg.Detect.Detectors, "cohort") {
+		cfg.Detect.Detectors = append(slices.Clone(cfg.Detect.Detectors), "cohort")
+	}
 	if o.window != cfg.WindowLength {
 		cfg.WindowLength = o.window
 		cfg.Lateness = max(cfg.Lateness, time.Duration(2/o.rate*float64(time.Second)))
@@ -44,11 +53,19 @@ type page struct {
 
 // watcher judges a scenario's machines at one budget.
 type watcher struct {
-	cfg    *streamprocessor.DetectionConfig
-	judges [kinds]*streamprocessor.Judge
+	cfg     *streamprocessor.DetectionConfig
+	judges  []*streamprocessor.Judge
+	sisters *streamprocessor.Sisters
+}
+
+func newWatcher(cfg *streamprocessor.DetectionConfig, machines int) watcher {
+	return watcher{cfg: cfg, judges: make([]*streamprocessor.Judge, machines), sisters: streamprocessor.NewSisters(cfg)}
 }
 
 func (w *watcher) take(s *sample) []*eventv1.Anomaly {
+	if s.machine == 0 {
+		w.sisters.Compare(s.at.UnixMilli())
+	}
 	j := w.judges[s.machine]
 	switch {
 	case s.values == nil && j == nil:
@@ -56,7 +73,8 @@ func (w *watcher) take(s *sample) []*eventv1.Anomaly {
 	case s.values == nil:
 		return j.Tick(s.at)
 	case j == nil:
-		j = streamprocessor.NewJudge(w.cfg, names[s.machine], s.sensors)
+		j = streamprocessor.NewJudge(w.cfg, nameOf(s.machine), s.sensors)
+		w.sisters.Add(j)
 		w.judges[s.machine] = j
 	}
 	return j.Observe(s.claims, s.at, s.values)
@@ -64,6 +82,11 @@ func (w *watcher) take(s *sample) []*eventv1.Anomaly {
 
 // names of a scenario's machines, as the simulator gives them.
 var names = [kinds]string{"pump-0001", "compressor-0001", "fan-0001", "spindle-0001", "conveyor-0001"}
+
+func nameOf(machine int) string {
+	name := names[machine%kinds]
+	return name[:len(name)-4] + fmt.Sprintf("%04d", machine/kinds+1)
+}
 
 // playSound plays a scenario without faults and returns each budget's pages.
 func (o *options) playSound(s scenario) ([][]page, error) {
@@ -73,7 +96,7 @@ func (o *options) playSound(s scenario) ([][]page, error) {
 	}
 	watchers := make([]watcher, len(o.budgets))
 	for i, b := range o.budgets {
-		watchers[i].cfg = o.detection(b)
+		watchers[i] = newWatcher(o.detection(b), s.machines())
 	}
 	pages := make([][]page, len(o.budgets))
 	counts := start.Add(o.commission)
@@ -82,7 +105,7 @@ func (o *options) playSound(s scenario) ([][]page, error) {
 			for _, a := range watchers[b].take(&x) {
 				if a.GetPhase() == eventv1.Phase_PHASE_STARTED {
 					pages[b] = append(pages[b], page{
-						Scenario: s.Name, Machine: names[x.machine], At: x.at, Cause: a.GetCause(), Summary: a.GetSummary(), Score: a.GetScore(),
+						Scenario: s.Name, Machine: nameOf(x.machine), At: x.at, Cause: a.GetCause(), Summary: a.GetSummary(), Score: a.GetScore(),
 						early: x.at.Before(counts), machine: x.machine,
 					})
 				}

@@ -51,9 +51,13 @@ type faultRow struct {
 }
 
 func newReport(o *options, list []scenario, seed uint64) *report {
+	machines := 0
+	for i := range list {
+		machines += list[i].machines()
+	}
 	return &report{
 		Rate: o.rate, Window: o.window.String(), Commission: o.commission.String(), Days: o.month.Hours() / 24,
-		Machines: kinds * len(list), Seed: seed, Scenarios: list, month: o.month,
+		Machines: machines, Seed: seed, Scenarios: list, month: o.month,
 	}
 }
 

@@ -20,19 +20,28 @@ type scenario struct {
 	Cycle time.Duration `json:"cycle_ns"`
 	heavy bool
 	seed  uint64
+	// sisters is how many machines there are of each kind; the first of each gets the faults.
+	sisters int
 }
+
+// machines of the scenario: kinds take turns.
+func (s *scenario) machines() int { return kinds * s.sisters }
 
 // kinds is the number of machines of a scenario: one of each kind.
 const kinds = 5
 
 // scenarios cover what makes false alarms: weather by day (in all of them), load that comes in regimes, and noise with outliers.
-func scenarios(seed uint64) []scenario {
-	return []scenario{
+func scenarios(seed uint64, sisters int) []scenario {
+	list := []scenario{
 		{Name: "steady", What: "continuous operation; ambient temperature swings by day", seed: seed},
 		{Name: "shifts", What: "off, warm-up, steady and load in each shift of 8 h", Cycle: 8 * time.Hour, seed: seed + 1},
 		{Name: "daily", What: "off, warm-up, steady and load once a day", Cycle: 24 * time.Hour, seed: seed + 2},
 		{Name: "heavy tails", What: "continuous operation; Student's t noise of 3 degrees of freedom on every sensor", heavy: true, seed: seed + 3},
 	}
+	for i := range list {
+		list[i].sisters = sisters
+	}
+	return list
 }
 
 // start of every simulation: a Monday, UTC.
@@ -51,7 +60,7 @@ type sample struct {
 // samples plays the scenario's machines. faults is the content of a faults file, or empty.
 func (s scenario) samples(dir, faults string, rate float64, d time.Duration) (iter.Seq[sample], error) {
 	cfg := fleetsimulator.DefaultConfig()
-	cfg.Machines, cfg.Gateways, cfg.Rate, cfg.Seed, cfg.Cycle = kinds, 1, rate, s.seed, s.Cycle
+	cfg.Machines, cfg.Gateways, cfg.Rate, cfg.Seed, cfg.Cycle = s.machines(), 1, rate, s.seed, s.Cycle
 	if faults != "" {
 		cfg.Faults = filepath.Join(dir, strings.ReplaceAll(s.Name, " ", "-")+".yaml")
 		if err := os.WriteFile(cfg.Faults, []byte(faults), 0o600); err != nil {
@@ -63,17 +72,17 @@ func (s scenario) samples(dir, faults string, rate float64, d time.Duration) (it
 		return nil, err
 	}
 	period := time.Duration(float64(time.Second) / rate)
-	var noise [kinds]tails
+	var noise []tails
 	if s.heavy {
 		if noise, err = newTails(cfg, s.seed, period); err != nil {
 			return nil, err
 		}
 	}
 	return func(yield func(sample) bool) {
-		n := 0
+		all, n := s.machines(), 0
 		for f := range frames {
-			i, round := n%kinds, n/kinds
-			out := sample{machine: i, at: start.Add(time.Duration(round)*period + time.Duration(float64(period)*float64(i)/kinds)), truths: f.Truths}
+			i, round := n%all, n/all
+			out := sample{machine: i, at: start.Add(time.Duration(round)*period + time.Duration(float64(period)*float64(i)/float64(all))), truths: f.Truths}
 			n++
 			if f.Frame != nil {
 				out.claims, out.sensors, out.values = time.UnixMicro(f.Frame.GetBaseTimeUs()), f.Frame.GetSensors(), f.Frame.GetValues()
@@ -100,15 +109,16 @@ type tails struct {
 const unitSamples = 600
 
 // newTails measures the units of all machines on samples of the same simulation.
-func newTails(cfg fleetsimulator.Config, seed uint64, period time.Duration) (all [kinds]tails, err error) {
+func newTails(cfg fleetsimulator.Config, seed uint64, period time.Duration) (all []tails, err error) {
+	all = make([]tails, cfg.Machines)
 	frames, err := fleetsimulator.Frames(cfg, start, (unitSamples+1)*period)
 	if err != nil {
 		return all, err
 	}
-	var diffs [kinds][][]float32
+	diffs := make([][][]float32, len(all))
 	n := 0
 	for f := range frames {
-		t, d := &all[n%kinds], &diffs[n%kinds]
+		t, d := &all[n%len(all)], &diffs[n%len(all)]
 		n++
 		if f.Frame == nil {
 			continue

@@ -22,7 +22,7 @@ func TestPoissonBounds(t *testing.T) {
 // A short run of everything, in coarse steps: sound machines are judged at every budget, and every fault is injected into every machine.
 func TestRunOfADay(t *testing.T) {
 	o := options{rate: 1.0 / 30, window: 3 * time.Minute, commission: time.Hour, month: 24 * time.Hour, budgets: []float64{1, 10}}
-	s := scenarios(1)[0]
+	s := scenarios(1, 1)[0]
 	pages, err := o.playSound(s)
 	if err != nil || len(pages) != 2 {
 		t.Fatalf("%d budgets, %v", len(pages), err)

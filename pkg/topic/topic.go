@@ -58,6 +58,8 @@ const (
 	TypeMeta     = "tocsin.event.v1.PartitionMeta"
 	// TypeDetection marks a detection configuration, on Config and in Frames.
 	TypeDetection       = "tocsin.event.v1.DetectionConfig"
+	// TypeCohort marks, in Frames, where the cohorts of the partition are: see CohortRound.
+	TypeCohort          = "tocsin.event.v1.CohortRound"
 	TypePartitionConfig = "tocsin.event.v1.PartitionConfig"
 )
 
@@ -76,6 +78,9 @@ func Header(r *kgo.Record, key string) string {
 
 // IsTick tells a tick from data without allocating.
 func IsTick(r *kgo.Record) bool { return Is(r, TypeTick) }
+
+// IsControl tells what the judge itself wrote into Frames besides ticks: what is to be judged by, and where cohorts are.
+func IsControl(r *kgo.Record) bool { return Is(r, TypeDetection) || Is(r, TypeCohort) }
 
 // Is tells whether the record says that its value is of that type, without allocating.
 func Is(r *kgo.Record, typ string) bool {

@@ -241,6 +241,8 @@ func (c *checker) frames(ctx context.Context, id int32, each func(*kgo.Record) e
 			c.rep.Counts["ticks"]++
 		case topic.Is(r, topic.TypeDetection):
 			c.rep.Counts["reconfigurations"]++
+		case topic.Is(r, topic.TypeCohort):
+			c.rep.Counts["cohort_rounds"]++
 		default:
 			c.rep.Counts["frames_in_log"]++
 			if ref, ok := refOf(r.Value); ok && c.seen != nil && c.seen.frame(c.rep, at(r), ref) {

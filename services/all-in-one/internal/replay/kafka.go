@@ -59,7 +59,7 @@ func (r *runner) kafka(ctx context.Context, brokers []string, name string) error
 			if rec.Offset >= end-1 {
 				delete(left, rec.Partition)
 			}
-			if rec.Offset >= end || rec.Attrs.IsControl() || topic.IsTick(rec) || topic.Is(rec, topic.TypeDetection) || f.Unmarshal(rec.Value) != nil {
+			if rec.Offset >= end || rec.Attrs.IsControl() || topic.IsTick(rec) || topic.IsControl(rec) || f.Unmarshal(rec.Value) != nil {
 				continue
 			}
 			ref := ingestclient.Ref{EquipmentID: string(f.EquipmentID), GatewayID: string(f.GatewayID), Sequence: f.Sequence}

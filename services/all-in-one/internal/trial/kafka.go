@@ -72,7 +72,7 @@ func (r *runner) readKafka(ctx context.Context, input string) error {
 			if rec.Offset >= end-1 {
 				delete(left, rec.Partition)
 			}
-			if rec.Offset >= end || rec.Attrs.IsControl() || topic.Is(rec, topic.TypeDetection) {
+			if rec.Offset >= end || rec.Attrs.IsControl() || topic.IsControl(rec) {
 				continue
 			}
 			if err := r.record(ctx, rec, machines); err != nil {

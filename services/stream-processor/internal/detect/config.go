@@ -10,7 +10,7 @@ import (
 
 // Config of all detectors.
 type Config struct {
-	Detectors []string       `mapstructure:"detectors" doc:"detectors in use, of: limits, ewma, robust_z, spread, pca, cusum, seasonal, iforest, knn, lof, halfspace, one_class, rrcf, day_shape, champion, shadow"`
+	Detectors []string       `mapstructure:"detectors" doc:"detectors in use, of: limits, ewma, robust_z, spread, pca, cusum, seasonal, iforest, knn, lof, halfspace, one_class, rrcf, day_shape, cohort, champion, shadow"`
 	Limits    []Limit        `mapstructure:"limits" doc:"fixed limits by sensor; all that match hold"`
 	EWMA      EWMAConfig     `mapstructure:"ewma"`
 	RobustZ   RobustConfig   `mapstructure:"robust_z"`
@@ -22,6 +22,7 @@ type Config struct {
 	Neighbour MemoryConfig   `mapstructure:"neighbour"`
 	OneClass  OneClassConfig `mapstructure:"one_class"`
 
+	Cohort CohortConfig `mapstructure:"cohort"`
 	Wide   wide.Config  `mapstructure:"wide"`
 	Models ModelsConfig `mapstructure:"models"`
 
@@ -37,6 +38,12 @@ type MemoryConfig struct {
 type OneClassConfig struct {
 	Memory int     `mapstructure:"memory" doc:"windows over which it forgets"`
 	Nu     float64 `mapstructure:"nu" doc:"share of the windows learned that may lie outside; 0.01 to 0.5"`
+}
+
+// CohortConfig sets how a machine is held against its sisters.
+type CohortConfig struct {
+	Lambda float64 `mapstructure:"lambda" doc:"weight of the newest round (some windows) in the running mean of how far a machine is from its sisters, in (0, 1]"`
+	Memory int     `mapstructure:"memory" doc:"rounds over which its usual distance from them forgets"`
 }
 
 // CUSUMConfig sets the cumulative sum chart.
@@ -99,6 +106,7 @@ func DefaultConfig() Config {
 		Neighbour: MemoryConfig{Memory: 1000},
 		OneClass:  OneClassConfig{Memory: 1000, Nu: 0.05},
 
+		Cohort: CohortConfig{Lambda: 0.1, Memory: 12_000},
 		Wide:   wide.DefaultConfig(),
 		Models: ModelsConfig{Memory: 1000},
 	}
@@ -156,6 +164,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("one_class.memory: %d is not between %d and %d", c.OneClass.Memory, minMemory, maxMemory)
 	case !(c.OneClass.Nu >= 0.01 && c.OneClass.Nu <= 0.5):
 		return fmt.Errorf("one_class.nu: %v is not between 0.01 and 0.5", c.OneClass.Nu)
+	case !(c.Cohort.Lambda > 0 && c.Cohort.Lambda <= 1):
+		return fmt.Errorf("cohort.lambda: %v is not in (0, 1]", c.Cohort.Lambda)
+	case c.Cohort.Memory < minMemory || c.Cohort.Memory > maxMemory:
+		return fmt.Errorf("cohort.memory: %d is not between %d and %d", c.Cohort.Memory, minMemory, maxMemory)
 	case c.Spread.MinCount < 3 || c.Spread.MinCount > 1_000_000:
 		return fmt.Errorf("spread.min_count: %d is not between 3 and 1000000", c.Spread.MinCount)
 	}

@@ -98,10 +98,15 @@ type Spec struct {
 	Yields bool
 	// Narrow: its opinion of sensors together is of some of them, and no finer than it was made; nobody yields to it.
 	Narrow bool
+	// Together: it has an opinion of all sensors together only; each has a share in it.
+	Together bool
 	// Shadow: what it says is calibrated and counted, and has no part in any judgement.
 	Shadow bool
 	New    func(*Config) Detector
 }
+
+// Sensors tells whether its opinions of single sensors are calibrated.
+func (s *Spec) Sensors() bool { return !s.Fixed && !s.Together }
 
 // Feature names a statistic of a window.
 type Feature uint8
@@ -136,6 +141,7 @@ var builtin = [...]Spec{
 	{Name: "one_class", Feature: Mean, New: newOneClass},
 	{Name: "rrcf", Feature: Mean, New: newCutForest},
 	{Name: "day_shape", Feature: Mean, New: newDayShape},
+	{Name: CohortName, Feature: Mean, Narrow: true, Together: true, New: newSisters},
 	{Name: Champion, Feature: Mean, Narrow: true, New: newChampion},
 	{Name: "shadow", Feature: Mean, Shadow: true, New: newShadow},
 }

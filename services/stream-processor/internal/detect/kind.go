@@ -13,8 +13,10 @@ func Statistical(name string) bool {
 }
 
 // Pauses tells whether the detector of that name may well have no opinion for a long time although it had one before, with values of all sensors at hand: it
-// needs hours it has seen, or several values in a window.
-func Pauses(name string) bool { return name == "seasonal" || name == "day_shape" || name == "spread" }
+// needs hours it has seen, several values in a window, or sisters.
+func Pauses(name string) bool {
+	return name == "seasonal" || name == "day_shape" || name == "spread" || name == CohortName
+}
 
 // Fallback is the statistic that stands in where the configuration names none.
 const Fallback = "ewma"
@@ -58,6 +60,8 @@ func (c *Config) Bytes(name string, n int) int {
 		return narrow(256, 1024, 4*rffDirections+4)
 	case "rrcf":
 		return narrow(64, cutTrees*int(unsafe.Sizeof(cutTree{})), 4*cutSample+8*cutNodes)
+	case CohortName:
+		return 96 + n*int(unsafe.Sizeof(sisterSensor{}))
 	case Champion, "shadow":
 		return 256 + 12*n
 	case WideName:

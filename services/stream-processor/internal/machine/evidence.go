@@ -211,6 +211,9 @@ func (m *Machine) reason(c cause, e *evidence) string {
 	case badQuality:
 		return name + " sends values that cannot be used"
 	}
+	if text, ok := m.besideSisters(e); ok {
+		return text
+	}
 	expected := "expected"
 	if c == limit {
 		expected = "allowed"

@@ -80,6 +80,12 @@ func (m *Machine) tryLearn(d int, w *detect.Window) (why breaker.Cause, detail s
 	return breaker.None, ""
 }
 
+func (m *Machine) tryCompare(d detect.Peered, w *detect.Window, r *detect.Peers, learn bool) (why breaker.Cause, detail string) {
+	defer caught(&why, &detail)
+	d.Compare(w, r, learn)
+	return breaker.None, ""
+}
+
 func (m *Machine) tryGrow(d int, names []string) (why breaker.Cause, detail string) {
 	defer caught(&why, &detail)
 	if det := &m.detectors[d]; det.spec.Name != limitsName && m.cfg.Detect.Bytes(det.spec.Name, len(names)) > m.cfg.Breaker.MaxBytes {

@@ -112,7 +112,7 @@ func (m *Machine) suspect(d int, complete bool, op *opinion, sc *scratch) breake
 	} else if complete && m.spoke&bit != 0 && !detect.Pauses(name) && m.breaker(d).Spoke(&m.cfg.Breaker, false) {
 		return breaker.Mute
 	}
-	if detect.Statistical(name) || m.learning() || m.wide != nil {
+	if detect.Statistical(name) || name == detect.CohortName || m.learning() || m.wide != nil {
 		return breaker.None
 	}
 	alone := op.own >= m.pageSurprise() && m.pagesAlone(d, sc)

@@ -46,6 +46,8 @@ type scratch struct {
 	opinions []uint8              // of the detectors of the pane followed last, coarse
 	joint    joint                // the loudest opinion of all sensors together
 	evidence [maxEvidence]evidence
+	middles  []detect.Middle // of the sisters, by slot
+	order    []int32         // slots by name
 }
 
 func (sc *scratch) mean(i int) float64 { return sc.window.Values[i].Mean }
@@ -292,6 +294,9 @@ func (m *Machine) follow(p *window.Pane, op *opinion, sc *scratch) {
 			}
 			said := m.said(d, sc)
 			sc.opinions = append(sc.opinions, coarse(said.Joint))
+			if m.detectors[d].spec.Together {
+				continue
+			}
 			for _, t := range said.Surprise {
 				sc.opinions = append(sc.opinions, coarse(t))
 			}
@@ -337,17 +342,19 @@ func (m *Machine) learn(p *window.Pane, sc *scratch) {
 		return
 	}
 	memory := m.cfg.Calibrate.Memory
-	opinions, each := p.Opinions(), 0
-	if m.calibrated > 0 {
-		each = len(opinions) / int(m.calibrated)
-	}
+	opinions := p.Opinions()
+	sensors := m.opinionated(len(opinions))
 	for d := range m.detectors {
 		det := &m.detectors[d]
 		if why, detail := m.tryLearn(d, m.sees(d, sc)); why != breaker.None {
 			m.trip(d, why, detail, p.StartUS, sc)
 		}
-		if det.spec.Fixed || each == 0 {
+		if det.spec.Fixed || sensors < 0 {
 			continue
+		}
+		each := 1 + sensors
+		if det.spec.Together {
+			each = 1
 		}
 		if !m.breakers.of(d).Asked() {
 			opinions = opinions[each:]
@@ -373,6 +380,23 @@ func (m *Machine) learn(p *window.Pane, sc *scratch) {
 		m.learned++
 	}
 	m.handOver()
+}
+
+// opinionated is the number of sensors that a pane's opinions, so many, are of; below 0 if there are none.
+func (m *Machine) opinionated(n int) int {
+	each := int(m.calibrated)
+	for d := range m.detectors {
+		if m.detectors[d].spec.Together {
+			each--
+		}
+	}
+	if n < int(m.calibrated) || n == 0 {
+		return -1
+	}
+	if each <= 0 {
+		return 0
+	}
+	return (n - int(m.calibrated)) / each
 }
 
 // trim forgets the oldest closed panes beyond those that are kept.

@@ -185,13 +185,19 @@ func (m *Machine) grow() {
 	m.spoke = 0 // models of all sensors together begin anew
 	names := m.names()
 	n := len(names)
-	tails := make([]calibrate.Tail, int(m.calibrated)*n)
+	calibrated := 0
+	for i := range m.detectors {
+		if m.detectors[i].spec.Sensors() {
+			calibrated++
+		}
+	}
+	tails := make([]calibrate.Tail, calibrated*n)
 	for i := range m.detectors {
 		d := &m.detectors[i]
 		if why, detail := m.tryGrow(i, names); why != breaker.None && m.breakers.of(i).Asked() {
 			m.trip(i, why, detail, m.newestUS, nil)
 		}
-		if !d.spec.Fixed {
+		if d.spec.Sensors() {
 			copy(tails, d.tails)
 			d.tails, tails = tails[:n:n], tails[n:]
 		}

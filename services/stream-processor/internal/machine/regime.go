@@ -51,7 +51,7 @@ func (m *Machine) sees(d int, sc *scratch) *detect.Window {
 
 // raise puts the bands that a detector expects to where the regime is.
 func (m *Machine) raise(d int, sc *scratch) {
-	if !sc.leveled || m.detectors[d].spec.Fixed {
+	if !sc.leveled || m.detectors[d].spec.Fixed || m.detectors[d].spec.Name == detect.CohortName { // sisters are where they are
 		return
 	}
 	s := &sc.scores[d]

@@ -120,10 +120,10 @@ func wholeCase(records []*eventv1.Case) ([]*eventv1.Case, error) {
 	return nil, why
 }
 
-// Takes tells whether the record can move the machine: its frames, ticks, and configurations.
+// Takes tells whether the record can move the machine: its frames, ticks, configurations, and where its sisters are.
 func (c *CaseReplay) Takes(rec *kgo.Record) bool {
 	return rec.Offset >= c.first && !rec.Attrs.IsControl() && (!c.dead[rec.Offset] || string(rec.Key) == c.id) &&
-		(topic.IsTick(rec) || topic.Is(rec, topic.TypeDetection) || string(rec.Key) == c.id)
+		(topic.IsTick(rec) || topic.IsControl(rec) || string(rec.Key) == c.id)
 }
 
 // Judged is what one record led to. It is the caller's.

@@ -87,7 +87,7 @@ func (g *gateways) silent(m *machine.Machine) (v *coverage.Gateway, machines int
 // refused tells the machine that a frame of its became a dead letter: one of which nothing else comes any more is not silent.
 // That a record became one is noted with its offset, so a replay does the same at the same place.
 func (p *partition) refused(r *kgo.Record, ms int64) {
-	if topic.Is(r, topic.TypeDetection) {
+	if topic.IsControl(r) {
 		return
 	}
 	if e := p.machines[string(r.Key)]; e != nil && r.Offset > e.applied {

@@ -13,7 +13,7 @@ type instruments struct {
 	set *metrics.Set
 
 	frames, duplicates, windows, anomalies, coverage, dead, ticks *metrics.Counter
-	switches, fresh, unfit                                        *metrics.Counter
+	switches, fresh, unfit, rounds, compared                      *metrics.Counter
 	commits, aborts, fetchErrors, gap                             *metrics.Counter
 	casesKept, casesMissing, casesFailed, casesDropped            *metrics.Counter
 	commitSeconds, restoreSeconds                                 *metrics.Histogram
@@ -32,6 +32,8 @@ func newInstruments(s *metrics.Set) *instruments {
 		switches:       s.NewCounter("tocsin_processor_detection_switches_total"),
 		fresh:          s.NewCounter("tocsin_processor_detectors_begun_anew_total"),
 		unfit:          s.NewCounter("tocsin_processor_machines_begun_anew_total"),
+		rounds:         s.NewCounter("tocsin_processor_cohort_rounds_total"),
+		compared:       s.NewCounter("tocsin_processor_cohort_comparisons_total"),
 		commits:        s.NewCounter(`tocsin_processor_transactions_total{outcome="committed"}`),
 		aborts:         s.NewCounter(`tocsin_processor_transactions_total{outcome="aborted"}`),
 		fetchErrors:    s.NewCounter("tocsin_processor_fetch_errors_total"),
@@ -56,6 +58,8 @@ func (m *instruments) add(c counts) {
 	m.switches.Add(c.switches)
 	m.fresh.Add(c.fresh)
 	m.unfit.Add(c.unfit)
+	m.rounds.Add(c.rounds)
+	m.compared.Add(c.compared)
 	m.casesDropped.Add(c.unkept)
 }
 

@@ -65,6 +65,8 @@ type partition struct {
 	dirty queue
 	// lent are the machines that got a loan in this transaction: see lend.
 	lent []*entry
+	// gatheredUS is the start of the newest round that was gathered here: see gather. No state: who restores gathers the newest again, which does no harm.
+	gatheredUS int64
 	// next is the first offset not applied.
 	next      int64
 	logTimeMS int64
@@ -100,6 +102,8 @@ type counts struct {
 	// switches is how often another detection configuration came into force, fresh how many detectors had to start with nothing for it, unfit how
 	// many machines.
 	switches, fresh, unfit int
+	// rounds is how many came into force, compared how often a machine was held against its sisters.
+	rounds, compared int
 	// unkept is how many episodes opened whose cases could not even be noted.
 	unkept int
 }
@@ -131,9 +135,12 @@ func (p *partition) apply(ctx context.Context, r *kgo.Record, emit emitter) erro
 		return nil
 	}
 	var dead, err error
-	if topic.Is(r, topic.TypeDetection) {
+	switch {
+	case topic.Is(r, topic.TypeDetection):
 		dead = p.reconfigure(r, ms)
-	} else {
+	case topic.Is(r, topic.TypeCohort):
+		dead = p.compare(r, ms)
+	default:
 		dead, err = p.frameOf(ctx, r, ms, emit)
 	}
 	switch {

@@ -152,9 +152,16 @@ func tickRecord() *kgo.Record {
 func (l *life) drawRecord(t *rapid.T) *kgo.Record {
 	l.logMS += rapid.SampledFrom([]int64{0, 50, 1000, 7000, 40_000}).Draw(t, "log time passes")
 	id := fmt.Sprintf("m%d", rapid.IntRange(0, maxMachines).Draw(t, "machine")) // one more than there is room for
-	switch rapid.SampledFrom([]string{"frame", "frame", "frame", "frame", "frame", "tick", "tick", "again", "bad", "key", "shape", "schema", "unknown", "config", "no config"}).Draw(t, "record") {
+	switch rapid.SampledFrom([]string{"frame", "frame", "frame", "frame", "frame", "tick", "tick", "again", "bad", "key", "shape", "schema", "unknown", "config", "no config", "round", "round", "no round"}).Draw(t, "record") {
 	case "config":
 		return configRecord(3, drawConfig(t))
+	case "round":
+		if round := l.p.gather(); round != nil {
+			return roundRecords(3, round)[0]
+		}
+		return tickRecord()
+	case "no round":
+		return &kgo.Record{Value: []byte("\x08\x07"), Headers: []kgo.RecordHeader{{Key: topic.HeaderType, Value: []byte(topic.TypeCohort)}}}
 	case "no config":
 		return &kgo.Record{Value: []byte("\x08\x07"), Headers: []kgo.RecordHeader{{Key: topic.HeaderType, Value: []byte(topic.TypeDetection)}}}
 	case "tick":
@@ -195,7 +202,7 @@ func (l *life) drawRecord(t *rapid.T) *kgo.Record {
 // drawConfig is a detection configuration that differs from others in what is judged, in which detectors do, or in the shape of windows.
 func drawConfig(t *rapid.T) *detection.Config {
 	c := machine.DefaultConfig()
-	c.Detect.Detectors = rapid.SampledFrom([][]string{c.Detect.Detectors, {"limits", "ewma"}, {"spread", "robust_z", "ewma"}, {}}).Draw(t, "detectors")
+	c.Detect.Detectors = rapid.SampledFrom([][]string{c.Detect.Detectors, {"limits", "ewma"}, {"cohort", "ewma"}, {"spread", "robust_z", "ewma"}, {}}).Draw(t, "detectors")
 	c.Detect.RobustZ.History = rapid.SampledFrom([]int{64, 16}).Draw(t, "history")
 	c.Silence.Min = rapid.SampledFrom([]time.Duration{15 * time.Second, 2 * time.Second, time.Hour}).Draw(t, "silence")
 	c.IdleFlush = rapid.SampledFrom([]time.Duration{10 * time.Second, time.Second}).Draw(t, "flush")

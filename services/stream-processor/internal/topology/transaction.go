@@ -91,6 +91,7 @@ func (t *Topology) transact(ctx context.Context, sess *kgo.GroupTransactSession,
 		}
 		p.count = counts{}
 		t.keeper.offer(p.takeOpenings())
+		t.tellRound(ctx, p)
 		t.set(func() {
 			if s := t.slots[id]; s != nil && s.part == p {
 				s.fresh, s.inForce, s.machines, s.census = false, p.in, len(p.machines), p.census

@@ -320,6 +320,167 @@ func (x *Tick) GetPartition() int32 {
 	return 0
 }
 
+// CohortRound says where the cohorts of a partition were in a stretch of event time, on telemetry.frames.v1. Like a tick it has no key: each machine of the partition is held against
+// its cohort's middle at the offset of the record, whoever wrote it. A cohort is the machines of the partition with the same sensors.
+type CohortRound struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	StartUs  int64                  `protobuf:"varint,1,opt,name=start_us,json=startUs,proto3" json:"start_us,omitempty"`
+	LengthUs int64                  `protobuf:"varint,2,opt,name=length_us,json=lengthUs,proto3" json:"length_us,omitempty"`
+	// By sensor_class, rising.
+	Classes       []*CohortMiddle `protobuf:"bytes,3,rep,name=classes,proto3" json:"classes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CohortRound) Reset() {
+	*x = CohortRound{}
+	mi := &file_tocsin_event_v1_window_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CohortRound) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CohortRound) ProtoMessage() {}
+
+func (x *CohortRound) ProtoReflect() protoreflect.Message {
+	mi := &file_tocsin_event_v1_window_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CohortRound.ProtoReflect.Descriptor instead.
+func (*CohortRound) Descriptor() ([]byte, []int) {
+	return file_tocsin_event_v1_window_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CohortRound) GetStartUs() int64 {
+	if x != nil {
+		return x.StartUs
+	}
+	return 0
+}
+
+func (x *CohortRound) GetLengthUs() int64 {
+	if x != nil {
+		return x.LengthUs
+	}
+	return 0
+}
+
+func (x *CohortRound) GetClasses() []*CohortMiddle {
+	if x != nil {
+		return x.Classes
+	}
+	return nil
+}
+
+// CohortMiddle is one cohort of a CohortRound. Lists are by sensor, in the order of the sensors' names.
+type CohortMiddle struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Hash of the sensors' names.
+	SensorClass uint64 `protobuf:"fixed64,1,opt,name=sensor_class,json=sensorClass,proto3" json:"sensor_class,omitempty"`
+	// Machines that count.
+	Members uint32 `protobuf:"varint,2,opt,name=members,proto3" json:"members,omitempty"`
+	// Of too few of them it was known how far they usually are from the others: the values themselves are given, and everyone's usual distance begins anew.
+	Anew bool `protobuf:"varint,3,opt,name=anew,proto3" json:"anew,omitempty"`
+	// Machines with values.
+	Counts []uint32 `protobuf:"varint,4,rep,packed,name=counts,proto3" json:"counts,omitempty"`
+	// The middle of their values, each less the machine's usual distance from it, and its neighbours in order; of an even number, the two in the middle and their mean.
+	Low           []float64 `protobuf:"fixed64,5,rep,packed,name=low,proto3" json:"low,omitempty"`
+	Mid           []float64 `protobuf:"fixed64,6,rep,packed,name=mid,proto3" json:"mid,omitempty"`
+	High          []float64 `protobuf:"fixed64,7,rep,packed,name=high,proto3" json:"high,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CohortMiddle) Reset() {
+	*x = CohortMiddle{}
+	mi := &file_tocsin_event_v1_window_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CohortMiddle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CohortMiddle) ProtoMessage() {}
+
+func (x *CohortMiddle) ProtoReflect() protoreflect.Message {
+	mi := &file_tocsin_event_v1_window_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CohortMiddle.ProtoReflect.Descriptor instead.
+func (*CohortMiddle) Descriptor() ([]byte, []int) {
+	return file_tocsin_event_v1_window_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *CohortMiddle) GetSensorClass() uint64 {
+	if x != nil {
+		return x.SensorClass
+	}
+	return 0
+}
+
+func (x *CohortMiddle) GetMembers() uint32 {
+	if x != nil {
+		return x.Members
+	}
+	return 0
+}
+
+func (x *CohortMiddle) GetAnew() bool {
+	if x != nil {
+		return x.Anew
+	}
+	return false
+}
+
+func (x *CohortMiddle) GetCounts() []uint32 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *CohortMiddle) GetLow() []float64 {
+	if x != nil {
+		return x.Low
+	}
+	return nil
+}
+
+func (x *CohortMiddle) GetMid() []float64 {
+	if x != nil {
+		return x.Mid
+	}
+	return nil
+}
+
+func (x *CohortMiddle) GetHigh() []float64 {
+	if x != nil {
+		return x.High
+	}
+	return nil
+}
+
 var File_tocsin_event_v1_window_proto protoreflect.FileDescriptor
 
 const file_tocsin_event_v1_window_proto_rawDesc = "" +
@@ -352,7 +513,19 @@ const file_tocsin_event_v1_window_proto_rawDesc = "" +
 	"\x06regime\x18\n" +
 	" \x01(\tR\x06regime\"$\n" +
 	"\x04Tick\x12\x1c\n" +
-	"\tpartition\x18\x01 \x01(\x05R\tpartitionB?Z=github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1;eventv1b\x06proto3"
+	"\tpartition\x18\x01 \x01(\x05R\tpartition\"~\n" +
+	"\vCohortRound\x12\x19\n" +
+	"\bstart_us\x18\x01 \x01(\x03R\astartUs\x12\x1b\n" +
+	"\tlength_us\x18\x02 \x01(\x03R\blengthUs\x127\n" +
+	"\aclasses\x18\x03 \x03(\v2\x1d.tocsin.event.v1.CohortMiddleR\aclasses\"\xaf\x01\n" +
+	"\fCohortMiddle\x12!\n" +
+	"\fsensor_class\x18\x01 \x01(\x06R\vsensorClass\x12\x18\n" +
+	"\amembers\x18\x02 \x01(\rR\amembers\x12\x12\n" +
+	"\x04anew\x18\x03 \x01(\bR\x04anew\x12\x16\n" +
+	"\x06counts\x18\x04 \x03(\rR\x06counts\x12\x10\n" +
+	"\x03low\x18\x05 \x03(\x01R\x03low\x12\x10\n" +
+	"\x03mid\x18\x06 \x03(\x01R\x03mid\x12\x12\n" +
+	"\x04high\x18\a \x03(\x01R\x04highB?Z=github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1;eventv1b\x06proto3"
 
 var (
 	file_tocsin_event_v1_window_proto_rawDescOnce sync.Once
@@ -366,19 +539,22 @@ func file_tocsin_event_v1_window_proto_rawDescGZIP() []byte {
 	return file_tocsin_event_v1_window_proto_rawDescData
 }
 
-var file_tocsin_event_v1_window_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_tocsin_event_v1_window_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_tocsin_event_v1_window_proto_goTypes = []any{
 	(*SensorWindow)(nil), // 0: tocsin.event.v1.SensorWindow
 	(*Window)(nil),       // 1: tocsin.event.v1.Window
 	(*Tick)(nil),         // 2: tocsin.event.v1.Tick
+	(*CohortRound)(nil),  // 3: tocsin.event.v1.CohortRound
+	(*CohortMiddle)(nil), // 4: tocsin.event.v1.CohortMiddle
 }
 var file_tocsin_event_v1_window_proto_depIdxs = []int32{
 	0, // 0: tocsin.event.v1.Window.sensors:type_name -> tocsin.event.v1.SensorWindow
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	4, // 1: tocsin.event.v1.CohortRound.classes:type_name -> tocsin.event.v1.CohortMiddle
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_tocsin_event_v1_window_proto_init() }
@@ -392,7 +568,7 @@ func file_tocsin_event_v1_window_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tocsin_event_v1_window_proto_rawDesc), len(file_tocsin_event_v1_window_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
