@@ -57,7 +57,7 @@ const (
 	TypeCase     = "tocsin.event.v1.Case"
 	TypeMeta     = "tocsin.event.v1.PartitionMeta"
 	// TypeDetection marks a detection configuration, on Config and in Frames.
-	TypeDetection       = "tocsin.event.v1.DetectionConfig"
+	TypeDetection = "tocsin.event.v1.DetectionConfig"
 	// TypeCohort marks, in Frames, where the cohorts of the partition are: see CohortRound.
 	TypeCohort          = "tocsin.event.v1.CohortRound"
 	TypePartitionConfig = "tocsin.event.v1.PartitionConfig"

@@ -311,7 +311,7 @@ func BenchmarkCompare(b *testing.B) {
 	d := newSisters(&c)
 	names := make([]string, 10)
 	d.Grow(names)
-	w := Window{Values: make([]Value, 10)}
+	w := Window{EndUS: roundUS, Values: make([]Value, 10)}
 	m := make([]Middle, 10)
 	r := rand.New(rand.NewPCG(1, 1))
 	for i := range m {
