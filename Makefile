@@ -158,6 +158,14 @@ load-restore load-poison load-hot: load-%: build
 	$(GO) build -trimpath -o bin/ ./deploy/proof/cmd/load
 	bin/load -out out $(LOAD_FLAGS) $*
 
+.PHONY: bench-alerts alerts-outage
+bench-alerts: build ## alerts on real Kafka: 100 a second until their page, then 100,000 in 1,000 groups beside Alertmanager (out/load-pages.json, out/load-burst.json)
+	$(GO) build -trimpath -o bin/ ./deploy/proof/cmd/load
+	bin/load -out out $(LOAD_FLAGS) pages burst
+alerts-outage: build ## a receiver that is away for 20 minutes, the router killed 50 times meanwhile (LOAD_FLAGS="-away 1h": an hour; out/load-outage.json)
+	$(GO) build -trimpath -o bin/ ./deploy/proof/cmd/load
+	bin/load -out out $(LOAD_FLAGS) outage
+
 # full, slice, or names of the full run's sections: see deploy/proof/chaos/plan.go.
 CHAOS ?= full
 .PHONY: chaos

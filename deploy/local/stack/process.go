@@ -147,13 +147,25 @@ func (s *Stack) launch(name string, c command) (record, error) {
 }
 
 // reaped waits for the goroutine that launch left for the component's last process, which has ended.
-func (s *Stack) reaped(name string) {
+func (s *Stack) reaped(name string) { s.reap(name, s.child(name)) }
+
+// child is what launch left for the component's last process; nil: there is none, or it was reaped.
+func (s *Stack) child(name string) chan struct{} {
 	s.mu.Lock()
-	done := s.children[name]
-	delete(s.children, name)
-	s.mu.Unlock()
-	if done != nil {
-		<-done
+	defer s.mu.Unlock()
+	return s.children[name]
+}
+
+// reap waits for that process, which may not be the component's last one any more: somebody who waited for its end may have started the next.
+func (s *Stack) reap(name string, done chan struct{}) {
+	if done == nil {
+		return
+	}
+	<-done
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.children[name] == done {
+		delete(s.children, name)
 	}
 }
 

@@ -129,6 +129,7 @@ func (s *Stack) Kill(name string, sig syscall.Signal) error {
 		return s.unknown(name)
 	}
 	return s.each(cs, func(c *component) error {
+		child := s.child(c.name) // first: what is started after this is not what is killed
 		r, err := s.lookup(c.name)
 		if err != nil {
 			return err
@@ -143,7 +144,7 @@ func (s *Stack) Kill(name string, sig syscall.Signal) error {
 			if err := r.gone(ctx); err != nil {
 				return err
 			}
-			s.reaped(c.name)
+			s.reap(c.name, child)
 		case syscall.SIGSTOP:
 			return poll(ctx, func() error {
 				if !frozen(r.PID) {

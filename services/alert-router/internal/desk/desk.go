@@ -30,8 +30,12 @@ const (
 	positionEvery = 15 * time.Second
 	// pruneEvery is how often what is too old is deleted.
 	pruneEvery = time.Hour
-	retryFirst = 100 * time.Millisecond
-	retryLast  = 10 * time.Second
+	// takeAtOnce entries of the log are put in force together, and about writeAtOnce rows are written in one transaction: it takes a fraction of writeTimeout also on a machine
+	// that has much else to do, and one that fails is not made larger by what comes meanwhile.
+	takeAtOnce  = 1000
+	writeAtOnce = 4000
+	retryFirst  = 100 * time.Millisecond
+	retryLast   = 10 * time.Second
 )
 
 // ErrNotReady: the states are not known yet.
@@ -77,8 +81,9 @@ type Desk struct {
 	outcomes map[string]error
 	awaited  map[string]bool // acts whose outcome somebody waits for
 	store    *journal.Store
-	waiting  journal.Batch // to be written
-	overflow bool          // waiting has lost something: it is in the log
+	waiting  []journal.Batch // to be written, in order, each in one transaction
+	rows     int             // of waiting
+	overflow bool            // waiting has lost something: it is in the log
 	told     []journal.Told
 	kick     chan struct{} // something waits
 }
@@ -94,7 +99,7 @@ func New(cfg Config, events Log, changed Changed, log *zap.Logger, set *metrics.
 	set.GetOrCreateGauge("tocsin_alert_journal_waiting", func() float64 {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		return float64(len(d.waiting.Rows) + len(d.told))
+		return float64(d.rows + len(d.told))
 	})
 	for _, st := range lifecycle.States() {
 		set.GetOrCreateGauge(fmt.Sprintf("tocsin_alert_states{state=%q}", st), func() float64 { return float64(d.count(st)) })
@@ -211,8 +216,20 @@ func (d *Desk) begin(ctx context.Context, starts, ends map[int32]int64) (map[int
 	return at, nil
 }
 
-// take puts entries in force and hands them on to be written.
+// take puts entries in force and hands them on to be written, some at a time: what is in force already need not wait for the rest of a burst.
 func (d *Desk) take(_ context.Context, entries []stream.Entry, next map[int32]int64) {
+	for len(entries) > takeAtOnce {
+		part := map[int32]int64{}
+		for _, e := range entries[:takeAtOnce] {
+			part[e.Partition] = e.Offset + 1
+		}
+		d.takeSome(entries[:takeAtOnce], part)
+		entries = entries[takeAtOnce:]
+	}
+	d.takeSome(entries, next)
+}
+
+func (d *Desk) takeSome(entries []stream.Entry, next map[int32]int64) {
 	d.mu.Lock()
 	for _, e := range entries {
 		if e.Event == nil {
@@ -246,14 +263,19 @@ func (d *Desk) queue(b journal.Batch) {
 	if d.overflow {
 		return
 	}
-	if len(d.waiting.Rows)+len(b.Rows) > MaxWaiting {
+	if d.rows+len(b.Rows) > MaxWaiting {
 		d.overflow = true
-		d.lag.Add(len(d.waiting.Rows) + len(b.Rows))
-		d.waiting = journal.Batch{}
+		d.lag.Add(d.rows + len(b.Rows))
+		d.waiting, d.rows = nil, 0
 		d.log.Error("the journal has been away for too long: what happens from now on is written after the next start, from the log")
 		return
 	}
-	d.waiting.Merge(b)
+	d.rows += len(b.Rows)
+	if n := len(d.waiting); n > 0 && d.waiting[n-1].Size()+b.Size() <= writeAtOnce {
+		d.waiting[n-1].Merge(b)
+		return
+	}
+	d.waiting = append(d.waiting, b)
 }
 
 // move wakes who waits for a position. Callers hold mu.

@@ -3,6 +3,7 @@ package desk
 import (
 	"context"
 	"maps"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -48,7 +49,7 @@ func (d *Desk) write(stop <-chan struct{}) {
 		}
 		select {
 		case <-stop:
-			if err := d.flush(drainTimeout); err != nil {
+			if err := d.drain(); err != nil {
 				d.log.Warn("journal not written; it is after the next start, from the log", zap.Error(err))
 			}
 			return
@@ -59,13 +60,36 @@ func (d *Desk) write(stop <-chan struct{}) {
 	}
 }
 
-// flush writes what waits now.
+// drain writes what waits, as far as that goes within moments.
+func (d *Desk) drain() error {
+	for end := time.Now().Add(drainTimeout); ; {
+		if err := d.flush(max(time.Until(end), 0)); err != nil {
+			return err
+		}
+		d.mu.Lock()
+		done := len(d.waiting)+len(d.told) == 0
+		d.mu.Unlock()
+		if done {
+			return nil
+		}
+	}
+}
+
+// flush writes some of what waits now, in one transaction for the transitions and one for who was told; where there is more it is called again at once.
 func (d *Desk) flush(limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	d.mu.Lock()
-	b, told, store := d.waiting, d.told, d.store
-	d.waiting, d.told = journal.Batch{}, nil
+	var b journal.Batch
+	if len(d.waiting) > 0 {
+		b = d.waiting[0]
+		d.waiting[0] = journal.Batch{} // for the garbage collector
+		d.waiting = d.waiting[1:]
+		d.rows -= len(b.Rows)
+	}
+	n := min(len(d.told), writeAtOnce)
+	told, store := d.told[:n:n], d.store
+	d.told = d.told[n:]
 	d.mu.Unlock()
 	if len(b.Next) > 0 {
 		if err := store.Save(ctx, b); err != nil {
@@ -83,6 +107,12 @@ func (d *Desk) flush(limit time.Duration) error {
 			return err
 		}
 	}
+	d.mu.Lock()
+	more := len(d.waiting) > 0 || len(d.told) > 0
+	d.mu.Unlock()
+	if more {
+		d.wake()
+	}
 	return nil
 }
 
@@ -90,12 +120,14 @@ func (d *Desk) flush(limit time.Duration) error {
 func (d *Desk) restore(b journal.Batch, told []journal.Told) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.told = append(told, d.told[:min(len(d.told), max(0, MaxWaiting-len(told)))]...)
+	keep := min(len(d.told), max(0, MaxWaiting-len(told)))
+	d.lag.Add(len(d.told) - keep)
+	d.told = slices.Concat(told, d.told[:keep])
 	if d.overflow || len(b.Next) == 0 {
 		return
 	}
-	b.Merge(d.waiting)
-	d.waiting = b
+	d.waiting = slices.Insert(d.waiting, 0, b)
+	d.rows += len(b.Rows)
 }
 
 // prune deletes what is older than the retention.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 )
 
 // Told is one notification about one alert: what one integration of one receiver was told, or could not be. Attempts at the same are one.
@@ -31,13 +32,26 @@ func (s *Store) SaveTold(ctx context.Context, list []Told) error {
  ON CONFLICT (id) DO UPDATE SET outcome = excluded.outcome, attempts = alert_notifications.attempts + excluded.attempts, at_ms = excluded.at_ms,
  latency_ms = excluded.latency_ms, error = excluded.error, instance = excluded.instance`
 	return s.in(ctx, func(tx *sql.Tx) error {
-		return each(ctx, tx, s.query(q), list, func(n Told) ([]any, error) {
+		return each(ctx, tx, s, q, once(list), func(n Told) ([]any, error) {
 			return []any{
 				text(n.ID), text(n.MessageKey), text(n.AlertID), text(n.EquipmentID), text(n.Receiver), n.Integration, n.Status, n.Reason, n.Outcome, n.Attempts, n.AtMS,
 				n.LatencyMS, text(n.Error), text(n.Instance),
 			}, nil
 		})
 	})
+}
+
+// once makes one of several attempts at the same: the newest outcome, all attempts.
+func once(list []Told) []Told {
+	attempts := make(map[string]int, len(list))
+	for _, n := range list {
+		attempts[n.ID] += n.Attempts
+	}
+	out := slices.Clone(newest(list, func(n Told) string { return n.ID }))
+	for i := range out {
+		out[i].Attempts = attempts[out[i].ID]
+	}
+	return out
 }
 
 // Told lists the notifications about an alert, the oldest first.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -24,6 +25,9 @@ type Batch struct {
 	// Next offset of alert.events.v1 by partition, once the changes are in.
 	Next map[int32]int64
 }
+
+// Size is how many rows a batch writes, nearly.
+func (b *Batch) Size() int { return len(b.Rows) + len(b.Alerts) + len(b.Alarms) }
 
 // Merge adds a later batch.
 func (b *Batch) Merge(later Batch) {
@@ -53,19 +57,19 @@ const (
 // Save writes a batch, all of it or nothing. Writing it again changes nothing.
 func (s *Store) Save(ctx context.Context, b Batch) error {
 	return s.in(ctx, func(tx *sql.Tx) error {
-		if err := each(ctx, tx, s.query(insertRow), b.Rows, rowValues); err != nil {
+		if err := each(ctx, tx, s, insertRow, b.Rows, rowValues); err != nil {
 			return err
 		}
-		if err := s.saveAlerts(ctx, tx, b.Alerts); err != nil {
+		if err := s.saveAlerts(ctx, tx, newest(b.Alerts, func(a *lifecycle.Alert) string { return a.ID })); err != nil {
 			return err
 		}
-		if err := each(ctx, tx, s.query(upsertAlarm), b.Alarms, func(p lifecycle.Alarm) ([]any, error) {
+		if err := each(ctx, tx, s, upsertAlarm, newest(b.Alarms, func(p lifecycle.Alarm) lifecycle.Key { return p.Key }), func(p lifecycle.Alarm) ([]any, error) {
 			body, err := json.Marshal(p)
 			return []any{text(p.Key.EquipmentID), text(p.Key.Cause), p.Partition, p.Offset, string(body)}, err
 		}); err != nil {
 			return err
 		}
-		return each(ctx, tx, s.query(upsertNext), slices.Sorted(maps.Keys(b.Next)), func(p int32) ([]any, error) { return []any{p, b.Next[p]}, nil })
+		return each(ctx, tx, s, upsertNext, slices.Sorted(maps.Keys(b.Next)), func(p int32) ([]any, error) { return []any{p, b.Next[p]}, nil })
 	})
 }
 
@@ -75,7 +79,7 @@ func (s *Store) saveAlerts(ctx context.Context, tx *sql.Tx, list []*lifecycle.Al
 		share       float64
 	}
 	var sensors []sensor
-	err := each(ctx, tx, s.query(upsertAlert), list, func(a *lifecycle.Alert) ([]any, error) {
+	err := each(ctx, tx, s, upsertAlert, list, func(a *lifecycle.Alert) ([]any, error) {
 		cs := slices.Clone(a.Event.GetContributions())
 		slices.SortStableFunc(cs, func(x, y *eventv1.Contribution) int { return -compare(x.GetShare(), y.GetShare()) })
 		for _, c := range cs[:min(len(cs), keptSensors)] {
@@ -94,7 +98,7 @@ func (s *Store) saveAlerts(ctx context.Context, tx *sql.Tx, list []*lifecycle.Al
 	if err != nil {
 		return err
 	}
-	return each(ctx, tx, s.query(insertSensor), sensors, func(x sensor) ([]any, error) { return []any{text(x.alert), x.name, finite(x.share)}, nil })
+	return each(ctx, tx, s, insertSensor, sensors, func(x sensor) ([]any, error) { return []any{text(x.alert), x.name, finite(x.share)}, nil })
 }
 
 func rowValues(r lifecycle.Row) ([]any, error) {
@@ -104,26 +108,85 @@ func rowValues(r lifecycle.Row) ([]any, error) {
 	}, nil
 }
 
-// each runs one statement for each item.
-func each[T any](ctx context.Context, tx *sql.Tx, statement string, items []T, values func(T) ([]any, error)) error {
-	if len(items) == 0 {
-		return nil
+// newest keeps the last of the items with the same key, in the order of those: a statement may touch a row once only.
+func newest[T any, K comparable](items []T, key func(T) K) []T {
+	last := make(map[K]int, len(items))
+	for i, it := range items {
+		last[key(it)] = i
 	}
+	if len(last) == len(items) {
+		return items
+	}
+	out := make([]T, 0, len(last))
+	for i, it := range items {
+		if last[key(it)] == i {
+			out = append(out, it)
+		}
+	}
+	return out
+}
+
+// atOnce is how many rows one statement writes: a round trip for each row made PostgreSQL the slowest part of a burst. Rows of 18 columns stay below both databases' limits.
+const atOnce = 64
+
+// each writes a row for each item. insert is a statement for one of them.
+func each[T any](ctx context.Context, tx *sql.Tx, s *Store, insert string, items []T, values func(T) ([]any, error)) error {
+	for len(items) > 0 {
+		n := min(len(items), atOnce)
+		rounds := len(items) / n // with the same statement
+		if err := rows(ctx, tx, s.query(several(insert, n)), n, items[:rounds*n], values); err != nil {
+			return err
+		}
+		items = items[rounds*n:]
+	}
+	return nil
+}
+
+// rows runs a statement that writes n rows, as often as it takes.
+func rows[T any](ctx context.Context, tx *sql.Tx, statement string, n int, items []T, values func(T) ([]any, error)) error {
 	st, err := tx.PrepareContext(ctx, statement)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = st.Close() }()
-	for _, it := range items {
+	var args []any
+	for i, it := range items {
 		v, err := values(it)
 		if err != nil {
 			return err
 		}
-		if _, err := st.ExecContext(ctx, v...); err != nil {
+		if args = append(args, v...); (i+1)%n > 0 {
+			continue
+		}
+		if _, err := st.ExecContext(ctx, args...); err != nil {
 			return err
 		}
+		args = args[:0]
 	}
 	return nil
+}
+
+// several is a statement that inserts n rows where the given one inserts one.
+func several(insert string, n int) string {
+	const word = "VALUES "
+	from := strings.Index(insert, word) + len(word)
+	to := from + strings.IndexByte(insert[from:], ')') + 1
+	columns := strings.Count(insert[from:to], "$")
+	var b strings.Builder
+	b.WriteString(insert[:from])
+	for row := range n {
+		if row > 0 {
+			b.WriteString(", ")
+		}
+		for c := range columns {
+			b.WriteString([2]string{"(", ", "}[min(c, 1)])
+			b.WriteByte('$')
+			b.WriteString(strconv.Itoa(row*columns + c + 1))
+		}
+		b.WriteByte(')')
+	}
+	b.WriteString(insert[to:])
+	return b.String()
 }
 
 // text is s as both databases take it: PostgreSQL refuses a zero byte and what is not UTF-8.

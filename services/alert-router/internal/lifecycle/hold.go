@@ -87,7 +87,8 @@ type holding struct {
 	joints   map[jointKey]*joint
 	opened   map[Key][]int64 // times of opening, the newest last
 	paged    map[Key][]page
-	pages    []page                    // of the fleet
+	fleet    times                     // of the pages of the fleet
+	groups   []times                   // and of each group's
 	held     map[int32]map[string]bool // by partition
 	checked  map[int32]int64           // when the held alerts of a partition were last looked at
 	sweepMS  int64
@@ -110,7 +111,7 @@ func newHolding(h Holds) *holding {
 	}
 	return &holding{
 		rules: h, joints: map[jointKey]*joint{}, opened: map[Key][]int64{}, paged: map[Key][]page{}, held: map[int32]map[string]bool{}, checked: map[int32]int64{},
-		longestM: longest.Milliseconds(),
+		groups: make([]times, len(h.Groups)), longestM: longest.Milliseconds(),
 	}
 }
 
@@ -183,27 +184,52 @@ func (l *Ledger) page(a *Alert, nowMS int64) {
 	h := l.holds
 	p := page{nowMS, a.Key, a.Severity}
 	h.paged[a.Key] = last(h.paged[a.Key], p)
-	h.pages = append(h.pages, p)
-	if r := h.rules.Flood; r.Count > 0 && h.within(nowMS, r, nil) == r.Count {
+	h.count(p)
+	if r := h.rules.Flood; r.Count > 0 && h.fleet.within(nowMS, r) == r.Count {
 		a.Note = fmt.Sprintf("alarm flood: %d pages within %s; what comes now is listed and waits", r.Count, r.Per)
 	}
-	for _, g := range h.rules.Groups {
-		if g.Pages.Count > 0 && g.has(a.Key.EquipmentID) && h.within(nowMS, g.Pages, &g) == g.Pages.Count {
+	for i, g := range h.rules.Groups {
+		if g.Pages.Count > 0 && g.has(a.Key.EquipmentID) && h.groups[i].within(nowMS, g.Pages) == g.Pages.Count {
 			a.Note = fmt.Sprintf("alarm flood in %s: %d pages within %s; what comes now is listed and waits", g.Name, g.Pages.Count, g.Pages.Per)
 		}
 	}
 }
 
-// within counts the pages of the fleet, or of a group, that lie in the limit's time.
-func (h *holding) within(nowMS int64, r Limit, g *Group) (n int) {
-	from := nowMS - r.Per.Milliseconds()
-	for _, p := range slices.Backward(h.pages) {
-		if p.ms > from && (g == nil || g.has(p.key.EquipmentID)) {
-			n++
+// count takes a page into the floods' account.
+func (h *holding) count(p page) {
+	if h.rules.Flood.Count > 0 {
+		h.fleet.add(p.ms)
+	}
+	for i, g := range h.rules.Groups {
+		if g.Pages.Count > 0 && g.has(p.key.EquipmentID) {
+			h.groups[i].add(p.ms)
 		}
 	}
+}
+
+// times of pages, ascending. A limit is asked for each alert that comes, and may allow a hundred thousand: counting is a search, not a walk.
+type times []int64
+
+// add costs nothing worth naming while times come in order, or nearly: each partition's do.
+func (t *times) add(ms int64) {
+	at := len(*t)
+	for at > 0 && (*t)[at-1] > ms {
+		at--
+	}
+	*t = slices.Insert(*t, at, ms)
+}
+
+// within counts those that lie in the limit's time.
+func (t times) within(nowMS int64, r Limit) int { return len(t) - t.upTo(nowMS-r.Per.Milliseconds()) }
+
+// upTo counts those up to a time.
+func (t times) upTo(ms int64) int {
+	n, _ := slices.BinarySearch(t, ms+1)
 	return n
 }
+
+// forget drops those up to a time.
+func (t *times) forget(ms int64) { *t = slices.Delete(*t, 0, t.upTo(ms)) }
 
 // limited says which limit keeps people from being told of an alert now; "" when none does.
 func (l *Ledger) limited(a *Alert, nowMS int64, alarm bool) string {
@@ -213,12 +239,12 @@ func (l *Ledger) limited(a *Alert, nowMS int64, alarm bool) string {
 			return why
 		}
 	}
-	for _, g := range h.rules.Groups {
-		if g.Pages.Count > 0 && g.has(a.Key.EquipmentID) && h.within(nowMS, g.Pages, &g) >= room(a, g.Pages) {
+	for i, g := range h.rules.Groups {
+		if g.Pages.Count > 0 && g.has(a.Key.EquipmentID) && h.groups[i].within(nowMS, g.Pages) >= room(a, g.Pages) {
 			return "alarm flood in " + g.Name
 		}
 	}
-	if r := h.rules.Flood; r.Count > 0 && h.within(nowMS, r, nil) >= room(a, r) {
+	if r := h.rules.Flood; r.Count > 0 && h.fleet.within(nowMS, r) >= room(a, r) {
 		return "alarm flood"
 	}
 	return ""
@@ -484,7 +510,10 @@ func (h *holding) sweep(nowMS int64) {
 	from := nowMS - h.longestM
 	maps.DeleteFunc(h.opened, func(_ Key, ts []int64) bool { return ts[len(ts)-1] <= from })
 	maps.DeleteFunc(h.paged, func(_ Key, ps []page) bool { return ps[len(ps)-1].ms <= from })
-	h.pages = slices.DeleteFunc(h.pages, func(p page) bool { return p.ms <= from })
+	h.fleet.forget(from)
+	for i := range h.groups {
+		h.groups[i].forget(from)
+	}
 }
 
 // recall rebuilds what the rules remember from the alerts that a journal has.
@@ -497,7 +526,7 @@ func (l *Ledger) recall(a *Alert) {
 	case a.Held == "" && !a.AckedBefore:
 		p := page{a.OpenedMS, a.Key, a.Severity}
 		h.paged[a.Key] = last(h.paged[a.Key], p)
-		h.pages = append(h.pages, p)
+		h.count(p)
 	}
 	if k, ok := h.incident(a); ok && a.Open() && a.Lead != "" {
 		j := h.joints[k]

@@ -26,7 +26,8 @@ type observed struct {
 	metrics     *metrics.Set
 	doubt       func(context.Context) // told of what may have arrived though it came to an error
 	key         func(context.Context) string
-	noted       func([]Notice) // may be nil
+	known       func(context.Context) (firing, resolved []uint64) // what the receiver has been told of the group's alerts before; may be nil
+	noted       func([]Notice)                                    // may be nil
 }
 
 // Notify implements notify.Notifier.
@@ -60,14 +61,15 @@ func attempts(receiver, integration, outcome, reason string) string {
 // maxNoticed bounds how many alerts of one message are noted one by one.
 const maxNoticed = 1000
 
-// note tells of the attempt, alert by alert.
+// note tells of the attempt, alert by alert. A message names all alerts of its group: those that it repeats only because others are news are not noted again, or a group of
+// a hundred alerts that come one after the other would be thousands of rows. A reminder is of all.
 func (o *observed) note(ctx context.Context, alerts []*alert.Alert, outcome string, err error, now time.Time) {
 	if o.noted == nil {
 		return
 	}
 	list := make([]Notice, 0, min(len(alerts), maxNoticed))
 	key, reason := o.key(ctx), why(ctx)
-	for _, a := range alerts[:min(len(alerts), maxNoticed)] {
+	for _, a := range o.news(ctx, alerts) {
 		n := Notice{
 			Key: key, AlertID: string(a.Labels[labelAlertID]), EquipmentID: string(a.Labels["equipment_id"]), Receiver: o.receiver, Integration: o.integration,
 			Status: string(a.Status()), Reason: reason, Outcome: outcome, At: now,
@@ -80,6 +82,40 @@ func (o *observed) note(ctx context.Context, alerts []*alert.Alert, outcome stri
 		list = append(list, n)
 	}
 	o.noted(list)
+}
+
+// news are the alerts that a message is sent for.
+func (o *observed) news(ctx context.Context, alerts []*alert.Alert) []*alert.Alert {
+	first := alerts[:min(len(alerts), maxNoticed)]
+	if r, ok := notify.NotificationReason(ctx); o.known == nil || len(alerts) < 2 || ok && r == notify.ReasonRepeatIntervalElapsed {
+		return first
+	}
+	firing, resolved := o.known(ctx)
+	if len(firing)+len(resolved) == 0 {
+		return first
+	}
+	was := make(map[uint64]bool, len(firing)) // and fires
+	for _, h := range firing {
+		was[h] = true
+	}
+	ended := make(map[uint64]bool, len(resolved))
+	for _, h := range resolved {
+		ended[h] = true
+	}
+	var out []*alert.Alert
+	for _, a := range alerts {
+		h := hashOf(a.Labels)
+		if over := a.Resolved(); over && ended[h] || !over && was[h] {
+			continue
+		}
+		if out = append(out, a); len(out) == maxNoticed {
+			break
+		}
+	}
+	if len(out) == 0 {
+		return first[:1] // so that the message leaves a trace
+	}
+	return out
 }
 
 // Notice is one attempt to tell one receiver of one alert.

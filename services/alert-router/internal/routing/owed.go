@@ -42,15 +42,17 @@ func (e *Engine) believedFiring() (map[uint64]bool, error) {
 
 // alertHash is how the notification log names an alert (the engine's hashAlert, which it does not export; a test
 // compares the two): xxHash64 over the labels sorted by name, name and value each ended by 0xff.
-func alertHash(labels map[string]string) uint64 {
-	names := make([]string, 0, len(labels))
+func alertHash(labels map[string]string) uint64 { return hashOf(labels) }
+
+func hashOf[K, V ~string](labels map[K]V) uint64 {
+	names := make([]K, 0, len(labels))
 	for name, value := range labels {
 		if value != "" {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
-	var b []byte
+	b := make([]byte, 0, 512)
 	for _, name := range names {
 		b = append(append(b, name...), 0xff)
 		b = append(append(b, labels[name]...), 0xff)

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/alertmanager/dispatch"
 	"github.com/prometheus/alertmanager/eventrecorder"
 	"github.com/prometheus/alertmanager/inhibit"
+	"github.com/prometheus/alertmanager/nflog"
 	"github.com/prometheus/alertmanager/nflog/nflogpb"
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/alertmanager/template"
@@ -92,6 +93,13 @@ func (e *Engine) observe(receiverName string, in notify.Integration) notify.Inte
 	o := &observed{
 		next: in, receiver: receiverName, integration: in.Name(), watch: e.watch, metrics: e.opts.Metrics, doubt: func(ctx context.Context) { e.doubt(ctx, to) },
 		key: func(ctx context.Context) string { return e.messageKey(ctx, to) }, noted: e.opts.Noted,
+		known: func(ctx context.Context) (firing, resolved []uint64) {
+			group, _ := notify.GroupKey(ctx)
+			if entries, err := e.nflog.Query(nflog.QGroupKey(group), nflog.QReceiver(to)); err == nil && len(entries) == 1 {
+				return entries[0].GetFiringAlerts(), entries[0].GetResolvedAlerts()
+			}
+			return nil, nil
+		},
 	}
 	return notify.NewIntegration(o, &in, in.Name(), in.Index(), receiverName)
 }
