@@ -50,7 +50,7 @@ func DefaultPages() PagesConfig {
 			{RouterSetting{SQLite, false}, time.Minute, false},
 			{RouterSetting{PostgreSQL, true}, time.Minute, false},
 		},
-		PerS: 100, Stands: 30 * time.Second, Interval: 15 * time.Second, Target: time.Second, Patience: 2 * time.Minute,
+		PerS: 100, Stands: 10 * time.Second, Interval: 5 * time.Second, Target: time.Second, Patience: 2 * time.Minute,
 	}
 }
 
