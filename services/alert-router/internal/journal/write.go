@@ -134,7 +134,7 @@ func each[T any](ctx context.Context, tx *sql.Tx, s *Store, insert string, items
 	for len(items) > 0 {
 		n := min(len(items), atOnce)
 		rounds := len(items) / n // with the same statement
-		if err := rows(ctx, tx, s.query(several(insert, n)), n, items[:rounds*n], values); err != nil {
+		if err := rows(ctx, tx, several(insert, n, s.postgres), n, items[:rounds*n], values); err != nil {
 			return err
 		}
 		items = items[rounds*n:]
@@ -166,8 +166,8 @@ func rows[T any](ctx context.Context, tx *sql.Tx, statement string, n int, items
 	return nil
 }
 
-// several is a statement that inserts n rows where the given one inserts one.
-func several(insert string, n int) string {
+// several is a statement that inserts n rows where the given one inserts one. SQLite's parameters have no numbers then: its driver looks each number up in a list of all.
+func several(insert string, n int, numbered bool) string {
 	const word = "VALUES "
 	from := strings.Index(insert, word) + len(word)
 	to := from + strings.IndexByte(insert[from:], ')') + 1
@@ -180,6 +180,10 @@ func several(insert string, n int) string {
 		}
 		for c := range columns {
 			b.WriteString([2]string{"(", ", "}[min(c, 1)])
+			if !numbered {
+				b.WriteByte('?')
+				continue
+			}
 			b.WriteByte('$')
 			b.WriteString(strconv.Itoa(row*columns + c + 1))
 		}
