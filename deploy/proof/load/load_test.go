@@ -83,14 +83,16 @@ func TestRealLoadAlerts(t *testing.T) {
 		t.Fatal(err)
 	}
 	// One stack for all: the machines of the runs have different names.
-	fresh := func(context.Context, []string) (*load.World, func() error, error) { return w, func() error { return nil }, nil }
+	fresh := func(context.Context, []string) (*load.World, func() error, error) {
+		return w, func() error { return nil }, nil
+	}
 	pages, burst, outage := load.DefaultPages(), load.DefaultBurst(), load.DefaultOutage()
 	pages.Runs = []load.PagesRun{{RouterSetting: load.RouterSetting{Journal: load.PostgreSQL, Incidents: true}, Length: 3 * time.Second}}
 	pages.PerS, pages.Stands, pages.Interval, pages.Target, pages.Patience = 20, time.Second, 2*time.Second, unhurried, unhurried
 	burst.Routers = []load.RouterSetting{{Journal: load.SQLite, Incidents: true}}
 	burst.Alerts, burst.Groups, burst.PeerNeeded, burst.Patience = 1000, 20, false, unhurried
 	outage.Away, outage.Kills, outage.After, outage.Rate, outage.Before = 10*time.Second, 3, 1, 5, 2*time.Second
-	outage.Short, outage.Interval, outage.Patience = 3*time.Second, 2*time.Second, unhurried
+	outage.Short, outage.Interval, outage.Patience, outage.Open = 3*time.Second, 2*time.Second, unhurried, true
 	for _, run := range []func() (*load.Report, error){
 		func() (*load.Report, error) { return load.Pages(t.Context(), fresh, pages) },
 		func() (*load.Report, error) { return load.Burst(t.Context(), fresh, burst) },

@@ -30,6 +30,8 @@ type OutageConfig struct {
 	Short time.Duration
 	// Interval is the routing's group_interval.
 	Interval time.Duration
+	// Open: the webhook never refuses connections. Where many programs come and go, another one might be given its port meanwhile.
+	Open bool
 	// Patience for what must come after the outage.
 	Patience time.Duration
 	Journal  string
@@ -273,18 +275,21 @@ func (o *outageRun) kill(n *int) error {
 func (o *outageRun) outage(ctx context.Context) error {
 	rnd := rand.New(rand.NewPCG(o.cfg.Seed, 1))
 	modes := outageModes()
+	if o.cfg.Open {
+		modes = modes[1:]
+	}
 	o.out.Modes = map[string]int{}
 	began := time.Now()
 	mean := o.cfg.Away / time.Duration(o.cfg.Kills+1)
 	next := began.Add(mean)
 	turn := o.cfg.Away / time.Duration(2*len(modes)) // each way twice
-	for i := 0; time.Since(began) < o.cfg.Away; i++ {
+	for i := 0; time.Since(began) < o.cfg.Away || o.out.Kills < o.cfg.Kills; i++ {
 		m := modes[i%len(modes)]
 		o.say("the webhook %s; %d kills so far", m, o.out.Kills)
 		if err := o.hook.set(ctx, m); err != nil {
 			return err
 		}
-		until := time.Now().Add(min(turn, o.cfg.Away-time.Since(began)))
+		until := time.Now().Add(turn)
 		for time.Now().Before(until) {
 			if err := o.pause(ctx, min(time.Until(until), max(time.Until(next), 0))); err != nil {
 				return err
