@@ -162,7 +162,7 @@ func (w *World) pages(ctx context.Context, cfg PagesConfig, run PagesRun, prefix
 	defer w.watch(nil)
 	stopProfile := w.profile(ctx, cfg.Profile, prefix, run.Length)
 	defer stopProfile()
-	list, err := w.steady(ctx, prefix, cfg, run)
+	list, err := w.steady(ctx, h, prefix, cfg, run)
 	if err != nil {
 		return m, err
 	}
@@ -189,7 +189,7 @@ func (w *World) pages(ctx context.Context, cfg PagesConfig, run PagesRun, prefix
 }
 
 // steady begins alerts at a steady rate and ends each after its time; it returns when all have ended.
-func (w *World) steady(ctx context.Context, prefix string, cfg PagesConfig, run PagesRun) ([]*episode, error) {
+func (w *World) steady(ctx context.Context, h *hook, prefix string, cfg PagesConfig, run PagesRun) ([]*episode, error) {
 	cl, err := w.producer(0)
 	if err != nil {
 		return nil, err
@@ -198,12 +198,13 @@ func (w *World) steady(ctx context.Context, prefix string, cfg PagesConfig, run 
 	ticking, stop := context.WithCancel(ctx)
 	ticks := make(chan error, 1)
 	go func() { ticks <- w.ticking(ticking) }()
-	list, err := w.beginAndEnd(ctx, cl, prefix, cfg, run)
+	list, err := w.beginAndEnd(ctx, h, cl, prefix, cfg, run)
 	stop()
 	return list, errors.Join(err, <-ticks, cl.Flush(ctx))
 }
 
-func (w *World) beginAndEnd(ctx context.Context, cl *kgo.Client, prefix string, cfg PagesConfig, run PagesRun) (list []*episode, err error) {
+// beginAndEnd ends no alert that nobody has been told of yet, as long as the patience lasts: on a machine that stands still for a second it would rightly never be told.
+func (w *World) beginAndEnd(ctx context.Context, h *hook, cl *kgo.Client, prefix string, cfg PagesConfig, run PagesRun) (list []*episode, err error) {
 	var p produced
 	total := cfg.PerS * int(run.Length/time.Second)
 	began, ended := time.Now(), 0
@@ -226,6 +227,9 @@ func (w *World) beginAndEnd(ctx context.Context, cl *kgo.Client, prefix string, 
 			err = e.begin(ctx, cl, &p)
 		}
 		for ended < len(list) && err == nil && now.Sub(list[ended].started) >= cfg.Stands {
+			if _, told := h.told(list[ended], false); !told && now.Sub(list[ended].started) < cfg.Stands+cfg.Patience {
+				break
+			}
 			err = list[ended].end(ctx, cl, &p, time.Now())
 			ended++
 		}
