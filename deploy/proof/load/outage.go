@@ -488,7 +488,7 @@ type RouterSetting struct {
 // router has routers that are started from now on route to a webhook, until undo is called.
 func (w *World) router(routing string, s RouterSetting) (undo func(), err error) {
 	file := filepath.Join(filepath.Dir(w.Stack.ConfigFile()), "routing.yml")
-	if err := os.WriteFile(file, []byte(routing), 0o644); err != nil { //nolint:gosec // PostgreSQL's user is no danger to it
+	if err := os.WriteFile(file, []byte(routing), 0o644); err != nil {
 		return nil, err
 	}
 	env := map[string]string{

@@ -209,6 +209,8 @@ func (w *World) beginAndEnd(ctx context.Context, h *hook, cl *kgo.Client, prefix
 	total := cfg.PerS * int(run.Length/time.Second)
 	began, ended := time.Now(), 0
 	gap := time.Second / time.Duration(cfg.PerS)
+	turn := time.NewTicker(gap / 4)
+	defer turn.Stop()
 	for ended < total && ctx.Err() == nil && err == nil && p.err() == nil {
 		if err = w.gone(); err != nil {
 			break
@@ -233,7 +235,10 @@ func (w *World) beginAndEnd(ctx context.Context, h *hook, cl *kgo.Client, prefix
 			err = list[ended].end(ctx, cl, &p, time.Now())
 			ended++
 		}
-		time.Sleep(gap / 4)
+		select {
+		case <-ctx.Done():
+		case <-turn.C:
+		}
 	}
 	return list, errors.Join(err, ctx.Err(), p.err())
 }
@@ -308,7 +313,9 @@ func (w *World) keepProfile(ctx context.Context, file, path string) {
 	if err != nil {
 		return
 	}
-	res, err := http.DefaultClient.Do(req)
+	client := http.Client{Timeout: 5 * time.Minute}
+	defer client.CloseIdleConnections()
+	res, err := client.Do(req)
 	if err != nil {
 		return
 	}
