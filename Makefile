@@ -5,22 +5,27 @@ SHELL := /bin/sh
 GO       ?= go
 TOOLS    := bin/tools
 MODULES  := $(shell sed -n 's|^\t\./||p' go.work)
-SERVICES := ingest-gateway stream-processor alert-router cold-path-writer realtime-api model-trainer fleet-simulator
+SERVICES := ingest-gateway stream-processor alert-router cold-path-writer realtime-api historical-api model-trainer fleet-simulator
 DATA_DIR ?= ./.tocsin
 # Machines of the simulated fleet in the demo.
 MACHINES ?= 24
 
-# The race detector and DuckDB (which counts the lake in the end-to-end tests) need a C compiler.
-RACE := $(if $(shell command -v "$$($(GO) env CC)"),-race)
+# The race detector and DuckDB (which answers SQL, and counts the lake in the end-to-end tests) need a C compiler.
+CC_THERE := $(shell command -v "$$($(GO) env CC)")
+RACE := $(if $(CC_THERE),-race)
 
 .PHONY: help
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
 
+# The one program that needs cgo: the historical-api starts it for each query. Without it everything else works.
+SQL_WORKER = $(if $(CC_THERE),CGO_ENABLED=1 $(GO) build -trimpath -o bin/ ./services/historical-api/cmd/sql-worker,echo "SKIPPED: no C compiler: bin/sql-worker; the historical-api will answer that there is no SQL engine")
+
 .PHONY: build
 build: ## every binary into bin/
 	@mkdir -p bin
 	$(GO) build -trimpath -o bin/ ./services/all-in-one/cmd/tocsin $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s)) ./deploy/local/cmd/stack
+	@$(SQL_WORKER)
 
 .PHONY: iceberg
 iceberg: ## bin/iceberg-committer: a module outside the workspace, for what it links is large
@@ -31,6 +36,7 @@ iceberg: ## bin/iceberg-committer: a module outside the workspace, for what it l
 demo: ## one process with everything, a simulated fleet with faults, and the page on http://127.0.0.1:8080
 	@mkdir -p bin
 	$(GO) build -trimpath -o bin/ ./services/all-in-one/cmd/tocsin
+	@$(SQL_WORKER)
 	@exec bin/tocsin run --data-dir "$(DATA_DIR)" --simulate $(MACHINES) --faults demo
 
 # `make test` is three runs, side by side where they can be; each may be made alone.

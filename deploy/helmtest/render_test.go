@@ -88,7 +88,7 @@ func mustRender(t *testing.T, values string) manifest {
 }
 
 func names() []string {
-	return []string{"alert-router", "cold-path-writer", "ingest-gateway", "model-trainer", "realtime-api", "stream-processor"}
+	return []string{"alert-router", "cold-path-writer", "historical-api", "ingest-gateway", "model-trainer", "realtime-api", "stream-processor"}
 }
 
 func TestEachServiceIsWhole(t *testing.T) {
@@ -276,7 +276,7 @@ func TestRoutingComesFromASecret(t *testing.T) {
 }
 
 func TestServicesCanBeLeftOut(t *testing.T) {
-	m := mustRender(t, "services: {ingest-gateway: {enabled: false}, model-trainer: {enabled: false}}")
+	m := mustRender(t, "services: {ingest-gateway: {enabled: false}, historical-api: {enabled: false}, model-trainer: {enabled: false}}")
 	if _, there := m.pods["ingest-gateway"]; there || len(m.services) != 4 || len(m.hpas) != 1 {
 		t.Errorf("workloads %q", slices.Sorted(maps.Keys(m.pods)))
 	}
@@ -287,9 +287,10 @@ func TestRefused(t *testing.T) {
 	for reason, values := range map[string]string{
 		"list the gateways":             "",
 		"list the clients":              "config: {ingest_gateway: {auth: {allow_anonymous: true}}}",
-		"13 replicas, but only 12":      "config: {ingest_gateway: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {stream-processor: {replicas: 13}}",
-		"min 9 is more than max 8":      "config: {ingest_gateway: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {ingest-gateway: {autoscaling: {min: 9}}}",
-		"needs group, topic":            "config: {ingest_gateway: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {realtime-api: {autoscaling: {mode: lag}}}",
+		"list the people":               "config: {ingest_gateway: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}",
+		"13 replicas, but only 12":      "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {stream-processor: {replicas: 13}}",
+		"min 9 is more than max 8":      "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {ingest-gateway: {autoscaling: {min: 9}}}",
+		"needs group, topic":            "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {realtime-api: {autoscaling: {mode: lag}}}",
 		"'replica' not allowed":         "services: {stream-processor: {replica: 3}}",
 		"'networkPolicies' not allowed": "networkPolicies: {}",
 		"'steam_processor' not allowed": "config: {steam_processor: {}}",
@@ -325,7 +326,7 @@ func TestConfigurationIsValid(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), tocsin, "validate", "--config", file)
-	cmd.Env = append(os.Environ(), "GATEWAY_LINE_1=0123456789abcdef", "TRAINER_ANALYSTS=0123456789abcdef")
+	cmd.Env = append(os.Environ(), "GATEWAY_LINE_1=0123456789abcdef", "TRAINER_ANALYSTS=0123456789abcdef", "HISTORY_ANALYSTS=0123456789abcdef")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}

@@ -30,7 +30,7 @@ type Section struct {
 func Known() []string {
 	return []string{
 		"process", "kafka", "log", "tracing", "ingest_gateway", "stream_processor", "alert_router", "cold_path_writer",
-		"realtime_api", "model_trainer", "iceberg_committer", "fleet_simulator", "broker",
+		"realtime_api", "historical_api", "model_trainer", "iceberg_committer", "fleet_simulator", "broker",
 	}
 }
 

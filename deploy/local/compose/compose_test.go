@@ -31,7 +31,7 @@ const repo = "testdata/repo"
 func onlyInCompose() []string { return []string{"grafana"} }
 
 func ours() []string {
-	return []string{"ingest-gateway", "stream-processor", "alert-router", "cold-path-writer", "realtime-api", "model-trainer"}
+	return []string{"ingest-gateway", "stream-processor", "alert-router", "cold-path-writer", "realtime-api", "historical-api", "model-trainer"}
 }
 
 func load(t *testing.T) *types.Project {
@@ -232,9 +232,10 @@ func TestFleetConfigurationsAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := fleetKeys(t, generated)
-	// Containers listen on all their addresses, which gateway and trainer refuse without an explicit word, and have no address of their own
+	// Containers listen on all their addresses, which gateway, history and trainer refuse without an explicit word, and have no address of their own
 	// that a person could follow.
 	want["ingest_gateway.auth.allow_anonymous"] = true
+	want["historical_api.auth.allow_anonymous"] = true
 	want["model_trainer.auth.allow_anonymous"] = true
 	want["alert_router.external_url"] = true
 	if got := fleetKeys(t, read(t, "deploy/docker/tocsin.yaml")); !maps.Equal(got, want) {

@@ -28,6 +28,7 @@ var documented = []struct { //nolint:gochecknoglobals // a constant table
 	{"stream-processor", 8082},
 	{"alert-router", 8083},
 	{"cold-path-writer", 8084},
+	{"historical-api", 8086},
 	{"model-trainer", 8087},
 }
 

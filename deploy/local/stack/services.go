@@ -18,7 +18,7 @@ var fleetTemplate string
 
 // serviceNames lists Tocsin's services in the flow's order.
 func serviceNames() []string {
-	return []string{"ingest-gateway", "stream-processor", "alert-router", "cold-path-writer", "realtime-api", "model-trainer"}
+	return []string{"ingest-gateway", "stream-processor", "alert-router", "cold-path-writer", "realtime-api", "historical-api", "model-trainer"}
 }
 
 // sharedServices may run several times: their instances share the partitions.
@@ -38,6 +38,7 @@ func (s *Stack) services() []*component {
 	needs := map[string][]string{
 		"stream-processor": {"victoria-metrics"},
 		"cold-path-writer": {"s3"},
+		"historical-api":   {"s3"},
 		"model-trainer":    {"s3"},
 	}
 	ports := map[string][]string{"ingest-gateway": {"ingest-gateway-grpc"}}

@@ -29,6 +29,10 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 {{- if and (index .Values.services "ingest-gateway").enabled (not $auth.gateways) (not $auth.allow_anonymous) }}
 {{- fail "config.ingest_gateway.auth.gateways is empty: list the gateways that may send, or set allow_anonymous: true" }}
 {{- end }}
+{{- $people := dig "historical_api" "auth" dict $config }}
+{{- if and (index .Values.services "historical-api").enabled (not $people.people) (not $people.allow_anonymous) }}
+{{- fail "config.historical_api.auth.people is empty: list the people who may ask, set allow_anonymous: true, or leave the service out with services.historical-api.enabled: false" }}
+{{- end }}
 {{- $clients := dig "model_trainer" "auth" dict $config }}
 {{- if and (index .Values.services "model-trainer").enabled (not $clients.clients) (not $clients.allow_anonymous) }}
 {{- fail "config.model_trainer.auth.clients is empty: list the clients that may ask, set allow_anonymous: true, or leave the service out with services.model-trainer.enabled: false" }}

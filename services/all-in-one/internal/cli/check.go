@@ -210,6 +210,7 @@ func checks(cfg fleet.Config, cl *kgo.Client) []check {
 		{"alert-router", cfg.Router.HTTP.Listen},
 		{"cold-path-writer", cfg.Writer.HTTP.Listen},
 		{"realtime-api", cfg.Realtime.HTTP.Listen},
+		{"historical-api", cfg.History.HTTP.Listen},
 	} {
 		list = append(list, check{svc.name, "start it, or see its log", func(ctx context.Context) (string, error) { return ready(ctx, svc.addr) }})
 	}

@@ -48,12 +48,13 @@ with the reason in the call.
   tocsin replay-alert pump-1/behaviour/1772344800000000    judge an alert again: the same, bit by bit?
   tocsin alerts list                         what stands; alerts ack, shelve, verdict say what you do about it
   tocsin dlq list                            what could not be processed, and why; dlq retry gives it back
+  tocsin sql "FROM alerts ORDER BY at DESC LIMIT 10"    ask the lake
   tocsin validate --config tocsin.yaml`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       launch.Version(),
 	}
-	root.AddCommand(runCommand(), simulateCommand(), replayCommand(), backtestCommand(), replayAlertCommand(), validateCommand(), doctorCommand(), dlqCommand(), lakeCommand(), modelsCommand(), referenceCommand(), versionCommand())
+	root.AddCommand(runCommand(), simulateCommand(), replayCommand(), backtestCommand(), replayAlertCommand(), validateCommand(), doctorCommand(), dlqCommand(), lakeCommand(), modelsCommand(), sqlCommand(), referenceCommand(), versionCommand())
 	root.AddCommand(alertsCommand())
 	started := false
 	onStart(root, func() { started = true })

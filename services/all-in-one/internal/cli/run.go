@@ -128,6 +128,9 @@ func announce(w io.Writer, fl *fleet.Fleet, dir string, targets []string, took t
 	if a := fl.Addrs["realtime-api"]; a != "" {
 		line("Live page", "http://"+a)
 	}
+	if a := fl.Addrs["historical-api"]; a != "" {
+		line("History (SQL)", "http://"+a+"/v1/sql")
+	}
 	if a := fl.Addrs["alert-router"]; a != "" {
 		line("Alerts (API v2)", "http://"+a+"/api/v2/alerts")
 	}

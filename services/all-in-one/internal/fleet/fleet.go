@@ -22,6 +22,7 @@ import (
 	"github.com/tocsin-io/tocsin/services/all-in-one/internal/broker"
 	coldpathwriter "github.com/tocsin-io/tocsin/services/cold-path-writer"
 	fleetsimulator "github.com/tocsin-io/tocsin/services/fleet-simulator"
+	historicalapi "github.com/tocsin-io/tocsin/services/historical-api"
 	ingestgateway "github.com/tocsin-io/tocsin/services/ingest-gateway"
 	modeltrainer "github.com/tocsin-io/tocsin/services/model-trainer"
 	realtimeapi "github.com/tocsin-io/tocsin/services/realtime-api"
@@ -37,6 +38,7 @@ type Config struct {
 	Router    alertrouter.Config
 	Writer    coldpathwriter.Config
 	Realtime  realtimeapi.Config
+	History   historicalapi.Config
 	Trainer   modeltrainer.Config
 	Simulator fleetsimulator.Config
 }
@@ -46,7 +48,7 @@ func DefaultConfig() Config {
 	return Config{
 		Process: launch.DefaultProcess(), Broker: broker.DefaultConfig(), Gateway: ingestgateway.DefaultConfig(),
 		Processor: streamprocessor.DefaultConfig(), Router: alertrouter.DefaultConfig(), Writer: coldpathwriter.DefaultConfig(),
-		Realtime: realtimeapi.DefaultConfig(), Trainer: modeltrainer.DefaultConfig(), Simulator: fleetsimulator.DefaultConfig(),
+		Realtime: realtimeapi.DefaultConfig(), History: historicalapi.DefaultConfig(), Trainer: modeltrainer.DefaultConfig(), Simulator: fleetsimulator.DefaultConfig(),
 	}
 }
 
@@ -58,6 +60,9 @@ func LaptopConfig(dir string) Config {
 	c.Router.DataDir = filepath.Join(dir, "alert-router")
 	c.Writer.Lake.URL = dirURL(filepath.Join(dir, "lake"))
 	c.Writer.Chunk.Interval = 15 * time.Second
+	c.History.Lake.URL = c.Writer.Lake.URL
+	c.History.DataDir = filepath.Join(dir, "history")
+	c.History.Refresh = time.Second
 	c.Trainer.Models.URL = dirURL(filepath.Join(dir, "models"))
 	c.Processor.Models.URL = c.Trainer.Models.URL
 	c.Trainer.Lake.URL = c.Writer.Lake.URL
@@ -77,13 +82,14 @@ func (c *Config) Sections() []config.Section {
 		config.Section{Name: "alert_router", Value: &c.Router},
 		config.Section{Name: "cold_path_writer", Value: &c.Writer},
 		config.Section{Name: "realtime_api", Value: &c.Realtime},
+		config.Section{Name: "historical_api", Value: &c.History},
 		config.Section{Name: "model_trainer", Value: &c.Trainer},
 		config.Section{Name: "fleet_simulator", Value: &c.Simulator},
 	)
 }
 
 // Names of the services, in the order they start in.
-var names = []string{"realtime-api", "model-trainer", "cold-path-writer", "alert-router", "stream-processor", "ingest-gateway", "fleet-simulator"}
+var names = []string{"realtime-api", "historical-api", "model-trainer", "cold-path-writer", "alert-router", "stream-processor", "ingest-gateway", "fleet-simulator"}
 
 // Targets turns --target's list into names; "all" is every service but the simulator.
 func Targets(list []string) ([]string, error) {
@@ -180,6 +186,8 @@ func (f *Fleet) make(name string, deps service.Deps) (service.Runner, map[string
 	switch name {
 	case "realtime-api":
 		return bound(realtimeapi.New(f.cfg.Realtime, deps))
+	case "historical-api":
+		return bound(historicalapi.New(f.cfg.History, deps))
 	case "model-trainer":
 		return bound(modeltrainer.New(f.cfg.Trainer, deps))
 	case "cold-path-writer":

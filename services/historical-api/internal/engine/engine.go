@@ -74,7 +74,10 @@ func (e *Engine) Tables(ctx context.Context, ask worker.Ask) ([]string, error) {
 	}
 	tables, err := sqlguard.New(ask.Tables).Check([]byte(tree))
 	var refusal *sqlguard.Refusal
-	if errors.As(err, &refusal) {
+	switch {
+	case errors.As(err, &refusal) && refusal.Wrong:
+		return nil, &worker.Error{Kind: worker.Invalid, Reason: refusal.Reason}
+	case errors.As(err, &refusal):
 		return nil, &worker.Error{Kind: worker.Refused, Reason: refusal.Reason}
 	}
 	return tables, err

@@ -17,11 +17,18 @@ import (
 )
 
 // Refusal says why a query may not run. Its text is for who asked.
-type Refusal struct{ Reason string }
+type Refusal struct {
+	Reason string
+	Wrong  bool // it could not run anywhere: it is no SQL, or asks a table that there is not
+}
 
 func (r *Refusal) Error() string { return r.Reason }
 
-func refuse(format string, args ...any) error { return &Refusal{fmt.Sprintf(format, args...)} }
+func refuse(format string, args ...any) error { return &Refusal{Reason: fmt.Sprintf(format, args...)} }
+
+func wrong(format string, args ...any) error {
+	return &Refusal{Reason: fmt.Sprintf(format, args...), Wrong: true}
+}
 
 // functions are scalar functions, aggregates and macros that compute from their arguments alone. What tells of the engine, its settings or its catalog, and what
 // runs SQL from a text, is not among them. The test in the engine's package makes the list from the engine's own and says what is new.
@@ -74,7 +81,7 @@ func (g *Guard) Check(tree []byte) ([]string, error) {
 	case root.Error && root.Kind == "not implemented":
 		return nil, refuse("only a query (SELECT, WITH, FROM, VALUES) may run here")
 	case root.Error:
-		return nil, refuse("%s", root.Message)
+		return nil, wrong("%s", root.Message)
 	case len(root.Statements) != 1:
 		return nil, refuse("%d statements: exactly one may run", len(root.Statements))
 	}
@@ -243,6 +250,9 @@ func (w *walk) table(n map[string]any) error {
 		return nil
 	case w.ctes[low]:
 		return nil
+	}
+	if plain(low) && !catalogue(low) {
+		return wrong("there is no table %q", name)
 	}
 	return refuse("there is no table %q", name)
 }

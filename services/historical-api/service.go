@@ -1,0 +1,178 @@
+// Package historicalapi answers questions about the lake: SQL, and ready-made ones.
+//
+// States: listening after New (health says not ready), serving in Run once the lake could be listed, drained when Run returns. It writes nothing to the lake; any number of
+// instances may run, each with a data_dir of its own.
+package historicalapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/tocsin-io/tocsin/pkg/httpserver"
+	"github.com/tocsin-io/tocsin/pkg/objstore"
+	"github.com/tocsin-io/tocsin/pkg/service"
+	"github.com/tocsin-io/tocsin/services/historical-api/internal/api"
+	"github.com/tocsin-io/tocsin/services/historical-api/internal/catalog"
+	"github.com/tocsin-io/tocsin/services/historical-api/internal/query"
+	"github.com/tocsin-io/tocsin/services/historical-api/internal/worker"
+)
+
+// Service is one instance. Make it with New, call Run once or Close.
+type Service struct {
+	deps    service.Deps
+	bucket  objstore.Bucket
+	catalog *catalog.Catalog
+	pool    *worker.Pool
+	http    *httpserver.Server
+
+	mu    sync.Mutex
+	ready error
+}
+
+// New opens lake and listener; nothing is served before Run.
+func New(cfg Config, deps service.Deps) (_ *Service, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("historical-api: %w", err)
+	}
+	s := &Service{deps: deps, ready: errors.New("starting")}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if s.bucket, err = objstore.Open(context.Background(), cfg.Lake); err != nil {
+		return nil, fmt.Errorf("lake: %w", err)
+	}
+	files, err := s.files(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s.catalog = catalog.New(s.bucket, files, cfg.Refresh, time.Now)
+	// Nothing of this process's environment, least of all its secrets.
+	s.pool = worker.NewPool([]string{workerProgram(cfg.Queries.Worker)}, []string{"TZ=UTC", "HOME=/nonexistent", "GOMAXPROCS=2"}, cfg.Queries.Concurrent, cfg.Queries.Wait)
+	q := cfg.Queries
+	desk := query.New(s.catalog, s.pool, query.Limits{
+		Limits: worker.Limits{Rows: q.MaxRows, Bytes: q.MaxBytes, Memory: q.MemoryBytes, Threads: q.Threads, Timeout: q.Timeout}, CacheBytes: q.CacheBytes,
+	}, time.Now, deps.Metrics)
+	tokens, err := cfg.Auth.tokens(cfg.HTTP.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("auth.%w", err)
+	}
+	if s.http, err = httpserver.New(cfg.HTTP, "historical-api", s.Ready, cfg, deps); err != nil {
+		return nil, err
+	}
+	if cfg.Auth.anonymous(cfg.HTTP.Listen) {
+		deps.Log.Warn("anybody who reaches the listener may read the whole lake", zap.String("http", s.http.Addr()))
+	}
+	h := api.New(desk, s.catalog, tokens, q.MaxQueryBytes, deps.Log).Handler()
+	s.http.Handle("/v1/", h)
+	s.http.Handle("/openapi.yaml", h)
+	return s, nil
+}
+
+// files says where the lake's objects can be read by path.
+func (s *Service) files(cfg Config) (catalog.Files, error) {
+	if dir, ok := strings.CutPrefix(cfg.Lake.URL, "file://"); ok {
+		dir, err := filepath.Abs(dir)
+		if err != nil {
+			return nil, fmt.Errorf("lake.url: %w", err)
+		}
+		return catalog.Folder(dir), nil
+	}
+	c, err := catalog.NewCache(filepath.Join(cfg.DataDir, "copies"), s.bucket, cfg.Queries.CopyBytes)
+	if err != nil {
+		return nil, fmt.Errorf("data_dir: %w", err)
+	}
+	s.deps.Metrics.NewGauge("tocsin_history_copies_bytes", func() float64 { return float64(c.Used()) })
+	return c, nil
+}
+
+// workerProgram finds sql-worker. Where there is none the first query says so.
+func workerProgram(configured string) string {
+	const name = "sql-worker"
+	if configured != "" {
+		return configured
+	}
+	if self, err := os.Executable(); err == nil {
+		beside := filepath.Join(filepath.Dir(self), name)
+		if _, err := os.Stat(beside); err == nil {
+			return beside
+		}
+	}
+	if onPath, err := exec.LookPath(name); err == nil {
+		return onPath
+	}
+	return name
+}
+
+// Addr is the address bound.
+func (s *Service) Addr() string { return s.http.Addr() }
+
+// Ready is nil once the lake could be listed.
+func (s *Service) Ready() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ready
+}
+
+func (s *Service) setReady(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ready = err
+}
+
+// retryEvery is the time between two looks at a lake that does not answer.
+const retryEvery = time.Second
+
+// Run serves until ctx ends, then drains.
+func (s *Service) Run(ctx context.Context) error {
+	defer func() { _ = s.Close() }()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wg.Go(func() { s.awaitLake(ctx) })
+	return s.http.Run(ctx)
+}
+
+func (s *Service) awaitLake(ctx context.Context) {
+	for ctx.Err() == nil {
+		_, err := s.catalog.Sizes(ctx)
+		if err == nil {
+			s.setReady(nil)
+			return
+		}
+		if s.Ready().Error() != err.Error() && ctx.Err() == nil {
+			s.deps.Log.Warn("the lake does not answer", zap.Error(err))
+		}
+		s.setReady(err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryEvery):
+		}
+	}
+}
+
+// Close releases what New took. Idempotent.
+func (s *Service) Close() error {
+	var errs []error
+	if s.http != nil {
+		errs = append(errs, s.http.Close())
+	}
+	if s.pool != nil {
+		errs = append(errs, s.pool.Close())
+	}
+	if s.bucket != nil {
+		errs = append(errs, s.bucket.Close())
+	}
+	return errors.Join(errs...)
+}
