@@ -73,7 +73,7 @@ func New(cfg Config, deps service.Deps) (_ *Service, err error) {
 	if cfg.Auth.anonymous(cfg.HTTP.Listen) {
 		deps.Log.Warn("anybody who reaches the listener may read the whole lake", zap.String("http", s.http.Addr()))
 	}
-	h := api.New(desk, s.catalog, tokens, q.MaxQueryBytes, deps.Log).Handler()
+	h := api.New(desk, s.catalog, tokens, q.MaxQueryBytes, time.Now, deps.Log).Handler()
 	s.http.Handle("/v1/", h)
 	s.http.Handle("/openapi.yaml", h)
 	return s, nil

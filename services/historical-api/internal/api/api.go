@@ -38,12 +38,13 @@ type API struct {
 	catalog *catalog.Catalog
 	tokens  *auth.Tokens[Identity]
 	maxBody int64
+	now     func() time.Time
 	log     *zap.Logger
 }
 
 // New serves what desk answers to those whom tokens know.
-func New(desk *query.Desk, c *catalog.Catalog, tokens *auth.Tokens[Identity], maxBody int64, log *zap.Logger) *API {
-	return &API{desk: desk, catalog: c, tokens: tokens, maxBody: maxBody, log: log}
+func New(desk *query.Desk, c *catalog.Catalog, tokens *auth.Tokens[Identity], maxBody int64, now func() time.Time, log *zap.Logger) *API {
+	return &API{desk: desk, catalog: c, tokens: tokens, maxBody: maxBody, now: now, log: log}
 }
 
 type handler func(w http.ResponseWriter, r *http.Request, who Identity) error
@@ -52,10 +53,14 @@ type handler func(w http.ResponseWriter, r *http.Request, who Identity) error
 func (a *API) Handler() *http.ServeMux {
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]handler{
-		"POST /v1/sql":        a.sql,
-		"GET /v1/sql":         a.running,
-		"DELETE /v1/sql/{id}": a.cancel,
-		"GET /v1/tables":      a.tables,
+		"POST /v1/sql":         a.sql,
+		"GET /v1/sql":          a.running,
+		"DELETE /v1/sql/{id}":  a.cancel,
+		"GET /v1/tables":       a.tables,
+		"GET /v1/series":       a.series,
+		"GET /v1/episodes":     a.episodes,
+		"GET /v1/availability": a.availability,
+		"GET /v1/compare":      a.compare,
 	} {
 		mux.Handle(pattern, a.guard(h))
 	}

@@ -20,7 +20,7 @@ import (
 type Ask struct {
 	SQL  string   `json:"sql"`
 	Args []string `json:"args,omitempty"` // of a query of our own
-	// Trusted queries are our own: they are not checked, and see every machine.
+	// Trusted queries are our own: they are not checked.
 	Trusted bool     `json:"trusted,omitempty"`
 	Tables  []string `json:"tables"` // those there are; of a trusted query those it reads
 	Filter  Filter   `json:"filter"`
