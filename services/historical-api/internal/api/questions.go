@@ -134,13 +134,13 @@ func (a *API) series(w http.ResponseWriter, r *http.Request, who Identity) error
 	if p.err != nil {
 		return p.err
 	}
-	slices := points
+	parts := points
 	if method == "m4" {
-		slices = points / 4
+		parts = points / 4
 	}
 	from, to := q.Within.From.UnixMicro(), q.Within.To.UnixMicro()
 	q.Args = []string{machine[0], sensor}
-	rows := fmt.Sprintf(`WITH rows AS (SELECT ts, value, (epoch_us(ts) - %d)::HUGEINT * %d // %d AS slice FROM readings WHERE equipment_id = ? AND sensor = ? AND %s)`, from, slices, to-from, good)
+	rows := fmt.Sprintf(`WITH rows AS (SELECT ts, value, (epoch_us(ts) - %d)::HUGEINT * %d // %d AS slice FROM readings WHERE equipment_id = ? AND sensor = ? AND %s)`, from, parts, to-from, good)
 	if method == "m4" {
 		q.SQL = rows + `, slices AS (SELECT min(ts) AS t1, arg_min(value, ts) AS v1, max(ts) AS t2, arg_max(value, ts) AS v2,
 				arg_min(ts, value) AS t3, min(value) AS v3, arg_max(ts, value) AS t4, max(value) AS v4 FROM rows GROUP BY slice)
@@ -148,7 +148,7 @@ func (a *API) series(w http.ResponseWriter, r *http.Request, who Identity) error
 			ORDER BY ts, value`
 	} else {
 		q.SQL = rows + fmt.Sprintf(` SELECT make_timestamptz((%d + slice * %d // %d)::BIGINT) AS ts, count(*) AS count, min(value) AS min, max(value) AS max, avg(value) AS mean
-			FROM rows GROUP BY slice ORDER BY slice`, from, to-from, slices)
+			FROM rows GROUP BY slice ORDER BY slice`, from, to-from, parts)
 	}
 	return a.ask(w, r.Context(), q)
 }

@@ -62,12 +62,14 @@ func NewCache(dir string, bucket objstore.Bucket, limit int64) (*Cache, error) {
 	c := &Cache{dir: dir, bucket: bucket, limit: limit, copies: map[string]*copied{}}
 	whole := make(chan struct{})
 	close(whole)
+	var torn []string
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		if strings.HasSuffix(path, partial) {
-			return os.Remove(path)
+			torn = append(torn, path)
+			return nil
 		}
 		info, err := d.Info()
 		if err != nil {
@@ -83,6 +85,11 @@ func NewCache(dir string, bucket objstore.Bucket, limit int64) (*Cache, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
+	}
+	for _, path := range torn {
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("cache: %w", err)
+		}
 	}
 	return c, nil
 }

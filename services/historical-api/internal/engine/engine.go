@@ -127,7 +127,8 @@ func (e *Engine) run(ctx context.Context, ask worker.Ask, files worker.Files, ou
 		return end, err
 	}
 	defer rows.Close()
-	return answer.Encode(rows, ask.Format, ask.Limits, out)
+	end, err = answer.Encode(rows, ask.Format, ask.Limits, out)
+	return end, errors.Join(err, rows.Err())
 }
 
 // lock takes from the engine what the query does not need: files but those below root, settings, extensions.
@@ -190,7 +191,8 @@ func (e *Engine) bind(ctx context.Context, name string, t worker.Table, files wo
 }
 
 func (e *Engine) columns(ctx context.Context, source string) ([]string, error) {
-	rows, err := e.conn.QueryContext(ctx, "SELECT * FROM "+source+" LIMIT 0")
+	q := fmt.Sprintf("FROM %s LIMIT 0", source)
+	rows, err := e.conn.QueryContext(ctx, q)
 	if err != nil {
 		return nil, fmt.Errorf("duckdb: %w", err)
 	}
@@ -201,17 +203,17 @@ func (e *Engine) columns(ctx context.Context, source string) ([]string, error) {
 
 // condition is the filter in SQL; one that lets nothing through is false.
 func condition(f worker.Filter) string {
-	var any []string
+	var either []string
 	if len(f.Exact) > 0 {
-		any = append(any, "equipment_id IN ("+quoteAll(f.Exact)+")")
+		either = append(either, "equipment_id IN ("+quoteAll(f.Exact)+")")
 	}
 	for _, p := range f.Prefixes {
-		any = append(any, "starts_with(equipment_id, "+quote(p)+")")
+		either = append(either, "starts_with(equipment_id, "+quote(p)+")")
 	}
-	if len(any) == 0 {
+	if len(either) == 0 {
 		return "(false)"
 	}
-	return "(" + strings.Join(any, " OR ") + ")"
+	return "(" + strings.Join(either, " OR ") + ")"
 }
 
 func ident(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }

@@ -83,7 +83,8 @@ func (p *Pool) Query(ctx context.Context, ask Ask, find func(ctx context.Context
 	p.refill()
 	limited, stopLimit := context.WithTimeout(ctx, ask.Limits.Timeout)
 	defer stopLimit()
-	defer context.AfterFunc(limited, proc.kill)()
+	spare := context.AfterFunc(limited, proc.kill)
+	defer spare()
 	answer, err := proc.query(limited, ask, find)
 	proc.end() // nothing of the query is left after this
 	answer.Peak = proc.peak()
@@ -180,6 +181,8 @@ func (s *process) query(ctx context.Context, ask Ask, find func(context.Context,
 		return Answer{}, s.crashed(err)
 	}
 	var a Answer
+	release := func() {}
+	defer func() { release() }()
 	for {
 		typ, body, err := receive(s.out)
 		if err != nil {
@@ -191,11 +194,11 @@ func (s *process) query(ctx context.Context, ask Ask, find func(context.Context,
 			if err := unmarshal(body, &tables); err != nil {
 				return a, err
 			}
-			files, release, err := find(ctx, tables)
+			files, done, err := find(ctx, tables)
 			if err != nil {
 				return a, err
 			}
-			defer release()
+			release = done
 			if err := sendJSON(s.in, msgFiles, files); err != nil {
 				return a, s.crashed(err)
 			}
