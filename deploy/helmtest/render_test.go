@@ -286,7 +286,7 @@ func TestServicesCanBeLeftOut(t *testing.T) {
 func TestRefused(t *testing.T) {
 	for reason, values := range map[string]string{
 		"list the gateways":             "",
-		"list the clients":              "config: {ingest_gateway: {auth: {allow_anonymous: true}}}",
+		"list the clients":              "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}}",
 		"list the people":               "config: {ingest_gateway: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}",
 		"13 replicas, but only 12":      "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {stream-processor: {replicas: 13}}",
 		"min 9 is more than max 8":      "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {ingest-gateway: {autoscaling: {min: 9}}}",
