@@ -66,7 +66,6 @@ type sisters struct {
 	sensors  []sisterSensor // empty until the first round
 	grown    int
 	rounds   uint32 // learned from, up to the memory
-	least    uint32
 	others   uint32
 	endUS    int64 // of the last round
 	lengthUS int64

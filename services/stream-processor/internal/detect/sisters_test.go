@@ -15,15 +15,13 @@ const roundUS = 300_000_000
 
 // flock is a cohort of machines of two sensors, each held against the others by rounds that are made as the partition makes them.
 type flock struct {
-	r       *rand.Rand
-	d       []*sisters
-	level   [][2]float64
-	common  float64
-	at      int64
-	memory  int
-	s       *Scores
-	absent  func(member, sensor int) bool
-	reverse bool
+	r      *rand.Rand
+	d      []*sisters
+	level  [][2]float64
+	common float64
+	at     int64
+	s      *Scores
+	absent func(member, sensor int) bool
 }
 
 func newFlock(seed uint64, n int, apart float64) *flock {

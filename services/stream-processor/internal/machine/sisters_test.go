@@ -168,8 +168,8 @@ func TestADetectorThatFailsInARoundIsSetAside(t *testing.T) {
 	f := newFleet(t, 5, func(c *Config) {
 		c.faulty = func(s detect.Spec) detect.Spec {
 			if s.Name == detect.CohortName {
-				make := s.New
-				s.New = func(c *detect.Config) detect.Detector { return brokenPeer{make(c).(detect.Peered)} }
+				whole := s.New
+				s.New = func(c *detect.Config) detect.Detector { return brokenPeer{whole(c).(detect.Peered)} }
 			}
 			return s
 		}
