@@ -171,7 +171,7 @@ func router() []Mutant {
 		{
 			Name:  "router-cooldown-mutes-other-machines",
 			Rule:  "No rule mutes another machine.",
-			Edits: []Edit{{holdFile, "\tpaged := h.paged[a.Key]\n\tn, graver := 0, true\n", "\tpaged := h.pages\n\tn, graver := 0, true\n"}},
+			Edits: []Edit{{holdFile, "\tpaged := h.paged[a.Key]\n\tn, graver := 0, true\n", "\tpaged := slices.Concat(slices.Collect(maps.Values(h.paged))...)\n\tn, graver := 0, true\n"}},
 			Tests: []Tests{{lifecyclePkg, "TestTranscripts"}},
 		},
 		{
