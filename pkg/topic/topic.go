@@ -29,6 +29,8 @@ const (
 	Cases = "detect.cases.v1"
 	// Undelivered holds what receivers were to be told and would not take, or could not.
 	Undelivered = "alert.notifications.v1.dlq"
+	// Comparisons holds how shadow models judged beside champions.
+	Comparisons = "model.comparisons.v1"
 	// Told holds which receiver was told of which alerts, by each alert-router.
 	Told = "alert.told.v1"
 )
@@ -61,6 +63,7 @@ const (
 	// TypeCohort marks, in Frames, where the cohorts of the partition are: see CohortRound.
 	TypeCohort          = "tocsin.event.v1.CohortRound"
 	TypePartitionConfig = "tocsin.event.v1.PartitionConfig"
+	TypeComparison      = "tocsin.event.v1.ModelComparison"
 )
 
 // Type is what the record says its value is, or "" when it does not say.
@@ -162,7 +165,7 @@ func All() []Spec {
 			// machine saved every 30 s, this is half as much again as the state.
 			"min.compaction.lag.ms": ms(15 * time.Second),
 		}},
-		cases(),
+		cases(), event(Comparisons),
 		{Name: Coverage, Configs: map[string]string{"cleanup.policy": "compact", "segment.bytes": "33554432", "max.message.bytes": "8388608"}},
 		{Name: Registry, Partitioning: Single, Configs: map[string]string{"cleanup.policy": "compact", "max.message.bytes": "8388608"}},
 		{Name: Config, Partitioning: Single, Configs: map[string]string{"cleanup.policy": "compact", "max.message.bytes": "8388608"}},

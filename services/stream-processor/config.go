@@ -27,6 +27,7 @@ type Config struct {
 	Revision        uint32            `mapstructure:"detection_revision" doc:"Revision of the detection section: raise it with each change, so that during a rolling restart the newer file wins everywhere. A lower one than the published gives way to it."`
 	Detection       machine.Config    `mapstructure:"detection"`
 	Models          objstore.Config   `mapstructure:"models" doc:"Where released models are kept: the model-trainer's store. Asked when a configuration that names models is read."`
+	ModelsEvery     time.Duration     `mapstructure:"models_every" doc:"How often that store is asked who has which role, where the detection section names models without a version."`
 }
 
 // SnapshotConfig bounds what a restart must replay.
@@ -45,7 +46,7 @@ func DefaultConfig() Config {
 		Snapshot:  SnapshotConfig{MaxAge: 30 * time.Second, MaxRecords: 200_000, MaxBytes: 4 << 20},
 		Export:    export.DefaultConfig(),
 		Detection: machine.DefaultConfig(),
-		Models:    objstore.DefaultConfig("./.tocsin/models"),
+		Models:    objstore.DefaultConfig("./.tocsin/models"), ModelsEvery: 5 * time.Second,
 	}
 }
 
@@ -63,6 +64,8 @@ func (c Config) Validate() error {
 	switch m := c.Detection.Detect.Models; {
 	case len(m.Champions)+len(m.Shadows) > 0 && c.Revision == 0:
 		return errors.New("detection_revision: must be 1 or more where the detection section names models")
+	case c.ModelsEvery < 10*time.Millisecond:
+		return fmt.Errorf("models_every: %s is less than 10ms", c.ModelsEvery)
 	case c.Group == "":
 		return errors.New("group: must not be empty")
 	case c.InstanceID == "":

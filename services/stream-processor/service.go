@@ -15,7 +15,6 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/launch"
 	"github.com/tocsin-io/tocsin/pkg/schema"
 	"github.com/tocsin-io/tocsin/pkg/service"
-	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detection"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/export"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/topology"
 )
@@ -29,6 +28,7 @@ type Service struct {
 	topology *topology.Topology
 	pusher   *export.Pusher
 	registry *schema.Registry
+	releases *releases
 }
 
 var _ service.Runner = (*Service)(nil)
@@ -38,29 +38,34 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	cfg, unloaded := startingWith(cfg, deps.Log)
+	s := &Service{pusher: export.New(cfg.Export, deps.Net(), deps.Log, deps.Metrics), releases: &releases{log: deps.Log.Named("models")}}
+	began, unloaded := s.releases.begin(cfg)
 	if unloaded != nil {
 		deps.Metrics.GetOrCreateCounter("tocsin_processor_models_unloaded_total").Inc()
 	}
-	s := &Service{pusher: export.New(cfg.Export, deps.Net(), deps.Log, deps.Metrics)}
+	cfg = began.cfg
 	var err error
 	if s.registry, err = schema.New(deps.Kafka, schema.DefaultConfig(), deps.Log); err != nil {
+		s.releases.close()
 		return nil, err
 	}
 	s.topology, err = topology.New(topology.Config{
 		Group: cfg.Group, InstanceID: cfg.InstanceID, SessionTimeout: cfg.SessionTimeout,
 		CommitInterval: cfg.CommitInterval, CommitRecords: cfg.CommitRecords,
-		RestoreTimeout: cfg.RestoreTimeout, RestoreParallel: cfg.RestoreParallel, MaxMachines: cfg.MaxMachines, Revision: cfg.Revision, Build: launch.Version(),
+		RestoreTimeout: cfg.RestoreTimeout, RestoreParallel: cfg.RestoreParallel, MaxMachines: cfg.MaxMachines, Build: launch.Version(),
 		Snapshot: topology.SnapshotConfig{MaxAgeMS: cfg.Snapshot.MaxAge.Milliseconds(), MaxRecords: cfg.Snapshot.MaxRecords, MaxBytes: cfg.Snapshot.MaxBytes},
-	}, &cfg.Detection, s.resolve, s.pusher, deps)
+	}, began.detection(), s.resolve, s.pusher, deps)
 	if err != nil {
+		s.releases.close()
 		s.registry.Close()
 		return nil, err
 	}
+	s.releases.publish = s.topology.Reconfigure
 	s.http, err = httpserver.New(cfg.HTTP, "stream-processor", s.Ready, cfg, deps)
 	if err != nil {
 		s.topology.Close()
 		s.registry.Close()
+		s.releases.close()
 		return nil, err
 	}
 	return s, nil
@@ -80,9 +85,11 @@ func (s *Service) resolve(ctx context.Context, id string) ([]string, error) {
 func (s *Service) Run(ctx context.Context) error {
 	defer s.topology.Close()
 	defer s.registry.Close()
+	defer s.releases.close()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.http.Run(ctx) })
 	g.Go(func() error { return s.registry.Run(ctx) })
+	g.Go(func() error { s.releases.follow(ctx); return nil })
 	// The push ends after the judge: the last transaction's windows would be missing from every dashboard.
 	pushing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error { s.pusher.Run(pushing); return nil })
@@ -105,11 +112,7 @@ func (s *Service) Reconfigure(cfg Config) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), publishTimeout)
 	defer cancel()
-	cfg, err := WithModels(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	return s.topology.Reconfigure(ctx, detection.New(&cfg.Detection, cfg.Revision))
+	return s.releases.reconfigure(ctx, cfg)
 }
 
 // Ready is nil when every partition that this instance owns is being judged.
@@ -122,5 +125,6 @@ func (s *Service) Addr() string { return s.http.Addr() }
 func (s *Service) Close() error {
 	s.topology.Close()
 	s.registry.Close()
+	s.releases.close()
 	return s.http.Close()
 }

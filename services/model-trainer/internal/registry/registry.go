@@ -31,8 +31,6 @@ var (
 	ErrConflict = errors.New("the roles were changed by somebody else")
 )
 
-const maxRoles = 4 << 10 // bytes of a roles object
-
 // Registry is safe for concurrent use.
 type Registry struct {
 	bucket   objstore.Bucket
@@ -56,11 +54,8 @@ func New(bucket objstore.Bucket, maxBytes, maxCache int64) *Registry {
 	return &Registry{bucket: bucket, maxBytes: maxBytes, maxCache: maxCache, cache: map[string]*entry{}}
 }
 
-// Roles says which versions judge: the champion's word counts, the challenger is asked beside it.
-type Roles struct {
-	Champion   string `json:"champion"`
-	Challenger string `json:"challenger,omitempty"`
-}
+// Roles says which versions judge.
+type Roles = modelfile.Roles
 
 // CheckName tells whether name may be a model's: ^[A-Za-z0-9._-]{1,64}$, and not only dots.
 func CheckName(name string) error {
@@ -95,8 +90,6 @@ func Split(ref string) (name, version string, err error) {
 func modelKey(name, version string) string {
 	return modelfile.Key(name, version)
 }
-
-func rolesPrefix(name string) string { return "models/" + name + "/roles/" }
 
 // Save stores a model. The first version of a name becomes champion, a later one challenger, unless it holds a role already. A model that is there already is no error.
 func (r *Registry) Save(ctx context.Context, name string, m *model.Model) (Roles, error) {
@@ -139,28 +132,11 @@ func (r *Registry) Roles(ctx context.Context, name string) (Roles, error) {
 }
 
 func (r *Registry) roles(ctx context.Context, name string) (Roles, int, error) {
-	last, number := "", 0
-	for info, err := range r.bucket.List(ctx, rolesPrefix(name)) {
-		if err != nil {
-			return Roles{}, 0, fmt.Errorf("listing the roles of %s: %w", name, err)
-		}
-		var n int
-		if _, err := fmt.Sscanf(strings.TrimPrefix(info.Key, rolesPrefix(name)), "%d.json", &n); err == nil && n > number {
-			last, number = info.Key, n
-		}
-	}
-	if last == "" {
+	roles, number, err := modelfile.ReadRoles(ctx, r.bucket, name)
+	if errors.Is(err, modelfile.ErrNoRoles) {
 		return Roles{}, 0, fmt.Errorf("%w: %s", ErrNotFound, name)
 	}
-	b, _, err := r.bucket.Get(ctx, last, maxRoles)
-	if err != nil {
-		return Roles{}, 0, fmt.Errorf("reading the roles of %s: %w", name, err)
-	}
-	var roles Roles
-	if err := json.Unmarshal(b, &roles); err != nil {
-		return Roles{}, 0, fmt.Errorf("reading the roles of %s: %w", name, err)
-	}
-	return roles, number, nil
+	return roles, number, err
 }
 
 func (r *Registry) putRoles(ctx context.Context, name string, number int, roles Roles) error {
@@ -168,7 +144,7 @@ func (r *Registry) putRoles(ctx context.Context, name string, number int, roles 
 	if err != nil {
 		return err
 	}
-	err = r.bucket.PutIfAbsent(ctx, fmt.Sprintf("%s%08d.json", rolesPrefix(name), number), b, nil)
+	err = r.bucket.PutIfAbsent(ctx, modelfile.RolesKey(name, number), b, nil)
 	if errors.Is(err, objstore.ErrExists) || errors.Is(err, objstore.ErrConflict) {
 		return fmt.Errorf("%w: %s", ErrConflict, name)
 	}

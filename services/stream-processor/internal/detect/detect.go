@@ -143,7 +143,7 @@ var builtin = [...]Spec{
 	{Name: "day_shape", Feature: Mean, New: newDayShape},
 	{Name: CohortName, Feature: Mean, Narrow: true, Together: true, New: newSisters},
 	{Name: Champion, Feature: Mean, Narrow: true, New: newChampion},
-	{Name: "shadow", Feature: Mean, Shadow: true, New: newShadow},
+	{Name: Shadow, Feature: Mean, Shadow: true, New: newShadow},
 }
 
 // Builtin lists every detector there is. The order is that of the configuration reference; Config.Detectors chooses.

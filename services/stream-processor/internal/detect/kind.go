@@ -62,7 +62,7 @@ func (c *Config) Bytes(name string, n int) int {
 		return narrow(64, cutTrees*int(unsafe.Sizeof(cutTree{})), 4*cutSample+8*cutNodes)
 	case CohortName:
 		return 96 + n*int(unsafe.Sizeof(sisterSensor{}))
-	case Champion, "shadow":
+	case Champion, Shadow:
 		return 256 + 12*n
 	case WideName:
 		return n * 160

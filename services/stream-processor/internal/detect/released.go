@@ -26,13 +26,19 @@ type ModelsConfig struct {
 // Model is a version of a model.
 type Model struct {
 	Name    string `mapstructure:"name" doc:"name of the model"`
-	Version string `mapstructure:"version" doc:"version of it: the hash of its content"`
+	Version string `mapstructure:"version" doc:"version of it: the hash of its content; empty: the one that the model-trainer has in that role, now and whenever it is given to another (tocsin models promote)"`
 	// Weights are the model's file, compressed.
 	Weights string `mapstructure:"weights" doc:"filled in from the models' store when the configuration is read: leave it empty" secret:"true"`
 }
 
-// Champion is the name of the detector that asks the champion model.
-const Champion = "champion"
+// Follows tells whether it is whichever version has the role.
+func (m *Model) Follows() bool { return m.Version == "" }
+
+// Names of the detectors that ask released models.
+const (
+	Champion = "champion"
+	Shadow   = "shadow"
+)
 
 const (
 	// The most bytes of a model's weights as they stand in the configuration, and of all of them. A configuration is one record, and those that a partition keeps until its snapshots have
@@ -59,6 +65,7 @@ func (c *ModelsConfig) validate() error {
 			switch {
 			case !modelName.MatchString(m.Name):
 				return fmt.Errorf("%s[%d].name: %q does not match [A-Za-z0-9._-]{1,64}", role.name, i, m.Name)
+			case m.Follows() && m.Weights == "": // it is looked up before anything is published
 			case !modelfile.IsVersion(m.Version):
 				return fmt.Errorf("%s[%d].version: %q is not 12 hexadecimal digits", role.name, i, m.Version)
 			}
@@ -100,6 +107,7 @@ func (m *Model) Pack(file []byte) error {
 
 // loaded is a model that can be asked.
 type loaded struct {
+	ref      string // name@version
 	version  string
 	features []string
 	forest   *iforest.Forest
@@ -142,7 +150,7 @@ func (m *Model) unpack() (*loaded, error) {
 	if f.Features() != len(h.Features) {
 		return nil, fmt.Errorf("%w: header and body do not fit", modelfile.ErrCorrupt)
 	}
-	return &loaded{m.Version, h.Features, f}, nil
+	return &loaded{m.Name + "@" + m.Version, m.Version, h.Features, f}, nil
 }
 
 // ready are the models of a configuration, unpacked once for all machines.
@@ -208,6 +216,14 @@ func (d *released) Grow(sensors []string) {
 		d.slots, d.row = slots, make([]float32, len(slots))
 		return
 	}
+}
+
+// Model is the name@version of the model that is asked; empty: the machine lacks features of all.
+func (d *released) Model() string {
+	if d.model == nil {
+		return ""
+	}
+	return d.model.ref
 }
 
 // oddness is log2 of the forest's score, in units in which scores are near to normal: minus the mean depth, but for a constant. ok is false where a feature is missing.

@@ -3,6 +3,7 @@
 package detection
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -18,6 +19,8 @@ type Config struct {
 	Judge *machine.Config
 	// Revision is chosen by people. A lower one never replaces a higher one.
 	Revision uint32
+	// Release counts, within a revision, how often the roles of the released models changed that it takes as they have them. A lower one never replaces a higher one.
+	Release uint64
 	// Fingerprint tells contents apart.
 	Fingerprint string
 
@@ -26,13 +29,16 @@ type Config struct {
 }
 
 // New is cfg under that revision. cfg must be valid and must not change any more.
-func New(cfg *machine.Config, revision uint32) *Config {
+func New(cfg *machine.Config, revision uint32) *Config { return NewRelease(cfg, revision, 0) }
+
+// NewRelease is New of a release within the revision.
+func NewRelease(cfg *machine.Config, revision uint32, release uint64) *Config {
 	own := *cfg // others may hold cfg as well
 	own.Detect.Prepare()
 	cfg = &own
 	encoded := cfg.Encode()
-	c := &Config{Judge: cfg, Revision: revision, Fingerprint: machine.FingerprintOf(encoded)}
-	c.message = &eventv1.DetectionConfig{Format: machine.EncodingFormat, Revision: revision, Fingerprint: c.Fingerprint, Config: encoded}
+	c := &Config{Judge: cfg, Revision: revision, Release: release, Fingerprint: machine.FingerprintOf(encoded)}
+	c.message = &eventv1.DetectionConfig{Format: machine.EncodingFormat, Revision: revision, Release: release, Fingerprint: c.Fingerprint, Config: encoded}
 	c.value, _ = proto.MarshalOptions{Deterministic: true}.Marshal(c.message)
 	return c
 }
@@ -62,7 +68,7 @@ func Of(m *eventv1.DetectionConfig) (*Config, error) {
 		return nil, err
 	}
 	cfg.Detect.Prepare()
-	c := &Config{Judge: &cfg, Revision: m.Revision, Fingerprint: m.Fingerprint, message: m}
+	c := &Config{Judge: &cfg, Revision: m.Revision, Release: m.Release, Fingerprint: m.Fingerprint, message: m}
 	c.value, _ = proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	return c, nil
 }
@@ -74,9 +80,19 @@ func (c *Config) Message() *eventv1.DetectionConfig { return c.message }
 func (c *Config) Value() []byte { return c.value }
 
 // Same says that nothing tells a and b apart.
-func Same(a, b *Config) bool { return a.Revision == b.Revision && a.Fingerprint == b.Fingerprint }
+func Same(a, b *Config) bool { return a.order(b) == 0 && a.Fingerprint == b.Fingerprint }
+
+// order is below 0 when c is older than o, and 0 when the two are of one revision and release.
+func (c *Config) order(o *Config) int {
+	return cmp.Or(cmp.Compare(c.Revision, o.Revision), cmp.Compare(c.Release, o.Release))
+}
 
 // Replaces says whether c, met after old, takes its place: the same revision may be corrected, a lower one is out of date.
-func (c *Config) Replaces(old *Config) bool { return c.Revision >= old.Revision && !Same(c, old) }
+func (c *Config) Replaces(old *Config) bool { return c.order(old) >= 0 && !Same(c, old) }
 
-func (c *Config) String() string { return fmt.Sprintf("revision %d (%s)", c.Revision, c.Fingerprint) }
+func (c *Config) String() string {
+	if c.Release > 0 {
+		return fmt.Sprintf("revision %d, release %d (%s)", c.Revision, c.Release, c.Fingerprint)
+	}
+	return fmt.Sprintf("revision %d (%s)", c.Revision, c.Fingerprint)
+}

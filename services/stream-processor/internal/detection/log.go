@@ -89,8 +89,11 @@ func (l *Log) Settle(ctx context.Context, mine *Config) (*Config, error) {
 		l.log.Info("no detection configuration was published yet, publishing ours", zap.Stringer("ours", mine))
 	case Same(mine, theirs):
 		return theirs, nil
-	case mine.Revision > theirs.Revision:
+	case mine.order(theirs) > 0:
 		l.log.Info("publishing a newer detection configuration", zap.Stringer("ours", mine), zap.Stringer("was", theirs))
+	case mine.Revision == theirs.Revision && mine.Release < theirs.Release:
+		l.log.Info("models were released anew meanwhile, the published detection configuration holds", zap.Stringer("ours", mine), zap.Stringer("holds", theirs))
+		return theirs, nil
 	case mine.Revision < theirs.Revision:
 		l.log.Warn("our detection configuration is out of date, the published one holds: raise detection_revision to change it",
 			zap.Stringer("ours", mine), zap.Stringer("holds", theirs))

@@ -124,7 +124,7 @@ func (m *Machine) contribution(e *evidence) Contribution {
 		Sensor: m.sensors[e.slot].name.Value(), Share: float64(e.share), Observed: e.observed, ExpectedLow: wide(e.low), ExpectedHigh: wide(e.high), Detector: "quality", Statistic: "mean",
 	}
 	if e.detector != noDetector {
-		c.Detector = m.detectors[e.detector].spec.Name
+		c.Detector = m.detectors[e.detector].title()
 		if m.detectors[e.detector].spec.Feature == detect.Stddev {
 			c.Statistic = "stddev"
 		}

@@ -56,7 +56,7 @@ func (m *Machine) explain(p *window.Pane, op *opinion, sc *scratch) Explanation 
 	}
 	for d := range m.detectors {
 		if j := float64(sc.scores[d].Joint); j == j {
-			x.Joint = append(x.Joint, Saying{Detector: m.detectors[d].spec.Name, Nominal: j, Surprise: m.detectors[d].joint.Correct(&calibrate.SensorPrior, j), Low: math.NaN(), High: math.NaN()})
+			x.Joint = append(x.Joint, Saying{Detector: m.detectors[d].title(), Nominal: j, Surprise: m.detectors[d].joint.Correct(&calibrate.SensorPrior, j), Low: math.NaN(), High: math.NaN()})
 		}
 	}
 	order := make([]int, len(m.sensors))
@@ -80,7 +80,7 @@ func (m *Machine) explain(p *window.Pane, op *opinion, sc *scratch) Explanation 
 		for d := range m.detectors {
 			det, said := &m.detectors[d], &sc.scores[d]
 			y := Saying{
-				Detector: det.spec.Name, Nominal: float64(said.Surprise[i]), Surprise: float64(said.Surprise[i]), Low: wide(said.Low[i]), High: wide(said.High[i]),
+				Detector: det.title(), Nominal: float64(said.Surprise[i]), Surprise: float64(said.Surprise[i]), Low: wide(said.Low[i]), High: wide(said.High[i]),
 				Limit: det.spec.Fixed, Broken: said.Level[i] > detect.Within,
 			}
 			if y.Nominal == y.Nominal && i < len(det.tails) && m.wide == nil { // a wide machine's SVMs are calibrated already

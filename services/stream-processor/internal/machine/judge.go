@@ -35,7 +35,7 @@ type scratch struct {
 	counts   []bool               // whether a detector does
 	faults   []fault              // by detector
 	failures []Failure            // since the output was reset
-	models   Comparison           // likewise
+	models   []Compared           // likewise
 	clock    func() time.Duration // nil: nothing is measured
 	asked    uint32               // how often a detector was
 	took     []Took               // since the output was reset
@@ -309,7 +309,7 @@ func (m *Machine) follow(p *window.Pane, op *opinion, sc *scratch) {
 	}
 	m.notePeriod(p.StartUS)
 	m.debt.Passed(m.windowUS()/monthUS, m.cfg.Calibrate.Budget)
-	m.compare(op, sc)
+	m.compare(p.StartUS, op, sc)
 	m.passBreakers(p, op, sc)
 }
 

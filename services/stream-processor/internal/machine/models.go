@@ -1,29 +1,48 @@
 package machine
 
 import (
+	"math"
+
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/calibrate"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
 )
 
-// Comparison counts windows in which the shadow model and whoever judges now both had an opinion, by who found the window unusual (p < 0.01): the champion model, or all detectors together
-// where there is none, against the shadow. A single model seldom pages by itself, so pages would tell little of it.
-type Comparison struct {
-	Neither, Both, Incumbent, Shadow int
+// Compared is what the shadow model and whoever judges now thought of one window that closed.
+type Compared struct {
+	// Champion and Shadow are name@version. No champion: all detectors together.
+	Champion, Shadow string
+	StartUS          int64
+	SpanUS           float64 // machine time that the window stands for
+	// Said is the champion's calibrated surprise, ShadowSaid the shadow's. Each is of this window by itself; without a champion Said is what pages.
+	Said, ShadowSaid float64
+	Unusual          bool // to the champion
+	// Page is the surprise that pages at the budget; infinite while the machine is being learned.
+	Page float64
 }
 
-// Empty is true when nothing was counted.
-func (c Comparison) Empty() bool { return c == Comparison{} }
+// UnusualToShadow tells whether the shadow found it so.
+func (c *Compared) UnusualToShadow() bool { return c.ShadowSaid >= clearSurprise }
 
-// Add sums up.
-func (c *Comparison) Add(o Comparison) {
-	c.Neither += o.Neither
-	c.Both += o.Both
-	c.Incumbent += o.Incumbent
-	c.Shadow += o.Shadow
+// asksModel is a detector that asks a released model.
+type asksModel interface{ Model() string }
+
+// title is a detector's name as evidence gives it: a released model's with name and version.
+func (d *detector) title() string {
+	if r, ok := d.Detector.(asksModel); ok && r.Model() != "" {
+		return d.spec.Name + " " + r.Model()
+	}
+	return d.spec.Name
+}
+
+func (d *detector) model() string {
+	if r, ok := d.Detector.(asksModel); ok {
+		return r.Model()
+	}
+	return ""
 }
 
 // compare takes a window that closed. It changes nothing but sc.
-func (m *Machine) compare(op *opinion, sc *scratch) {
+func (m *Machine) compare(startUS int64, op *opinion, sc *scratch) {
 	champion, shadow := -1, -1
 	for d := range m.detectors {
 		switch {
@@ -37,25 +56,21 @@ func (m *Machine) compare(op *opinion, sc *scratch) {
 		return
 	}
 	says, ok := m.jointly(shadow, sc)
-	incumbent := op.own
+	c := Compared{Shadow: m.detectors[shadow].model(), StartUS: startUS, SpanUS: m.windowUS(), ShadowSaid: says, Said: op.final, Unusual: op.own >= clearSurprise, Page: m.pageSurprise()}
 	if champion >= 0 {
 		var spoke bool
-		incumbent, spoke = m.jointly(champion, sc)
+		c.Champion = m.detectors[champion].model()
+		c.Said, spoke = m.jointly(champion, sc)
+		c.Unusual = c.Said >= clearSurprise
 		ok = ok && spoke
 	}
-	if !ok || incumbent != incumbent {
+	if !ok || op.own != op.own {
 		return
 	}
-	switch by, other := incumbent >= clearSurprise, says >= clearSurprise; {
-	case by && other:
-		sc.models.Both++
-	case by:
-		sc.models.Incumbent++
-	case other:
-		sc.models.Shadow++
-	default:
-		sc.models.Neither++
+	if m.learning() {
+		c.Page = math.Inf(1)
 	}
+	sc.models = append(sc.models, c)
 }
 
 // jointly is a detector's calibrated surprise at the sensors together, whether it counts or not.

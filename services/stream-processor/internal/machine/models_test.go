@@ -2,6 +2,7 @@ package machine
 
 import (
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
@@ -26,21 +27,30 @@ func modelled(tb testing.TB) func(*Config) {
 func TestChampionAndShadowAreCompared(t *testing.T) {
 	r := newRig(t, modelled(t))
 	s := newSignal(7)
-	var c Comparison
+	var neither, other int
 	for i := range int64(1500) {
 		v := s.next()
 		if i >= 1400 {
 			v[0] += 60
 		}
-		c.Add(r.sample(epoch0+i*second, v...).Models())
+		for _, c := range r.sample(epoch0+i*second, v...).Models() {
+			if c.Champion == "" || c.Shadow == "" || c.Champion == c.Shadow || c.SpanUS <= 0 {
+				t.Fatalf("%+v", c)
+			}
+			if c.Unusual || c.UnusualToShadow() {
+				other++
+			} else {
+				neither++
+			}
+		}
 	}
-	if c.Neither < 50 || c.Incumbent+c.Both+c.Shadow == 0 {
-		t.Errorf("%+v", c)
+	if neither < 50 || other == 0 {
+		t.Error(neither, other)
 	}
 	champion, shadow := false, false
 	for _, a := range r.anomalies {
 		for _, e := range a.Contributions {
-			champion, shadow = champion || e.Detector == "champion", shadow || e.Detector == "shadow"
+			champion, shadow = champion || e.Detector == "champion pump@"+r.cfg.Detect.Models.Champions[0].Version, shadow || strings.HasPrefix(e.Detector, "shadow")
 		}
 	}
 	if r.starts() == 0 || shadow {

@@ -63,7 +63,7 @@ func (o *Output) Reset() {
 	clear(o.scratch.failures)
 	o.scratch.failures = o.scratch.failures[:0]
 	o.scratch.took = o.scratch.took[:0]
-	o.scratch.models = Comparison{}
+	o.scratch.models = o.scratch.models[:0]
 	clear(o.Coverage)
 	o.Coverage = o.Coverage[:0]
 }
@@ -83,8 +83,8 @@ type Took struct {
 	For      time.Duration
 }
 
-// Models is how the shadow model compared with who judges, in windows that closed since the last Reset.
-func (o *Output) Models() Comparison { return o.scratch.models }
+// Models is how the shadow model compared with who judges, in windows that closed since the last Reset. They are valid until the next.
+func (o *Output) Models() []Compared { return o.scratch.models }
 
 // Window is eventv1.Window, flat.
 type Window struct {

@@ -160,13 +160,18 @@ const maxTook = 4096
 func (p *partition) note(id string, out *machine.Output) {
 	if len(p.took) < maxTook {
 		p.took = append(p.took, out.Took()...)
+		for _, k := range out.Took() {
+			p.comparing.time(k)
+		}
 	}
 	for _, f := range out.Failures() {
 		if len(p.failures) < maxFailures {
 			p.failures = append(p.failures, failure{id, f})
 		}
 	}
-	p.models.Add(out.Models())
+	for i, said := 0, out.Models(); i < len(said); i++ {
+		p.noteModels(id, &said[i])
+	}
 }
 
 // tell counts the failures of a transaction's detectors, and logs the first.
@@ -184,10 +189,8 @@ func (t *Topology) tell(p *partition) {
 		t.metrics.set.GetOrCreateHistogram(fmt.Sprintf(`tocsin_processor_detector_score_seconds{detector=%q}`, k.Detector)).Update(k.For.Seconds())
 	}
 	p.took = p.took[:0]
-	if !p.models.Empty() {
-		for says, n := range map[string]int{"neither": p.models.Neither, "both": p.models.Both, "incumbent": p.models.Incumbent, "shadow": p.models.Shadow} {
-			t.metrics.set.GetOrCreateCounter(fmt.Sprintf(`tocsin_processor_model_windows_total{unusual=%q}`, says)).Add(n)
-		}
-		p.models = machine.Comparison{}
+	for says, n := range p.models {
+		t.metrics.set.GetOrCreateCounter(fmt.Sprintf(`tocsin_processor_model_windows_total{unusual=%q}`, says)).Add(n)
 	}
+	clear(p.models)
 }

@@ -92,7 +92,8 @@ type partition struct {
 	census      census
 	failures    []failure          // of detectors, in this transaction; the first few
 	took        []machine.Took     // how long detectors took, now and then
-	models      machine.Comparison // of this transaction
+	models      map[string]int     // windows by what models said, of this transaction
+	comparing   comparing
 	committing  []byte             // what the exporter made of this transaction's windows
 }
 
@@ -322,6 +323,9 @@ func (p *partition) tick(offset, ms int64, emit emitter) {
 	}
 	if ms/censusMS > p.lastTickMS/censusMS && emit != nil {
 		p.takeCensus()
+	}
+	if ms/comparisonMS > p.lastTickMS/comparisonMS && emit != nil {
+		p.emitComparisons(ms, emit)
 	}
 	p.lastTickMS = max(p.lastTickMS, ms)
 	p.logTimeMS = max(p.logTimeMS, ms)

@@ -285,6 +285,9 @@ func same(t rapid.TB, got, want *partition) {
 	if !detection.Same(got.in, want.in) || !slices.Equal(got.dead, want.dead) || !bytes.Equal(got.past.encode(), want.past.encode()) {
 		t.Fatalf("restored under %s with dead letters %v, it was %s with %v", got.in, got.dead, want.in, want.dead)
 	}
+	if a, b := got.comparing.saved(), want.comparing.saved(); !slices.EqualFunc(a, b, func(a, b *eventv1.ModelComparison) bool { return proto.Equal(a, b) }) {
+		t.Fatalf("counted of models %v, it was %v", a, b)
+	}
 	if len(got.machines) != len(want.machines) {
 		t.Fatalf("%d machines, there were %d", len(got.machines), len(want.machines))
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/service"
 	"github.com/tocsin-io/tocsin/pkg/topic"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detection"
 )
 
 const patience = 60 * time.Second
@@ -33,7 +34,7 @@ func newTopology(t testing.TB, k kafka.Config) *Topology {
 	top, err := New(Config{
 		Group: "judges", InstanceID: "a", SessionTimeout: 3 * time.Second, CommitInterval: 20 * time.Millisecond, CommitRecords: 1000,
 		RestoreTimeout: patience, RestoreParallel: 2, MaxMachines: 100, Snapshot: SnapshotConfig{MaxAgeMS: 30_000, MaxRecords: 5, MaxBytes: 1 << 20},
-	}, judgeConfig(), resolve, exporter{}, deps)
+	}, detection.New(judgeConfig(), 0), resolve, exporter{}, deps)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -122,7 +122,7 @@ func commonPrefix(a, b []byte) int {
 // settleReplay keeps what only a transaction would use up from growing: nothing is ever saved here.
 func (p *partition) settleReplay() {
 	p.committing, p.failures, p.took = p.committing[:0], p.failures[:0], p.took[:0]
-	p.models = machine.Comparison{}
+	clear(p.models)
 	p.cases.forget()
 	p.dead.dropBefore(p.next)
 	p.past.advance(p.next)

@@ -53,7 +53,6 @@ type Config struct {
 	RestoreTimeout  time.Duration
 	RestoreParallel int
 	MaxMachines     int    // per partition
-	Revision        uint32 // of the detection configuration
 	Build           string // of the program, for the record
 	Snapshot        SnapshotConfig
 }
@@ -131,8 +130,8 @@ type restored struct {
 	err  error
 }
 
-// New checks nothing on the network.
-func New(cfg Config, judge *machine.Config, schemas func(context.Context, string) ([]string, error), export Exporter, deps service.Deps) (*Topology, error) {
+// New checks nothing on the network. mine is the detection configuration of this process: see detection.Log.Settle.
+func New(cfg Config, mine *detection.Config, schemas func(context.Context, string) ([]string, error), export Exporter, deps service.Deps) (*Topology, error) {
 	base, err := deps.Kafka.Options(deps.Log)
 	if err != nil {
 		return nil, err
@@ -150,7 +149,7 @@ func New(cfg Config, judge *machine.Config, schemas func(context.Context, string
 		plain.Close()
 		return nil, err
 	}
-	outcomes, err := kafka.NewOutcomes(base, deps.Metrics, deps.Log, cfg.transactionalID(), topic.Readings, topic.Windows, topic.Anomalies, topic.Coverage, topic.State, topic.DLQ(topic.Frames))
+	outcomes, err := kafka.NewOutcomes(base, deps.Metrics, deps.Log, cfg.transactionalID(), topic.Readings, topic.Windows, topic.Anomalies, topic.Coverage, topic.Comparisons, topic.State, topic.DLQ(topic.Frames))
 	if err != nil {
 		plain.Close()
 		detections.Close()
@@ -159,7 +158,7 @@ func New(cfg Config, judge *machine.Config, schemas func(context.Context, string
 	m := newInstruments(deps.Metrics)
 	t := &Topology{
 		keeper: newKeeper(base, cfg.Build, m, deps.Log),
-		cfg:    cfg, pace: newPace(cfg.CommitRecords), mine: detection.New(judge, cfg.Revision), detections: detections, schemas: schemas, export: export, log: deps.Log,
+		cfg:    cfg, pace: newPace(cfg.CommitRecords), mine: mine, detections: detections, schemas: schemas, export: export, log: deps.Log,
 		metrics: m, tracer: newTracer(deps.Tracer), kafka: deps.Kafka, base: base, plain: plain, adm: kadm.NewClient(plain), outcomes: outcomes,
 		slots: map[int32]*slot{}, told: map[int32]announced{}, running: errors.New("starting"),
 		restore1: make(chan struct{}, max(1, cfg.RestoreParallel)), done: make(chan restored), ready: make(chan struct{}),

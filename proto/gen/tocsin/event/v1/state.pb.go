@@ -32,7 +32,9 @@ type DetectionConfig struct {
 	// First 16 hexadecimal digits of the SHA-256 of "judge-v1", a zero byte, and config.
 	Fingerprint string `protobuf:"bytes,3,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
 	// The processor's detection section as JSON: field names as in its code, durations in nanoseconds.
-	Config        []byte `protobuf:"bytes,4,opt,name=config,proto3" json:"config,omitempty"`
+	Config []byte `protobuf:"bytes,4,opt,name=config,proto3" json:"config,omitempty"`
+	// Of a configuration that takes released models as their roles have them: how often those roles were changed. Of the same revision, a lower one never replaces a higher one.
+	Release       uint64 `protobuf:"varint,5,opt,name=release,proto3" json:"release,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -93,6 +95,13 @@ func (x *DetectionConfig) GetConfig() []byte {
 		return x.Config
 	}
 	return nil
+}
+
+func (x *DetectionConfig) GetRelease() uint64 {
+	if x != nil {
+		return x.Release
+	}
+	return 0
 }
 
 // PartitionConfig is the configuration that one partition was judged under, on processor.state.v1, key "config".
@@ -304,7 +313,9 @@ type PartitionMeta struct {
 	// Offsets in [replay_from, next_offset) that became dead letters, as runs: how many offsets after the end of the run before (the first: after
 	// replay_from) it begins, then how many it has. Whether a record can be judged depends on more than the log, so a replay repeats the
 	// decision instead of taking it anew. Since format 2.
-	DeadLetters   []uint64 `protobuf:"varint,8,rep,packed,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
+	DeadLetters []uint64 `protobuf:"varint,8,rep,packed,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
+	// What was counted of models and is not written yet to model.comparisons.v1.
+	Comparisons   []*ModelComparison `protobuf:"bytes,9,rep,name=comparisons,proto3" json:"comparisons,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -395,16 +406,24 @@ func (x *PartitionMeta) GetDeadLetters() []uint64 {
 	return nil
 }
 
+func (x *PartitionMeta) GetComparisons() []*ModelComparison {
+	if x != nil {
+		return x.Comparisons
+	}
+	return nil
+}
+
 var File_tocsin_event_v1_state_proto protoreflect.FileDescriptor
 
 const file_tocsin_event_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x1btocsin/event/v1/state.proto\x12\x0ftocsin.event.v1\"\x7f\n" +
+	"\x1btocsin/event/v1/state.proto\x12\x0ftocsin.event.v1\x1a tocsin/event/v1/comparison.proto\"\x99\x01\n" +
 	"\x0fDetectionConfig\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\rR\brevision\x12 \n" +
 	"\vfingerprint\x18\x03 \x01(\tR\vfingerprint\x12\x16\n" +
-	"\x06config\x18\x04 \x01(\fR\x06config\"\x86\x01\n" +
+	"\x06config\x18\x04 \x01(\fR\x06config\x12\x18\n" +
+	"\arelease\x18\x05 \x01(\x04R\arelease\"\x86\x01\n" +
 	"\x0fPartitionConfig\x128\n" +
 	"\x06config\x18\x01 \x01(\v2 .tocsin.event.v1.DetectionConfigR\x06config\x129\n" +
 	"\bswitches\x18\x02 \x03(\v2\x1d.tocsin.event.v1.ConfigSwitchR\bswitches\"`\n" +
@@ -417,7 +436,7 @@ const file_tocsin_event_v1_state_proto_rawDesc = "" +
 	"\x0eapplied_offset\x18\x03 \x01(\x03R\rappliedOffset\x12\x14\n" +
 	"\x05state\x18\x04 \x01(\fR\x05state\x12\x1d\n" +
 	"\n" +
-	"more_parts\x18\x05 \x01(\rR\tmoreParts\"\x94\x02\n" +
+	"more_parts\x18\x05 \x01(\rR\tmoreParts\"\xd8\x02\n" +
 	"\rPartitionMeta\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x1f\n" +
 	"\vnext_offset\x18\x02 \x01(\x03R\n" +
@@ -430,7 +449,8 @@ const file_tocsin_event_v1_state_proto_rawDesc = "" +
 	"\x0econfig_version\x18\x06 \x01(\tR\rconfigVersion\x12 \n" +
 	"\flast_tick_ms\x18\a \x01(\x03R\n" +
 	"lastTickMs\x12!\n" +
-	"\fdead_letters\x18\b \x03(\x04R\vdeadLettersB?Z=github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1;eventv1b\x06proto3"
+	"\fdead_letters\x18\b \x03(\x04R\vdeadLetters\x12B\n" +
+	"\vcomparisons\x18\t \x03(\v2 .tocsin.event.v1.ModelComparisonR\vcomparisonsB?Z=github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1;eventv1b\x06proto3"
 
 var (
 	file_tocsin_event_v1_state_proto_rawDescOnce sync.Once
@@ -451,16 +471,18 @@ var file_tocsin_event_v1_state_proto_goTypes = []any{
 	(*ConfigSwitch)(nil),    // 2: tocsin.event.v1.ConfigSwitch
 	(*MachineSnapshot)(nil), // 3: tocsin.event.v1.MachineSnapshot
 	(*PartitionMeta)(nil),   // 4: tocsin.event.v1.PartitionMeta
+	(*ModelComparison)(nil), // 5: tocsin.event.v1.ModelComparison
 }
 var file_tocsin_event_v1_state_proto_depIdxs = []int32{
 	0, // 0: tocsin.event.v1.PartitionConfig.config:type_name -> tocsin.event.v1.DetectionConfig
 	2, // 1: tocsin.event.v1.PartitionConfig.switches:type_name -> tocsin.event.v1.ConfigSwitch
 	0, // 2: tocsin.event.v1.ConfigSwitch.config:type_name -> tocsin.event.v1.DetectionConfig
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	5, // 3: tocsin.event.v1.PartitionMeta.comparisons:type_name -> tocsin.event.v1.ModelComparison
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_tocsin_event_v1_state_proto_init() }
@@ -468,6 +490,7 @@ func file_tocsin_event_v1_state_proto_init() {
 	if File_tocsin_event_v1_state_proto != nil {
 		return
 	}
+	file_tocsin_event_v1_comparison_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
