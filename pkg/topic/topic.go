@@ -45,6 +45,9 @@ const (
 	HeaderID          = "ce_id"
 )
 
+// HeaderScoreTook, on Comparisons, is how long models took to score one window: "champion=812ns shadow=790ns". It was measured, so it is no part of the value.
+const HeaderScoreTook = "score_took"
+
 // Values of HeaderType: the full protobuf name of the record's value.
 const (
 	TypeFrame    = "tocsin.event.v1.SensorFrame"

@@ -16,6 +16,7 @@ type Config struct {
 	Auth          Auth              `mapstructure:"auth" doc:"Who may ask."`
 	Models        objstore.Config   `mapstructure:"models" doc:"Where the models are kept."`
 	Lake          objstore.Config   `mapstructure:"lake" doc:"The lake of the cold-path-writer, to train from its readings; an empty url: none. It is only read."`
+	MachineURL    string            `mapstructure:"machine_url" doc:"URL of a machine's page, for links in comparisons; {equipment_id} is replaced. Empty: no links."`
 	DataDir       string            `mapstructure:"data_dir" doc:"Folder with the files to train from; requests name files below it."`
 	Trainings     int               `mapstructure:"trainings" doc:"Most trainings at once; further requests are told to come back."`
 	MaxTrainRows  int               `mapstructure:"max_train_rows" doc:"Most rows of a file to train from."`
@@ -51,7 +52,7 @@ func (a Auth) validate(listen string) error {
 // DefaultConfig listens on loopback for anybody there, and keeps models and data in folders of the working directory.
 func DefaultConfig() Config {
 	return Config{
-		HTTP: httpserver.DefaultConfig("127.0.0.1:8087"), Models: objstore.DefaultConfig("./.tocsin/models"), Lake: objstore.DefaultConfig("./.tocsin/lake"), DataDir: "./.tocsin/train",
+		HTTP: httpserver.DefaultConfig("127.0.0.1:8087"), Models: objstore.DefaultConfig("./.tocsin/models"), Lake: objstore.DefaultConfig("./.tocsin/lake"), DataDir: "./.tocsin/train", MachineURL: "http://127.0.0.1:8080/#/machine/{equipment_id}",
 		Trainings: 1, MaxTrainRows: 5_000_000, MaxTrainCells: 100_000_000,
 		MaxRows: 10_000, MaxBodyBytes: 16 << 20, MaxModelBytes: 256 << 20, CacheBytes: 512 << 20,
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/service"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/access"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/api"
+	"github.com/tocsin-io/tocsin/services/model-trainer/internal/comparison"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/registry"
 )
 
@@ -29,6 +30,7 @@ type Service struct {
 	bucket objstore.Bucket
 	lake   objstore.Bucket // nil: none is configured
 	data   *os.Root
+	follow *comparison.Follower
 	api    *api.API
 	http   *httpserver.Server
 
@@ -71,9 +73,13 @@ func New(cfg Config, deps service.Deps) (_ *Service, err error) {
 	if cfg.Auth.anonymous() {
 		deps.Log.Warn("anybody who reaches the listener may train and score", zap.String("http", s.http.Addr()))
 	}
+	if s.follow, err = comparison.NewFollower(deps.Kafka, deps.Log); err != nil {
+		return nil, fmt.Errorf("kafka.%w", err)
+	}
 	s.api = api.New(registry.New(s.bucket, cfg.MaxModelBytes, cfg.CacheBytes), s.data, s.lake, api.Limits{
 		MaxBodyBytes: cfg.MaxBodyBytes, MaxRows: cfg.MaxRows, MaxTrainRows: cfg.MaxTrainRows, MaxTrainValues: cfg.MaxTrainCells,
 	}, cfg.Trainings, deps.Log, deps.Metrics)
+	s.api.Compares(s.follow.Book, s.follow.Ready, cfg.MachineURL)
 	s.http.Handle("/v1/", s.api.Handler(keeper))
 	return s, nil
 }
@@ -111,6 +117,7 @@ func (s *Service) Run(ctx context.Context) error {
 			cancel()
 		}
 	})
+	wg.Go(func() { s.follow.Run(ctx) })
 	err := s.http.Run(ctx)
 	cancel()
 	wg.Wait()

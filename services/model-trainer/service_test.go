@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/service"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/access"
 )
@@ -36,6 +37,11 @@ type fixture struct {
 
 func start(t *testing.T, dir string, change func(*Config)) *fixture {
 	t.Helper()
+	return startOn(t, dir, kafka.Config{}, change)
+}
+
+func startOn(t *testing.T, dir string, k kafka.Config, change func(*Config)) *fixture {
+	t.Helper()
 	cfg := DefaultConfig()
 	cfg.HTTP.Listen = "127.0.0.1:0"
 	cfg.Models.URL = "file://" + filepath.Join(dir, "models")
@@ -44,7 +50,9 @@ func start(t *testing.T, dir string, change func(*Config)) *fixture {
 	if change != nil {
 		change(&cfg)
 	}
-	s, err := New(cfg, service.Nop())
+	deps := service.Nop()
+	deps.Kafka = k
+	s, err := New(cfg, deps)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -89,14 +89,15 @@ func modelsCommand() *cobra.Command {
   tocsin models list
   tocsin models show pump
   tocsin models score pump --row '{"temperature": 70, "pressure": 3}'
-  tocsin models shadow pump 4f1c22ab90de
-  tocsin models promote pump 4f1c22ab90de`,
+  tocsin models shadow pump@4f1c22ab90de
+  tocsin models compare pump --since 168h
+  tocsin models promote pump@4f1c22ab90de`,
 	}
 	f := cmd.PersistentFlags()
 	f.StringVar(&t.url, "trainer", "http://127.0.0.1:8087", "`URL` of the model-trainer")
 	f.StringVar(&t.token, "token", os.Getenv("TOCSIN_TRAINER_TOKEN"), "bearer token; default: TOCSIN_TRAINER_TOKEN")
 	f.Lookup("token").DefValue = ""
-	cmd.AddCommand(t.train(), t.list(), t.show(), t.roles("promote", "Make a version the champion", false), t.roles("shadow", "Ask a version beside the champion; its word does not count", true), t.score())
+	cmd.AddCommand(t.train(), t.list(), t.show(), t.roles("promote", "Make a version the champion", false), t.roles("shadow", "Ask a version beside the champion; its word does not count", true), t.compare(), t.score())
 	return cmd
 }
 
@@ -243,34 +244,6 @@ func indented(w io.Writer, raw json.RawMessage) error {
 	}
 	_, err := fmt.Fprintln(w, b.String())
 	return err
-}
-
-// roles gives a version its role. The one that was champion becomes the shadow of the one that takes its place; "none" leaves nobody in the shadow.
-func (t *trainer) roles(use, short string, shadow bool) *cobra.Command {
-	return t.command(use+" NAME VERSION", short, "", cobra.ExactArgs(2), func(cmd *cobra.Command, args []string) error {
-		path := "/v1/models/" + url.PathEscape(args[0])
-		var m modelAnswer
-		if err := t.call(cmd.Context(), http.MethodGet, path, nil, &m); err != nil {
-			return err
-		}
-		version := args[1]
-		switch {
-		case shadow && version == "none":
-			m.Challenger = ""
-		case shadow:
-			m.Challenger = version
-		case version != m.Champion:
-			m.Champion, m.Challenger = version, m.Champion
-		}
-		if m.Challenger == m.Champion {
-			return badConfig(fmt.Errorf("%s is the champion", version))
-		}
-		if err := t.call(cmd.Context(), http.MethodPut, path+"/roles", map[string]string{"champion": m.Champion, "challenger": m.Challenger}, &m); err != nil {
-			return err
-		}
-		fmt.Fprintf(cmd.OutOrStdout(), "%s: champion %s, shadow %s\n", args[0], m.Champion, orNone(m.Challenger))
-		return nil
-	})
 }
 
 func orNone(s string) string {

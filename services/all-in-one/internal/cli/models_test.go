@@ -42,14 +42,19 @@ func TestModels(t *testing.T) {
 	models(second+"  shadow", "show", "grid")
 	models(`"algorithm": "lof"`, "show", "grid@"+second)
 	models(`"agreement"`, "score", "grid", "--row", "[3,4]")
-	models("champion "+second+", shadow "+first, "promote", "grid", second)
+	models("champion "+second+", shadow "+first, "promote", "grid@"+second)
+	models("no stream-processor answers", "promote", "grid", second, "--processor", "http://127.0.0.1:1")
 	models("shadow none", "shadow", "grid", "none")
+	models("no shadow judged", "compare", "grid")
+	models(`"pairs": []`, "compare", "--json")
 
 	for want, args := range map[string][]string{
 		`"nowhere.csv" is not in the data folder`: {"train", "x", "--file", "nowhere.csv"},
 		"from: both from and to are needed":       {"train", "x", "--from", "2026-01-01T00:00:00Z", "--to", "2026-01-01T00:00:00Z", "--sensors", "a"},
 		"no such model":                           {"show", "nobody"},
 		"is the champion":                         {"shadow", "grid", second},
+		"want NAME@VERSION":                       {"promote", "grid"},
+		"no time of RFC 3339":                     {"compare", "--from", "yesterday"},
 		"give --row":                              {"score", "grid"},
 	} {
 		code, _, stderr := tocsin(append([]string{"models", "--trainer", "http://" + f.Addrs["model-trainer"]}, args...)...)

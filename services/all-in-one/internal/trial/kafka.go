@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/pkg/frame"
+	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/schema"
 	"github.com/tocsin-io/tocsin/pkg/topic"
 )
@@ -51,28 +52,22 @@ func (r *runner) readKafka(ctx context.Context, input string) error {
 		return err
 	}
 	defer cl.Close()
-	left, total, err := extent(ctx, kadm.NewClient(cl), name)
+	left, err := kafka.ExtentOf(ctx, kadm.NewClient(cl), name)
 	if err != nil {
 		return err
 	}
-	var count int64
+	if left.Done() {
+		return errors.New("the topic is empty")
+	}
 	machines := map[int32][]*machine{} // by partition: a tick is for all of it
-	for len(left) > 0 {
+	for !left.Done() {
 		fs := cl.PollFetches(ctx)
 		if err := fs.Err(); err != nil {
 			return err
 		}
 		for it := fs.RecordIter(); !it.Done(); {
 			rec := it.Next()
-			end, wanted := left[rec.Partition]
-			if !wanted {
-				continue
-			}
-			count++
-			if rec.Offset >= end-1 {
-				delete(left, rec.Partition)
-			}
-			if rec.Offset >= end || rec.Attrs.IsControl() || topic.IsControl(rec) {
+			if !left.Meet(rec) || topic.IsControl(rec) {
 				continue
 			}
 			if err := r.record(ctx, rec, machines); err != nil {
@@ -80,37 +75,10 @@ func (r *runner) readKafka(ctx context.Context, input string) error {
 			}
 		}
 		if r.opt.Progress != nil {
-			r.opt.Progress(input, min(count, total), total)
+			r.opt.Progress(input, left.Met, left.Total)
 		}
 	}
 	return nil
-}
-
-// extent is the end of each partition that is not empty, and the number of offsets.
-func extent(ctx context.Context, adm *kadm.Client, name string) (map[int32]int64, int64, error) {
-	ends, err := adm.ListEndOffsets(ctx, name)
-	if err == nil {
-		err = ends.Error()
-	}
-	if err != nil {
-		return nil, 0, fmt.Errorf("end of %s: %w", name, err)
-	}
-	starts, err := adm.ListStartOffsets(ctx, name)
-	if err != nil {
-		return nil, 0, fmt.Errorf("start of %s: %w", name, err)
-	}
-	left, total := map[int32]int64{}, int64(0)
-	ends.Each(func(o kadm.ListedOffset) {
-		s, _ := starts.Lookup(name, o.Partition)
-		if o.Offset > s.Offset {
-			left[o.Partition] = o.Offset
-			total += o.Offset - s.Offset
-		}
-	})
-	if total == 0 {
-		return nil, 0, errors.New("the topic is empty")
-	}
-	return left, total, nil
 }
 
 // record judges one record of the log.

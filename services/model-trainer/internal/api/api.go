@@ -42,6 +42,7 @@ type API struct {
 	lake     objstore.Bucket // nil: there is none
 	training chan struct{}   // holds a token for each training under way
 	jobs     *jobs
+	compared compared
 
 	scored  *metrics.Counter
 	latency *metrics.Histogram
@@ -82,6 +83,7 @@ func (a *API) Handler(keeper *access.Keeper) http.Handler {
 	handle(access.Train, "PUT /v1/models/{name}/roles", a.setRoles)
 	handle(access.Score, "POST /v1/models/{name}/score", a.score)
 	handle(access.Score, "POST /v1/models/{name}/predict", a.predict)
+	handle(access.Score, "GET /v1/comparison", a.compare)
 	return mux
 }
 
@@ -126,6 +128,8 @@ func classify(err error) (status int, title, detail string, ext map[string]any) 
 		return http.StatusBadRequest, "Bad request", detail, map[string]any{"field": "name"}
 	case errors.Is(err, registry.ErrNotFound), errors.Is(err, errNoJob):
 		return http.StatusNotFound, "Not found", detail, nil
+	case errors.Is(err, errNotRead):
+		return http.StatusServiceUnavailable, "Not possible now", detail, nil
 	case errors.Is(err, registry.ErrConflict):
 		return http.StatusConflict, "Conflict", detail, nil
 	}

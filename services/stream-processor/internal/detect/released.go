@@ -182,6 +182,7 @@ type released struct {
 	model  *loaded // nil: the machine has not all features of any
 	slots  []int   // of its features
 	row    []float32
+	usual  []float32 // what is usual of each feature: its mean
 	score  rarity
 }
 
@@ -214,6 +215,9 @@ func (d *released) Grow(sensors []string) {
 			d.model, d.score = l, rarity{}
 		}
 		d.slots, d.row = slots, make([]float32, len(slots))
+		if len(d.usual) != len(slots) || d.score.n == 0 {
+			d.usual = make([]float32, len(slots))
+		}
 		return
 	}
 }
@@ -250,7 +254,34 @@ func (d *released) Score(w *Window, s *Scores) {
 	}
 	if x, ok := d.oddness(w); ok {
 		s.Joint = float32(d.score.surprise(x))
+		if s.Joint >= blamed {
+			d.blame(s.Share)
+		}
 	}
+}
+
+const (
+	// blamed is the surprise from which it is worth knowing why.
+	blamed = 2
+	// mostBlamed bounds the features of a model that are asked about one by one, a microsecond each.
+	mostBlamed = 128
+)
+
+// blame says which sensors made the row that was scored last odd: by how much less odd it would be with what is usual of the sensor.
+func (d *released) blame(share []float32) {
+	if len(d.row) > mostBlamed {
+		return
+	}
+	var odd, without [1]float64
+	d.model.forest.Score(odd[:], d.row)
+	for i, slot := range d.slots {
+		is := d.row[i]
+		d.row[i] = d.usual[i]
+		d.model.forest.Score(without[:], d.row)
+		d.row[i] = is
+		share[slot] += float32(max(0, odd[0]-without[0]))
+	}
+	portion(share)
 }
 
 // Follow does nothing: there is no running state.
@@ -259,6 +290,10 @@ func (d *released) Follow(*Window) {}
 func (d *released) Learn(w *Window) {
 	if x, ok := d.oddness(w); ok {
 		d.score.learn(x, d.memory)
+		keep := 1 / min(float32(d.score.n), float32(d.memory))
+		for i, v := range d.row {
+			d.usual[i] += (v - d.usual[i]) * keep
+		}
 	}
 }
 
@@ -270,14 +305,24 @@ func (d *released) version() string {
 }
 
 func (d *released) AppendState(dst []byte) []byte {
-	return d.score.appendState(codec.AppendString(dst, d.version()))
+	dst = codec.AppendU32(d.score.appendState(codec.AppendString(dst, d.version())), uint32(len(d.usual)))
+	for _, v := range d.usual {
+		dst = codec.AppendF32(dst, v)
+	}
+	return dst
 }
 
 // RestoreState of another model begins anew: its scores say nothing of this one's.
 func (d *released) RestoreState(r *codec.Reader) {
 	version := r.String(64)
 	d.score.restoreState(r)
-	if version != d.version() {
+	usual := make([]float32, r.Len(math.MaxUint16, 4))
+	for i := range usual {
+		usual[i] = r.F32()
+	}
+	if version == d.version() && len(usual) == len(d.usual) {
+		d.usual = usual
+	} else {
 		d.score = rarity{}
 	}
 }

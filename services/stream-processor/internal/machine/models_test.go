@@ -47,13 +47,36 @@ func TestChampionAndShadowAreCompared(t *testing.T) {
 	if neither < 50 || other == 0 {
 		t.Error(neither, other)
 	}
-	champion, shadow := false, false
+	shadow := false
 	for _, a := range r.anomalies {
 		for _, e := range a.Contributions {
-			champion, shadow = champion || e.Detector == "champion pump@"+r.cfg.Detect.Models.Champions[0].Version, shadow || strings.HasPrefix(e.Detector, "shadow")
+			shadow = shadow || strings.HasPrefix(e.Detector, "shadow")
 		}
 	}
 	if r.starts() == 0 || shadow {
 		t.Errorf("%d episodes, shadow named: %v", r.starts(), shadow)
 	}
+}
+
+// Where the champion is what makes a machine page, the evidence names it, by its version, and the sensor that it was for.
+func TestEvidenceNamesTheModel(t *testing.T) {
+	r := newRig(t, func(c *Config) {
+		modelled(t)(c)
+		c.Detect.Detectors, c.Calibrate.Budget = []string{"champion"}, 100_000
+	})
+	s := newSignal(7)
+	for i := range int64(1500) {
+		v := s.next()
+		if i >= 1400 {
+			v[1] += 60
+		}
+		r.sample(epoch0+i*second, v...)
+	}
+	want := "champion pump@" + r.cfg.Detect.Models.Champions[0].Version
+	for _, a := range r.anomalies {
+		if a.StartedUs >= epoch0+1400*second && len(a.Contributions) > 0 && a.Contributions[0].Sensor == "s1" && a.Contributions[0].Detector == want && a.Contributions[0].Share > 0.6 {
+			return
+		}
+	}
+	t.Errorf("%v", r.anomalies)
 }

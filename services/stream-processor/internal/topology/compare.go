@@ -13,6 +13,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/topic"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detection"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine"
 )
 
@@ -21,8 +22,6 @@ const (
 	comparisonMS = 60_000
 	// maxModelPages bounds the machines that one record names.
 	maxModelPages = 250
-	// headerScoreTook says how long models took to score one window: "champion=812ns shadow=790ns". It was measured, so it is no part of the value.
-	headerScoreTook = "score_took"
 )
 
 // pair is a champion and the shadow beside it.
@@ -158,6 +157,36 @@ func (c *comparing) load(saved []*eventv1.ModelComparison) {
 	}
 }
 
+// exposeModels gives each released model of a configuration that came into force a gauge of the partitions that are judged by it.
+func (t *Topology) exposeModels(in *detection.Config) {
+	for role, models := range map[string][]detect.Model{detect.Champion: in.Judge.Detect.Models.Champions, detect.Shadow: in.Judge.Detect.Models.Shadows} {
+		for _, m := range models {
+			t.metrics.set.GetOrCreateGauge(fmt.Sprintf(`tocsin_processor_model_partitions{role=%q,model="%s@%s"}`, role, m.Name, m.Version), func() float64 {
+				return float64(t.judgedBy(role, m))
+			})
+		}
+	}
+}
+
+// judgedBy is the number of partitions that are judged by a model in that role.
+func (t *Topology) judgedBy(role string, m detect.Model) (n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.slots {
+		if s.inForce == nil {
+			continue
+		}
+		list := s.inForce.Judge.Detect.Models.Champions
+		if role == detect.Shadow {
+			list = s.inForce.Judge.Detect.Models.Shadows
+		}
+		if slices.ContainsFunc(list, func(o detect.Model) bool { return o.Name == m.Name && o.Version == m.Version }) {
+			n++
+		}
+	}
+	return n
+}
+
 // emitComparisons writes what was counted up to the tick at ms and begins anew.
 func (p *partition) emitComparisons(ms int64, emit emitter) {
 	var header string
@@ -171,7 +200,7 @@ func (p *partition) emitComparisons(ms int64, emit emitter) {
 		p.scratch, _ = proto.MarshalOptions{Deterministic: true}.MarshalAppend(p.scratch[:0], m)
 		r := p.record(topic.Comparisons, topic.TypeComparison, nil, p.scratch, fmt.Sprintf("comparison/%d/%d/%s/%s", p.id, ms, m.Champion, m.Shadow), nil)
 		if header != "" {
-			r.Headers = append(r.Headers, kgo.RecordHeader{Key: headerScoreTook, Value: []byte(header)})
+			r.Headers = append(r.Headers, kgo.RecordHeader{Key: topic.HeaderScoreTook, Value: []byte(header)})
 		}
 		emit(r)
 	}

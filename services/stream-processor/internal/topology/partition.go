@@ -90,11 +90,11 @@ type partition struct {
 	tracer      trace.Tracer // nil: tracing is off
 	export      Exporter
 	census      census
-	failures    []failure          // of detectors, in this transaction; the first few
-	took        []machine.Took     // how long detectors took, now and then
-	models      map[string]int     // windows by what models said, of this transaction
+	failures    []failure      // of detectors, in this transaction; the first few
+	took        []machine.Took // how long detectors took, now and then
+	models      map[string]int // windows by what models said, of this transaction
 	comparing   comparing
-	committing  []byte             // what the exporter made of this transaction's windows
+	committing  []byte // what the exporter made of this transaction's windows
 }
 
 // counts is what happened since the last time they were taken.

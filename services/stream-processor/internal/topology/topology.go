@@ -486,6 +486,7 @@ func (t *Topology) adopt(cl *kgo.Client) error {
 			case r.err != nil:
 				return fmt.Errorf("restore: %w", r.err)
 			default:
+				t.exposeModels(r.part.in)
 				t.keeper.offer(r.part.takeOpenings()) // a process that ended may not have kept them
 				cl.ResumeFetchPartitions(map[string][]int32{topic.Frames: {r.id}})
 			}

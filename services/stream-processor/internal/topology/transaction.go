@@ -86,6 +86,7 @@ func (t *Topology) transact(ctx context.Context, sess *kgo.GroupTransactSession,
 		t.metrics.add(p.count)
 		t.tell(p)
 		if p.count.switches > 0 {
+			t.exposeModels(p.in)
 			t.log.Info("detection configuration in force", zap.Int32("partition", id), zap.Stringer("is", p.in), zap.Int("machines", len(p.machines)),
 				zap.Int("detectors_begun_anew", p.count.fresh), zap.Int("machines_begun_anew", p.count.unfit))
 		}
