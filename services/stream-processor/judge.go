@@ -6,6 +6,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/frame"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/cohort"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine"
 )
 
@@ -101,6 +102,9 @@ func (j *Judge) Under(cfg *DetectionConfig) error {
 
 // Correction is a human's word on what machines may learn.
 type Correction = machine.Correction
+
+// Model names a released model; without a version, whichever has the role.
+type Model = detect.Model
 
 // Kinds of corrections.
 const (

@@ -36,7 +36,7 @@ func replicaName(service string, n int) string {
 // services are Tocsin's own processes: one binary and one shared configuration file.
 func (s *Stack) services() []*component {
 	needs := map[string][]string{
-		"stream-processor": {"victoria-metrics"},
+		"stream-processor": {"s3", "victoria-metrics"},
 		"cold-path-writer": {"s3"},
 		"historical-api":   {"s3"},
 		"model-trainer":    {"s3"},
