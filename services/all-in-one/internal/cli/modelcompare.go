@@ -87,7 +87,7 @@ the budget, ten minutes from the next. Verdicts exist only where the whole judge
 			return nil
 		}
 		for i := range answer.Pairs {
-			if err := answer.Pairs[i].print(cmd.OutOrStdout()); err != nil {
+			if err := answer.Pairs[i].write(cmd.OutOrStdout()); err != nil {
 				return err
 			}
 		}
@@ -102,7 +102,7 @@ the budget, ten minutes from the next. Verdicts exist only where the whole judge
 }
 
 // print writes a pair for people.
-func (p *pairAnswer) print(out io.Writer) error {
+func (p *pairAnswer) write(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "\tCHAMPION\tSHADOW\n\t%s\t%s\n", p.Champion.Model, p.Shadow.Model)
 	row := func(what string, of func(*sideAnswer) string) {

@@ -91,19 +91,19 @@ func TestPagesAreJoinedAndCompared(t *testing.T) {
 }
 
 func TestVerdictsDecide(t *testing.T) {
-	const real, isFalse = eventv1.AlertVerdict_ALERT_VERDICT_REAL, eventv1.AlertVerdict_ALERT_VERDICT_FALSE
+	const genuine, isFalse = eventv1.AlertVerdict_ALERT_VERDICT_REAL, eventv1.AlertVerdict_ALERT_VERDICT_FALSE
 	for name, c := range map[string]struct {
 		verdict          eventv1.AlertVerdict
 		champion, shadow bool
 		n                int
 		want             string
 	}{
-		"the shadow finds what the champion misses": {real, false, true, 6, "promote"},
+		"the shadow finds what the champion misses": {genuine, false, true, 6, "promote"},
 		"the shadow is quiet where nothing is":      {isFalse, true, false, 6, "promote"},
-		"the shadow misses":                         {real, true, false, 6, "keep"},
+		"the shadow misses":                         {genuine, true, false, 6, "keep"},
 		"the shadow cries":                          {isFalse, false, true, 6, "keep"},
-		"one is not enough":                         {real, false, true, 1, "wait"},
-		"both right":                                {real, true, true, 6, "wait"},
+		"one is not enough":                         {genuine, false, true, 1, "wait"},
+		"both right":                                {genuine, true, true, 6, "wait"},
 		"quieter, and nobody said what it was":      {0, true, false, 20, "look"},
 		"louder, and nobody said what it was":       {0, false, true, 20, "keep"},
 	} {
@@ -122,7 +122,7 @@ func TestVerdictsDecide(t *testing.T) {
 		if p.Advice.Advice != c.want || p.Why == "" || (p.Confidence > 0) != (c.want != "wait") || p.Confidence > 1 {
 			t.Errorf("%s: %+v", name, p.Advice)
 		}
-		if c.verdict == real && c.champion && *p.Champion.Precision != 1 || c.verdict == isFalse && c.shadow && *p.Shadow.Precision != 0 {
+		if c.verdict == genuine && c.champion && *p.Champion.Precision != 1 || c.verdict == isFalse && c.shadow && *p.Shadow.Precision != 0 {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}
