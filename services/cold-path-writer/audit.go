@@ -3,7 +3,6 @@ package coldpathwriter
 import (
 	"cmp"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -38,6 +37,8 @@ const (
 	FindingContent FindingKind = "content"
 	// FindingMetadata: a file of the lake without its metadata.
 	FindingMetadata FindingKind = "metadata"
+	// FindingMissing: a file that the manifest names is not there.
+	FindingMissing FindingKind = "missing"
 	// FindingForeign: an object in a table's folder that the writer did not make.
 	FindingForeign FindingKind = "foreign"
 )
@@ -59,6 +60,10 @@ type TableAudit struct {
 	Files int64  `json:"files"`
 	Rows  int64  `json:"rows"`
 	Bytes int64  `json:"bytes"`
+	// Merged of the files are of maintenance.
+	Merged int64 `json:"merged"`
+	// Waste are files that do not count any more and are not deleted yet.
+	Waste int64 `json:"waste"`
 	// Partitions of topics' incarnations.
 	Partitions int `json:"partitions"`
 }
@@ -74,8 +79,8 @@ type AuditReport struct {
 // OK tells whether the lake is whole.
 func (r AuditReport) OK() bool { return r.Count == 0 }
 
-// Audit proves a lake from its objects alone: per partition the files' offset intervals tile, without gap or overlap, and
-// each file holds the rows that its metadata tells of. An error means that the store could not be asked; what is
+// Audit proves a lake from its objects alone: per partition the offset intervals of the files that count tile, without gap or overlap, each file holds
+// the rows that its metadata tells of, and merged files those that the raw ones held. What retention removed counts as covered. An error means that the store could not be asked; what is
 // wrong in the lake are findings. It reads every file once unless shallow, and holds 32 bytes per file. It may run while writers do.
 func Audit(ctx context.Context, bucket objstore.Bucket, opts AuditOptions) (AuditReport, error) {
 	a := auditor{ctx: ctx, bucket: bucket, opts: opts}
@@ -110,7 +115,10 @@ type auditor struct {
 }
 
 // interval is a file, as little of it as its key can be made of again.
-type interval struct{ first, end, sinceMS int64 }
+type interval struct {
+	first, end, sinceMS int64
+	merged              bool // by maintenance, or removed by it
+}
 
 func (a *auditor) found(f Finding) {
 	a.report.Count++
@@ -121,17 +129,38 @@ func (a *auditor) found(f Finding) {
 
 func (a *auditor) table(t table.Table) error {
 	sum := TableAudit{Table: t.Name()}
-	intervals := map[lake.Source][]interval{}
+	intervals := map[string][]interval{}
+	m, err := lake.LoadManifest(a.ctx, a.bucket, t.Name())
+	if err != nil {
+		return err
+	}
+	view := lake.NewView(a.bucket, m)
+	named := m.Files()
 	for info, err := range a.bucket.List(a.ctx, lake.Prefix(t.Name())) {
 		if err != nil {
 			return err
 		}
-		o, err := lake.ParseKey(info.Key)
+		entry, counts, err := view.Counts(info.Key)
 		if err != nil {
 			a.found(Finding{Kind: FindingForeign, Table: t.Name(), Key: info.Key, Detail: err.Error()})
 			continue
 		}
-		if o, err = a.object(t, o); err != nil {
+		if !counts {
+			sum.Waste++
+			continue
+		}
+		if entry.Merged {
+			if err := a.merged(t, named[info.Key]); err != nil {
+				return err
+			}
+			delete(named, info.Key)
+			sum.Files++
+			sum.Merged++
+			sum.Bytes += info.Size
+			continue
+		}
+		o, err := a.object(t, entry.Raw)
+		if err != nil {
 			return err
 		}
 		if o.End == 0 {
@@ -140,12 +169,17 @@ func (a *auditor) table(t table.Table) error {
 		sum.Files++
 		sum.Bytes += info.Size
 		sum.Rows += o.Rows
-		intervals[o.Source] = append(intervals[o.Source], interval{o.First, o.End, o.SinceMS})
+		src := lake.SourceName(o.Source)
+		intervals[src] = append(intervals[src], interval{first: o.First, end: o.End, sinceMS: o.SinceMS})
 	}
+	for key := range named {
+		a.found(Finding{Kind: FindingMissing, Table: t.Name(), Key: key, Detail: fmt.Sprintf("version %d of the manifest names it", m.Version)})
+	}
+	sum.Rows += a.groups(m, intervals)
 	sum.Partitions = len(intervals)
 	a.report.Tables = append(a.report.Tables, sum)
 	for src, list := range intervals {
-		a.tiles(src, list)
+		a.tiles(t.Name(), src, list)
 	}
 	slices.SortStableFunc(a.report.Findings, func(x, y Finding) int {
 		return cmp.Or(cmp.Compare(x.Table, y.Table), cmp.Compare(x.Source, y.Source), cmp.Compare(x.First, y.First))
@@ -157,7 +191,7 @@ func (a *auditor) table(t table.Table) error {
 func (a *auditor) object(t table.Table, o lake.Object) (lake.Object, error) {
 	key := o.Key()
 	complain := func(kind FindingKind, err error) {
-		a.found(Finding{Kind: kind, Table: t.Name(), Key: key, Source: sourceName(o.Source), First: o.First, End: o.End, Detail: err.Error()})
+		a.found(Finding{Kind: kind, Table: t.Name(), Key: key, Source: lake.SourceName(o.Source), First: o.First, End: o.End, Detail: err.Error()})
 	}
 	var data []byte
 	var info objstore.Info
@@ -200,12 +234,65 @@ func (a *auditor) object(t table.Table, o lake.Object) (lake.Object, error) {
 	return o, nil
 }
 
+// merged compares a file of maintenance with what the manifest says of it.
+func (a *auditor) merged(t table.Table, want lake.File) error {
+	if a.opts.Shallow {
+		return nil
+	}
+	data, _, err := a.bucket.Get(a.ctx, want.Key, 0)
+	if errors.Is(err, objstore.ErrNotFound) {
+		return nil // replaced since it was listed
+	}
+	if err != nil {
+		return err
+	}
+	rows, hash, err := t.Inspect(data)
+	if err == nil && (rows != want.Rows || lake.FormatHash(hash) != want.Hash) {
+		err = fmt.Errorf("%d rows with hash %s, the manifest says %d with %s", rows, lake.FormatHash(hash), want.Rows, want.Hash)
+	}
+	if err != nil {
+		a.found(Finding{Kind: FindingContent, Table: t.Name(), Key: want.Key, Detail: err.Error()})
+	}
+	return nil
+}
+
+// groups adds what groups and retention cover to the intervals, checks that a group's files hold what its raw files held, and gives the groups' rows.
+func (a *auditor) groups(m *lake.Manifest, intervals map[string][]interval) (rows int64) {
+	add := func(covers lake.Spans) {
+		for src, spans := range covers {
+			for _, s := range spans {
+				intervals[src] = append(intervals[src], interval{first: s.First, end: s.End, merged: true})
+			}
+		}
+	}
+	for i := range m.Groups {
+		g := &m.Groups[i]
+		add(g.Covers)
+		rows += g.Rows
+		var n int64
+		var sum uint64
+		for _, f := range g.Files {
+			hash, err := lake.ParseHash(f.Hash)
+			if err != nil {
+				a.found(Finding{Kind: FindingMetadata, Table: m.Table, Key: f.Key, Detail: err.Error()})
+			}
+			n, sum = n+f.Rows, sum+hash
+		}
+		if n != g.Rows || lake.FormatHash(sum) != g.Hash {
+			a.found(Finding{Kind: FindingContent, Table: m.Table, Key: g.Files[0].Key, Detail: fmt.Sprintf(
+				"the group has %d rows with hash %s, the raw files had %d with %s", n, lake.FormatHash(sum), g.Rows, g.Hash)})
+		}
+	}
+	add(m.Expired)
+	return rows
+}
+
 // tiles looks for gaps and overlaps among one partition's files.
-func (a *auditor) tiles(src lake.Source, list []interval) {
+func (a *auditor) tiles(tableName, src string, list []interval) {
 	slices.SortFunc(list, func(x, y interval) int { return cmp.Or(cmp.Compare(x.first, y.first), cmp.Compare(x.end, y.end)) })
 	reach := list[0].end
 	for _, i := range list[1:] {
-		f := Finding{Table: src.Table, Source: sourceName(src), Key: lake.Object{Source: src, First: i.first, SinceMS: i.sinceMS}.Key()}
+		f := Finding{Table: tableName, Source: src}
 		switch {
 		case i.first > reach:
 			f.Kind, f.First, f.End = FindingGap, reach, i.first
@@ -218,8 +305,4 @@ func (a *auditor) tiles(src lake.Source, list []interval) {
 		}
 		reach = max(reach, i.end)
 	}
-}
-
-func sourceName(s lake.Source) string {
-	return fmt.Sprintf("%s/%s/%d", s.Topic, hex.EncodeToString(s.TopicID[:]), s.Partition)
 }

@@ -26,6 +26,7 @@ type Config struct {
 	StallTimeout   time.Duration     `mapstructure:"stall_timeout" doc:"Above the memory limit, a partition that is waited for and gets no records for so long gives its memory back."`
 	DrainTimeout   time.Duration     `mapstructure:"drain_timeout" doc:"How long a file on its way may take when the service stops; what is not stored then is read again."`
 	SkipLost       bool              `mapstructure:"skip_lost" doc:"Go on behind records that the topics' retention removed before they were stored, instead of stopping."`
+	Maintenance    Maintenance       `mapstructure:"maintenance" doc:"Merging of small files, and retention."`
 	Schemas        schema.Config     `mapstructure:"schemas" doc:"Bounds of the schema registry's copy in memory."`
 }
 
@@ -43,6 +44,7 @@ func DefaultConfig() Config {
 		Retry:          commit.DefaultBackoff(),
 		StallTimeout:   10 * time.Second,
 		DrainTimeout:   8 * time.Second,
+		Maintenance:    DefaultMaintenance(),
 		Schemas:        schema.DefaultConfig(),
 	}
 }
@@ -57,6 +59,7 @@ func (c Config) Validate() error {
 		{"lake", c.Lake.Validate()},
 		{"chunk", c.Chunk.Validate()},
 		{"retry", c.Retry.Validate()},
+		{"maintenance", c.Maintenance.Validate()},
 		{"schemas", c.Schemas.Validate()},
 	} {
 		if part.err != nil {

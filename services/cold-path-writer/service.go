@@ -114,6 +114,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	side(s.http.Run)
 	side(s.schemas.Run)
+	side(func(ctx context.Context) error { return s.cfg.Maintenance.run(ctx, s.bucket, s.deps.Log) })
 	err := s.consume(inner)
 	s.enter(errors.New("stopped"))
 	stop(nil)

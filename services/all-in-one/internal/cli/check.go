@@ -93,6 +93,19 @@ func lakeCommand() *cobra.Command {
 	audit.Flags().StringVar(&file, "config", "", "the fleet's YAML `FILE`")
 	audit.Flags().StringVar(&dir, "data-dir", "./.tocsin", "`DIR` of tocsin run, whose lake is checked when the configuration names none")
 	cmd.AddCommand(audit)
+	open := func(cmd *cobra.Command) (objstore.Bucket, coldpathwriter.Maintenance, error) {
+		cfg, err := loadFleet(file, dir)
+		if err != nil {
+			return nil, coldpathwriter.Maintenance{}, badConfig(err)
+		}
+		b, err := objstore.Open(cmd.Context(), cfg.Writer.Lake)
+		return b, cfg.Writer.Maintenance, err
+	}
+	for _, c := range maintenanceCommands(open) {
+		c.Flags().StringVar(&file, "config", "", "the fleet's YAML `FILE`")
+		c.Flags().StringVar(&dir, "data-dir", "./.tocsin", "`DIR` of tocsin run, whose lake it is when the configuration names none")
+		cmd.AddCommand(c)
+	}
 	return cmd
 }
 

@@ -151,6 +151,12 @@ func (g *Group) from(ctx context.Context, src lake.Source, c kadm.OffsetResponse
 	case ok && first <= c.At:
 		pos.first = first
 	}
+	// A file was stored, its offset not committed, and maintenance has merged or removed it since: it cannot be found any more, only that it was.
+	if end, err := ends.beyond(ctx, src.Partition, pos.first); err != nil {
+		return position{}, err
+	} else if end > pos.first {
+		pos.first, pos.next = end, max(pos.next, end)
+	}
 	if pos.next >= logStart {
 		return pos, nil
 	}
@@ -172,6 +178,35 @@ type lakeEnds struct {
 	g    *Group
 	src  lake.Source
 	last map[int32]lake.Object // the object with the largest first offset
+	// covered are the offsets that maintenance has merged or removed.
+	covered lake.Spans
+}
+
+// beyond is the first offset from the given one on that maintenance does not cover.
+func (l *lakeEnds) beyond(ctx context.Context, partition int32, offset int64) (int64, error) {
+	src := l.src
+	src.Partition = partition
+	if err := l.manifest(ctx); err != nil {
+		return 0, err
+	}
+	for end, ok := l.covered.Holds(lake.SourceName(src), offset); ok; end, ok = l.covered.Holds(lake.SourceName(src), offset) {
+		offset = end
+	}
+	return offset, nil
+}
+
+// manifest reads what maintenance covers, once.
+func (l *lakeEnds) manifest(ctx context.Context) error {
+	if l.covered != nil {
+		return nil
+	}
+	return l.g.store.Retry(ctx, "manifest", func(ctx context.Context) error {
+		m, err := lake.LoadManifest(ctx, l.g.bucket, l.src.Table)
+		if err == nil {
+			l.covered = m.Covered()
+		}
+		return err
+	})
 }
 
 func (l *lakeEnds) of(ctx context.Context, partition int32) (end int64, found bool, err error) {
@@ -180,9 +215,18 @@ func (l *lakeEnds) of(ctx context.Context, partition int32) (end int64, found bo
 			return 0, false, err
 		}
 	}
+	if err := l.manifest(ctx); err != nil {
+		return 0, false, err
+	}
+	src := l.src
+	src.Partition = partition
+	spans := l.covered[lake.SourceName(src)]
+	if len(spans) > 0 {
+		end, found = spans[len(spans)-1].End, true
+	}
 	o, ok := l.last[partition]
-	if !ok {
-		return 0, false, nil
+	if !ok || o.First < end {
+		return end, found, nil
 	}
 	err = l.g.store.Retry(ctx, "head", func(ctx context.Context) error {
 		info, err := l.g.bucket.Head(ctx, o.Key())
