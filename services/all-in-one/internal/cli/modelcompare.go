@@ -101,7 +101,7 @@ the budget, ten minutes from the next. Verdicts exist only where the whole judge
 	return cmd
 }
 
-// print writes a pair for people.
+// write writes a pair for people.
 func (p *pairAnswer) write(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "\tCHAMPION\tSHADOW\n\t%s\t%s\n", p.Champion.Model, p.Shadow.Model)
