@@ -21,6 +21,7 @@ import (
 
 	"github.com/parquet-go/parquet-go"
 
+	layout "github.com/tocsin-io/tocsin/pkg/lake"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
 )
 
@@ -159,6 +160,10 @@ func Read(ctx context.Context, b objstore.Bucket, q Query, progress func(float64
 // younger ones may hold late ones.
 func files(ctx context.Context, b objstore.Bucket, q *Query) ([]string, error) {
 	const chunk = 2 * time.Hour // a file's span, and the hour of its folder
+	view, err := layout.Open(ctx, b, path.Base(table))
+	if err != nil {
+		return nil, err
+	}
 	var out []string
 	for day := q.From.Add(-chunk).UTC().Truncate(24 * time.Hour); !day.After(q.To.Add(time.Duration(q.Late))); day = day.Add(24 * time.Hour) {
 		for info, err := range b.List(ctx, table+"date="+day.Format(time.DateOnly)+"/") {
@@ -171,6 +176,9 @@ func files(ctx context.Context, b objstore.Bucket, q *Query) ([]string, error) {
 			}
 			if hour.Add(chunk).Before(q.From) || hour.After(q.To.Add(time.Duration(q.Late))) {
 				continue
+			}
+			if _, counts, err := view.Counts(info.Key); err == nil && !counts {
+				continue // its rows stand in a merged file, or are to be forgotten
 			}
 			out = append(out, info.Key)
 		}

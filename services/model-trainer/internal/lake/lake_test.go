@@ -14,6 +14,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 	"go.uber.org/goleak"
 
+	layout "github.com/tocsin-io/tocsin/pkg/lake"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
 	"github.com/tocsin-io/tocsin/services/model-trainer/internal/lake"
 )
@@ -42,6 +43,11 @@ func value(machine string, minute int, sensor string, v float32) reading {
 
 func put(t *testing.T, b objstore.Bucket, name string, hour time.Time, rows ...reading) {
 	t.Helper()
+	putAt(t, b, fmt.Sprintf("tocsin/readings/date=%s/hour=%02d/%s.parquet", hour.Format(time.DateOnly), hour.Hour(), name), rows...)
+}
+
+func putAt(t *testing.T, b objstore.Bucket, key string, rows ...reading) {
+	t.Helper()
 	var out bytes.Buffer
 	w := parquet.NewGenericWriter[reading](&out, parquet.Compression(&parquet.Zstd))
 	if _, err := w.Write(rows); err != nil {
@@ -50,7 +56,6 @@ func put(t *testing.T, b objstore.Bucket, name string, hour time.Time, rows ...r
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	key := fmt.Sprintf("tocsin/readings/date=%s/hour=%02d/%s.parquet", hour.Format(time.DateOnly), hour.Hour(), name)
 	if err := b.PutIfAbsent(context.Background(), key, out.Bytes(), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -80,6 +85,34 @@ func read(t *testing.T, b objstore.Bucket, q lake.Query) (*lake.Result, error) {
 
 func query() lake.Query {
 	return lake.Query{From: start(), To: start().Add(3 * time.Hour), Sensors: []string{"b", "a"}}
+}
+
+// While a merged file and the raw ones that it stands for are both there, rows count once.
+func TestMergedFilesCountOnce(t *testing.T) {
+	b := bucket(t)
+	raw := layout.Object{Source: layout.Source{Table: "readings", Topic: "sensor.readings.v1"}, First: 10, End: 20, SinceMS: start().UnixMilli()}
+	rows := []reading{value("m1", 1, "a", 10), value("m1", 1, "b", 20), value("m2", 1, "a", 13), value("m2", 1, "b", 23)}
+	putAt(t, b, raw.Key(), rows...)
+	merged := layout.MergedKey("readings", start().Truncate(time.Hour).UnixMilli(), 1, 1, 0)
+	putAt(t, b, merged, rows...)
+	files := func(want int, what string) {
+		t.Helper()
+		if got, err := read(t, b, query()); err != nil || got.Seen != 2 || got.Files != want {
+			t.Errorf("%s: %+v, %v; want 2 samples of %d files", what, got, err, want)
+		}
+	}
+	files(1, "before the manifest names the merged file") // the raw one
+	m, err := layout.LoadManifest(t.Context(), b, "readings")
+	if err != nil {
+		t.Fatal(err)
+	}
+	covers := layout.Spans{}
+	covers.Add(layout.SourceName(raw.Source), layout.Span{First: 10, End: 20})
+	m.Groups = []layout.Group{{HourMS: start().Truncate(time.Hour).UnixMilli(), Covers: covers, Rows: 4, Files: []layout.File{{Key: merged, Rows: 4}}}}
+	if err := m.Commit(t.Context(), b, start(), layout.Action{Kind: "compact"}); err != nil {
+		t.Fatal(err)
+	}
+	files(1, "after it does")
 }
 
 func TestSamplesAreWholeGoodAndInRange(t *testing.T) {
