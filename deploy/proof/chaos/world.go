@@ -252,9 +252,15 @@ receivers:
 `, url)
 }
 
-// judge is the processor's configuration, from the file that it reads.
+// judge is the processor's configuration, from the file that it reads. The file names secrets by variables, which this process needs then as the processor does.
 func (w *world) judge() (streamprocessor.Config, error) {
 	cfg := streamprocessor.DefaultConfig()
+	env := environment(w.stack)
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
+		if err := os.Setenv(name, env[name]); err != nil {
+			return cfg, err
+		}
+	}
 	return cfg, config.Load(w.stack.ConfigFile(), config.Section{Name: "stream_processor", Value: &cfg})
 }
 
