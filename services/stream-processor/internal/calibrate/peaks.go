@@ -108,8 +108,7 @@ func (a *Peaks) Learn(t float64) {
 	}
 	if a.top > 0 {
 		if a.long++; a.calm >= calmWindows || a.long >= longestExcursion {
-			a.count(float64(a.top), 1)
-			a.top, a.calm, a.long = 0, 0, 0
+			a.end(float64(a.top))
 		}
 	}
 }
@@ -117,14 +116,12 @@ func (a *Peaks) Learn(t float64) {
 // Paged takes an excursion that paged. How far it went is not learned.
 func (a *Peaks) Paged() {
 	f := a.fit()
-	a.top, a.calm, a.long = 0, 0, 0
-	a.count(f.u+3*f.scale, 1)
+	a.end(f.u + 3*f.scale)
 }
 
 // Outlier takes an excursion that would have paged and was over at once, as a single outlier is: how far it went is learned, like that of any excursion.
 func (a *Peaks) Outlier(t float64) {
-	a.top, a.calm, a.long = 0, 0, 0
-	a.count(max(t, peakLowest), 1)
+	a.end(max(t, peakLowest))
 }
 
 // expose takes one window of experience. What was long ago counts less, by the square of how far back in the machine's life it was: a young baseline exaggerates, and
@@ -143,8 +140,10 @@ func (a *Peaks) expose() {
 	a.fresh = 0
 }
 
-func (a *Peaks) count(t float64, n float32) {
-	a.counts[peakBin(t)] += n
+// end counts an excursion that went as far as t; none is under way any more.
+func (a *Peaks) end(t float64) {
+	a.counts[peakBin(t)]++
+	a.top, a.calm, a.long = 0, 0, 0
 }
 
 // tail is the fit of the moment, a function of the counts alone.
