@@ -5,6 +5,7 @@ import { Icon, SeverityIcon, StateIcon } from "./icons";
 import { isClosed, severity, type Alert, type Contribution } from "./model";
 import { machineHref, setQuery } from "./route";
 import type { Data } from "./store";
+import type { ViewProps } from "./view";
 
 const order = { critical: 0, warning: 1, info: 2 };
 
@@ -36,7 +37,7 @@ export function AlertLine({ alert, skew }: { alert: Alert; skew: number }) {
   );
 }
 
-export function AlertsPage({ data, query }: { data: Data; query: URLSearchParams }) {
+export function AlertsPage({ data, query }: ViewProps) {
   const showClosed = query.get("show") === "closed";
   const sev = query.get("severity") ?? "";
   const [limit, setLimit] = useState(pageSize);

@@ -1,54 +1,61 @@
-import { useEffect } from "react";
-import { AlertsPage } from "./alerts";
+import { Suspense, useEffect, useState } from "react";
 import { Boundary } from "./boundary";
-import { CoveragePage } from "./coverage";
-import { Fleet } from "./fleet";
 import { Header, LinkBanner } from "./header";
-import { MachinePage } from "./machine";
+import { Help } from "./help";
+import { useShortcuts } from "./keys";
 import { isClosed } from "./model";
-import { useRoute } from "./route";
+import { href, useRoute } from "./route";
 import { useData, watchMachine } from "./store";
+import { toggleTheme } from "./theme";
+import { Toasts } from "./toast";
+import type { View } from "./view";
+import { views } from "./views";
 
 export function App() {
   const route = useRoute();
   const data = useData();
-  const machine = route.page === "machine" ? route.id : undefined;
+  const view = views.find((v) => v.path === route.path) ?? (views[0] as View);
+  const params = view.path === route.path ? route.params : [];
+  const machine = view.path === "machine" ? params[0] : undefined;
+  const [help, setHelp] = useState(false);
+  const place = [view.path, ...params].join("/");
   useEffect(() => {
     watchMachine(machine);
-    window.scrollTo(0, 0);
   }, [machine]);
   useEffect(() => {
-    const onKey = (e: KeyboardEvent) => {
-      const typing = e.target instanceof HTMLElement && e.target.closest("input, select, textarea");
-      const field = document.querySelector<HTMLInputElement>(".search input");
-      if (e.key === "/" && !typing && !e.ctrlKey && !e.metaKey && !e.altKey && field) {
-        e.preventDefault();
-        field.focus();
-      }
-    };
-    window.addEventListener("keydown", onKey);
-    return () => window.removeEventListener("keydown", onKey);
-  }, []);
+    window.scrollTo(0, 0);
+  }, [place]);
+  useShortcuts("Everywhere", [
+    { keys: "/", label: "Search on this page", run: () => document.querySelector<HTMLInputElement>(".search input")?.focus() },
+    { keys: "t", label: "Light or dark", run: toggleTheme },
+    { keys: "?", label: "This help", run: () => setHelp(true) },
+  ]);
+  useShortcuts(
+    "Go to",
+    views.flatMap((v) => (v.nav ? [{ keys: `g ${v.nav.key}`, label: v.nav.label, run: () => void (location.hash = href(v.path)) }] : [])),
+  );
   const open = [...data.alerts.values()].filter((a) => !isClosed(a)).length;
+  const title = view.title(params);
   useEffect(() => {
-    const what = machine ?? (route.page === "alerts" ? "Alerts" : route.page === "coverage" ? "Coverage" : "Fleet");
-    document.title = `${open > 0 ? `(${open}) ` : ""}${what} · Tocsin`;
-  }, [open, machine, route.page]);
+    document.title = `${open > 0 ? `(${open}) ` : ""}${title} · Tocsin`;
+  }, [open, title]);
+  const Page = view.component;
   return (
     <div className={`app ${data.everLive && data.link.state !== "live" ? "stale" : ""}`}>
       <a className="skip" href="#main" onClick={(e) => (e.preventDefault(), document.getElementById("main")?.focus())}>
         Skip to content
       </a>
-      <Header route={route} data={data} open={open} />
+      <Header view={view} data={data} onHelp={() => setHelp(true)} />
       <LinkBanner data={data} />
       <main id="main" tabIndex={-1}>
-        <Boundary key={machine ?? route.page}>
-          {route.page === "fleet" && <Fleet data={data} query={route.query} />}
-          {route.page === "alerts" && <AlertsPage data={data} query={route.query} />}
-          {route.page === "coverage" && <CoveragePage query={route.query} />}
-          {route.page === "machine" && <MachinePage data={data} id={route.id} key={route.id} />}
+        <Boundary key={place}>
+          <Suspense fallback={<p className="hint">Loading.</p>}>
+            <Page data={data} params={params} query={route.query} key={view.path === "machine" ? place : view.path} />
+          </Suspense>
         </Boundary>
       </main>
+      <Toasts />
+      {help && <Help onClose={() => setHelp(false)} />}
     </div>
   );
 }

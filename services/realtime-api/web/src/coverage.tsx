@@ -2,6 +2,7 @@ import { useEffect, useState } from "react";
 import { count, span } from "./format";
 import { StateIcon } from "./icons";
 import { machineHref, setQuery } from "./route";
+import type { ViewProps } from "./view";
 
 // What /v1/coverage answers; see openapi.yaml.
 interface Total {
@@ -75,7 +76,7 @@ function useCoverage(state: string): { answer?: Answer; failed: boolean } {
 }
 
 /** What is judged and what is not, and why: of the fleet, by gateway, and of the machines that are not judged whole. */
-export function CoveragePage({ query }: { query: URLSearchParams }) {
+export function CoveragePage({ query }: ViewProps) {
   const state = query.get("state") ?? "";
   const { answer, failed } = useCoverage(state);
   if (!answer) {

@@ -6,6 +6,7 @@ import { Icon, StateIcon, stateLabel } from "./icons";
 import { stateName, stateNames, type Row, type StateName } from "./model";
 import { machineHref, setQuery } from "./route";
 import { rank, type Data } from "./store";
+import type { ViewProps } from "./view";
 
 type View = "cards" | "list" | "mosaic";
 const views: { name: View; label: string; height: number; minWidth: number; gap: number }[] = [
@@ -14,7 +15,7 @@ const views: { name: View; label: string; height: number; minWidth: number; gap:
   { name: "mosaic", label: "Mosaic", height: 24, minWidth: 24, gap: 4 },
 ];
 
-export function Fleet({ data, query }: { data: Data; query: URLSearchParams }) {
+export function Fleet({ data, query }: ViewProps) {
   const state = query.get("state") as StateName | null;
   const search = query.get("q") ?? "";
   const sort = query.get("sort") ?? "attention";

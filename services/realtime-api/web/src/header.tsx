@@ -1,15 +1,18 @@
 import { useNow } from "./clock";
 import { clock, count, span } from "./format";
 import { Bell, Icon } from "./icons";
-import type { Route } from "./route";
+import { href } from "./route";
 import { reconnectNow, type Data } from "./store";
 import { toggleTheme, useTheme } from "./theme";
+import type { View } from "./view";
+import { views } from "./views";
 
 /** Ticks come every few seconds even when all machines are silent: without them for this long, data is not flowing. */
 const stalledMs = 20_000;
 
-export function Header({ route, data, open }: { route: Route; data: Data; open: number }) {
+export function Header({ view, data, onHelp }: { view: View; data: Data; onHelp(): void }) {
   const theme = useTheme();
+  const other = theme === "dark" ? "Light theme" : "Dark theme";
   return (
     <header className="top">
       <a className="brand" href="#/" aria-label="Tocsin, fleet">
@@ -17,24 +20,27 @@ export function Header({ route, data, open }: { route: Route; data: Data; open: 
         <span>Tocsin</span>
       </a>
       <nav aria-label="Pages">
-        <a href="#/" aria-current={route.page === "fleet" ? "page" : undefined}>
-          Fleet
-        </a>
-        <a href="#/alerts" aria-current={route.page === "alerts" ? "page" : undefined}>
-          Alerts
-          {open > 0 && (
-            <span className="badge" aria-label={`${open} open`}>
-              {count(open)}
-            </span>
-          )}
-        </a>
-        <a href="#/coverage" aria-current={route.page === "coverage" ? "page" : undefined}>
-          Coverage
-        </a>
+        {views.map((v) => {
+          if (!v.nav) return null;
+          const n = v.nav.badge?.(data) ?? 0;
+          return (
+            <a key={v.path} href={href(v.path)} aria-current={view === v ? "page" : undefined}>
+              {v.nav.label}
+              {n > 0 && (
+                <span className="badge" aria-label={`${n} open`}>
+                  {count(n)}
+                </span>
+              )}
+            </a>
+          );
+        })}
       </nav>
       <div className="vitals">
         <Vitals data={data} />
-        <button className="ghost" type="button" onClick={toggleTheme} aria-label={theme === "dark" ? "Light theme" : "Dark theme"} title={theme === "dark" ? "Light theme" : "Dark theme"}>
+        <button className="ghost keyshelp" type="button" onClick={onHelp} aria-label="Keyboard shortcuts" title="Keyboard shortcuts (?)">
+          <Icon name="keyboard" />
+        </button>
+        <button className="ghost" type="button" onClick={toggleTheme} aria-label={other} title={other}>
           <Icon name={theme === "dark" ? "sun" : "moon"} />
         </button>
       </div>

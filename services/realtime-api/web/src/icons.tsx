@@ -57,6 +57,7 @@ const strokes: Record<string, React.ReactNode> = {
   back: <path d="M10 3 5 8l5 5" />,
   chevron: <path d="M6 3l5 5-5 5" />,
   close: <path d="M4 4l8 8M12 4l-8 8" />,
+  keyboard: <path d="M1.5 4h13v8h-13zM4 6.6h.01M6.7 6.6h.01M9.3 6.6h.01M12 6.6h.01M4 9.4h.01M12 9.4h.01M6 9.4h4" />,
   plug: <path d="M2 14l3-3M9.5 2.5l-2 2M13.5 6.5l-2 2M6 5l5 5-1.5 1.5a3.5 3.5 0 0 1-5-5z" />,
 };
 

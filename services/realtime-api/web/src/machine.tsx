@@ -6,11 +6,13 @@ import { ago, causeName, count, eventTime, odds, scoreText, span, surprise, surp
 import { Icon, SeverityIcon, StateIcon, stateLabel } from "./icons";
 import { isClosed, severity, stateName, type Anomaly, type Window } from "./model";
 import type { Data, Detail } from "./store";
+import type { ViewProps } from "./view";
 
 /** How many windows are shown; live windows are 5 s apart, so these are 2, 5 and 15 minutes. */
 const spans = [24, 60, 180] as const;
 
-export function MachinePage({ data, id }: { data: Data; id: string }) {
+export function MachinePage({ data, params }: ViewProps) {
+  const id = params[0] ?? "";
   const detail = data.detail?.id === id ? data.detail : undefined;
   return (
     <div className="machinepage">

@@ -7,6 +7,8 @@ import "./styles/fleet.css";
 import "./styles/machine.css";
 import "./styles/alerts.css";
 import "./styles/coverage.css";
+import "./styles/overlay.css";
+import "./styles/inbox.css";
 import { App } from "./app";
 import { start } from "./store";
 import { applyTheme } from "./theme";

@@ -1,23 +1,31 @@
 import { useSyncExternalStore } from "react";
 
-export type Route = { page: "fleet" | "alerts" | "coverage"; query: URLSearchParams } | { page: "machine"; id: string; query: URLSearchParams };
+/** Where the page is: #/machine/press-1?range=60 is path "machine", params ["press-1"]. */
+export interface Route {
+  path: string;
+  params: string[];
+  query: URLSearchParams;
+}
 
-/** Reads a hash such as #/machine/press-1 or #/?state=critical. Anything else is the fleet. */
+/** Reads a hash. One that cannot be decoded is the fleet. */
 export function parse(hash: string): Route {
   const [path = "", search = ""] = hash.replace(/^#/, "").split("?", 2);
   const query = new URLSearchParams(search);
-  const machine = /^\/machine\/(.+)$/.exec(path);
-  if (machine?.[1]) {
-    try {
-      return { page: "machine", id: decodeURIComponent(machine[1]), query };
-    } catch {
-      return { page: "fleet", query };
-    }
+  try {
+    const [first = "", ...params] = path.split("/").filter(Boolean).map(decodeURIComponent);
+    return { path: first, params, query };
+  } catch {
+    return { path: "", params: [], query };
   }
-  return { page: path === "/alerts" ? "alerts" : path === "/coverage" ? "coverage" : "fleet", query };
 }
 
-export const machineHref = (id: string) => `#/machine/${encodeURIComponent(id)}`;
+/** The address of a view: each part is one segment, whatever it holds. */
+export function href(path: string, params: string[] = [], query: Record<string, string> = {}): string {
+  const search = new URLSearchParams(Object.entries(query).filter(([, v]) => v)).toString();
+  return `#/${[path, ...params].filter(Boolean).map(encodeURIComponent).join("/")}${search ? `?${search}` : ""}`;
+}
+
+export const machineHref = (id: string) => href("machine", [id]);
 
 /** Changes the query of the current page in place, without a step in the history. */
 export function setQuery(changes: Record<string, string>) {
