@@ -1,0 +1,213 @@
+package columnar
+
+import (
+	"encoding/binary"
+	"math/bits"
+
+	"github.com/parquet-go/parquet-go/format"
+)
+
+// Ints is a column of integers, times or flags.
+type Ints struct {
+	kind Kind
+	n    int
+	// Values are kept as runs until one row comes after another.
+	runs []intRun
+	flat []int64 // of all rows, if not nil
+	memo []int64
+	few  fewInts
+}
+
+type intRun struct {
+	value int64
+	n     int
+}
+
+// Run adds n rows of v.
+func (c *Ints) Run(v int64, n int) {
+	if n <= 0 {
+		return
+	}
+	c.n += n
+	if c.flat != nil {
+		for range n {
+			c.flat = append(c.flat, v)
+		}
+		return
+	}
+	if last := len(c.runs) - 1; last >= 0 && c.runs[last].value == v {
+		c.runs[last].n += n
+		return
+	}
+	c.runs = append(c.runs, intRun{v, n})
+}
+
+// Append adds a row for each of vs.
+func (c *Ints) Append(vs []int64) {
+	if len(vs) == 0 {
+		return
+	}
+	c.flatten()
+	c.flat = append(c.flat, vs...)
+	c.n += len(vs)
+}
+
+// flatten goes over to a value per row.
+func (c *Ints) flatten() {
+	if c.flat != nil {
+		return
+	}
+	c.flat = c.memo[:0]
+	if c.flat == nil {
+		c.flat = make([]int64, 0, 1024)
+	}
+	for _, r := range c.runs {
+		for range r.n {
+			c.flat = append(c.flat, r.value)
+		}
+	}
+	c.runs = c.runs[:0]
+}
+
+func (c *Ints) rows() int { return c.n }
+
+func (c *Ints) reset() {
+	c.runs = c.runs[:0]
+	if c.flat != nil {
+		c.memo, c.flat = c.flat, nil
+	}
+	c.n = 0
+}
+
+func (c *Ints) flush(k *chunk) {
+	defer c.reset()
+	if c.kind == Bool {
+		c.flatten()
+		c.bools(k)
+		return
+	}
+	if c.kind == Int32 {
+		c.narrow()
+	}
+	if c.flat == nil && c.few.take(c.runs) {
+		c.dictionary(k)
+		return
+	}
+	c.flatten()
+	for at := 0; at < c.n; at += pageRows {
+		part := c.flat[at:min(at+pageRows, c.n)]
+		s := &k.w.scratch
+		s.body = appendDelta(s.body[:0], part, c.kind == Int32)
+		least, most := part[0], part[0]
+		for _, v := range part {
+			least, most = min(least, v), max(most, v)
+		}
+		k.data(page{rows: len(part), encoding: format.DeltaBinaryPacked, body: s.body, bounds: bounds{c.plain(least), c.plain(most)}}, c.less)
+	}
+}
+
+// narrow keeps the low 32 bits.
+func (c *Ints) narrow() {
+	for i := range c.runs {
+		c.runs[i].value = int64(int32(c.runs[i].value))
+	}
+	for i := range c.flat {
+		c.flat[i] = int64(int32(c.flat[i]))
+	}
+}
+
+func (c *Ints) plain(v int64) []byte {
+	switch c.kind {
+	case Bool:
+		return []byte{byte(v)}
+	case Int32:
+		return binary.LittleEndian.AppendUint32(nil, uint32(v))
+	default:
+		return binary.LittleEndian.AppendUint64(nil, uint64(v))
+	}
+}
+
+func (c *Ints) less(a, b []byte) bool {
+	switch c.kind {
+	case Bool:
+		return a[0] < b[0]
+	case Int32:
+		return int32(binary.LittleEndian.Uint32(a)) < int32(binary.LittleEndian.Uint32(b))
+	default:
+		return int64(binary.LittleEndian.Uint64(a)) < int64(binary.LittleEndian.Uint64(b))
+	}
+}
+
+// dictionary writes few distinct values as a dictionary.
+func (c *Ints) dictionary(k *chunk) {
+	s := &k.w.scratch
+	s.body = s.body[:0]
+	for _, v := range c.few.values {
+		s.body = append(s.body, c.plain(v)...)
+	}
+	k.dictionary(len(c.few.values), s.body)
+	width := uint(bits.Len(uint(len(c.few.values) - 1)))
+	for p := range pagesOf(c.few.runs) {
+		least, most := c.few.values[p.runs[0].value], c.few.values[p.runs[0].value]
+		for _, r := range p.runs {
+			v := c.few.values[r.value]
+			least, most = min(least, v), max(most, v)
+		}
+		s.body = appendRuns(append(s.body[:0], byte(width)), p.runs, width)
+		k.data(page{rows: p.rows, encoding: format.RLEDictionary, body: s.body, bounds: bounds{c.plain(least), c.plain(most)}}, c.less)
+	}
+}
+
+// bools writes bits.
+func (c *Ints) bools(k *chunk) {
+	s := &k.w.scratch
+	for at := 0; at < c.n; at += pageRows {
+		part := c.flat[at:min(at+pageRows, c.n)]
+		s.body = append(s.body[:0], make([]byte, (len(part)+7)/8)...)
+		ones := 0
+		for i, v := range part {
+			if v != 0 {
+				s.body[i/8] |= 1 << (i % 8)
+				ones++
+			}
+		}
+		b := bounds{[]byte{0}, []byte{1}}
+		if ones == 0 {
+			b.max = b.min
+		} else if ones == len(part) {
+			b.min = b.max
+		}
+		k.data(page{rows: len(part), encoding: format.Plain, body: s.body, bounds: b}, c.less)
+	}
+}
+
+// maxFew distinct integers make a dictionary; more become differences.
+const maxFew = 256
+
+// fewInts numbers distinct values.
+type fewInts struct {
+	values []int64
+	runs   []run
+	table  [4 * maxFew]uint16 // number + 1
+}
+
+// take numbers the values of runs; false: there are too many.
+func (f *fewInts) take(runs []intRun) bool {
+	f.values, f.runs = f.values[:0], f.runs[:0]
+	clear(f.table[:])
+	for _, r := range runs {
+		slot := uint64(r.value) * 0x9e3779b97f4a7c15 >> 54
+		for f.table[slot] != 0 && f.values[f.table[slot]-1] != r.value {
+			slot = (slot + 1) % uint64(len(f.table))
+		}
+		if f.table[slot] == 0 {
+			if len(f.values) == maxFew {
+				return false
+			}
+			f.values = append(f.values, r.value)
+			f.table[slot] = uint16(len(f.values))
+		}
+		f.runs = append(f.runs, run{uint32(f.table[slot] - 1), uint32(r.n)})
+	}
+	return true
+}
