@@ -106,7 +106,7 @@ func appendSplit[T float32 | float64](dst []byte, values []T) []byte {
 // boundsOf leaves NaN out, and takes both zeros for both: readers do not order them alike.
 func boundsOf[T float32 | float64](values []T) bounds {
 	least, most := T(math.Inf(1)), T(math.Inf(-1))
-	any := false
+	found := false
 	for _, v := range values {
 		if v < least {
 			least = v
@@ -114,9 +114,9 @@ func boundsOf[T float32 | float64](values []T) bounds {
 		if v > most {
 			most = v
 		}
-		any = any || v == v
+		found = found || v == v
 	}
-	if !any {
+	if !found {
 		return bounds{}
 	}
 	if least == 0 {
