@@ -1,12 +1,13 @@
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vite";
 import { licences } from "./licences.ts";
+import { worker } from "./worker.ts";
 
 // The output is embedded into the Go binary and committed. Names carry no hashes and nothing depends on where or
 // when it was built, so that a build can be compared with what is committed (npm run check).
 export default defineConfig({
   base: "./",
-  plugins: [react(), licences()],
+  plugins: [react(), licences(), worker()],
   build: {
     outDir: process.env["TOCSIN_PAGE_OUT"] ?? "../internal/page/dist",
     emptyOutDir: true,

@@ -1,16 +1,26 @@
 package page
 
 import (
+	"compress/gzip"
+	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
+var handler = sync.OnceValues(func() (http.Handler, error) {
+	h, _, err := Handler()
+	return h, err
+})
+
 func get(t *testing.T, method, path string, header map[string]string) *httptest.ResponseRecorder {
 	t.Helper()
-	h, _, err := Handler()
+	h, err := handler()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,5 +87,75 @@ func TestLicencesAreShipped(t *testing.T) {
 		if !strings.Contains(body, "\n"+name) {
 			t.Errorf("no licence of %s", name)
 		}
+	}
+}
+
+func TestCompressed(t *testing.T) {
+	plain := get(t, "GET", "/assets/app.js", nil)
+	for header, packed := range map[string]bool{"gzip, deflate, br": true, "br;q=1.0, GZIP;q=0.5": true, "gzip;q=0": false, "gzip; q=0.00": false, "identity": false, "": false} {
+		w := get(t, "GET", "/assets/app.js", map[string]string{"Accept-Encoding": header})
+		if (w.Header().Get("Content-Encoding") == "gzip") != packed || w.Header().Get("Vary") != "Accept-Encoding" {
+			t.Errorf("%q: %v", header, w.Header())
+			continue
+		}
+		if !packed {
+			continue
+		}
+		z, err := gzip.NewReader(w.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(z)
+		if err != nil || string(body) != plain.Body.String() {
+			t.Errorf("%q: another text, %d bytes: %v", header, len(body), err)
+		}
+	}
+	if w := get(t, "GET", "/icon-192.png", map[string]string{"Accept-Encoding": "gzip"}); w.Code != 200 || w.Header().Get("Content-Encoding") != "" || w.Header().Get("Content-Type") != "image/png" {
+		t.Errorf("a picture: %d %v", w.Code, w.Header())
+	}
+}
+
+// What the service worker keeps is all that the page is made of, and all of it is served.
+func TestWorkerKeepsThePage(t *testing.T) {
+	body := get(t, "GET", "/sw.js", nil).Body.String()
+	line := regexp.MustCompile(`const files = (\[.*\]);`).FindStringSubmatch(body)
+	if line == nil || strings.Contains(body, "%") {
+		t.Fatalf("sw.js was not completed by the build: %.300s", body)
+	}
+	var files []string
+	if err := json.Unmarshal([]byte(line[1]), &files); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if w := get(t, "GET", strings.TrimPrefix(f, "."), nil); w.Code != 200 {
+			t.Errorf("%s: %d", f, w.Code)
+		}
+	}
+	for _, f := range []string{"./", "./assets/app.js", "./assets/app.css", "./manifest.webmanifest", "./icon-192.png"} {
+		if !slices.Contains(files, f) {
+			t.Errorf("%s is not kept", f)
+		}
+	}
+}
+
+func TestManifest(t *testing.T) {
+	w := get(t, "GET", "/manifest.webmanifest", nil)
+	var m struct {
+		Name, Display string
+		StartURL      string `json:"start_url"`
+		Icons         []struct{ Src, Sizes, Type, Purpose string }
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &m); err != nil || w.Header().Get("Content-Type") != "application/manifest+json" {
+		t.Fatalf("%v %v", err, w.Header())
+	}
+	sizes := map[string]bool{}
+	for _, i := range m.Icons {
+		sizes[i.Sizes+i.Purpose] = true
+		if w := get(t, "GET", strings.TrimPrefix(i.Src, "."), nil); w.Code != 200 || w.Header().Get("Content-Type") != i.Type {
+			t.Errorf("%s: %d %s", i.Src, w.Code, w.Header().Get("Content-Type"))
+		}
+	}
+	if m.Name == "" || m.Display != "standalone" || m.StartURL != "./" || !sizes["192x192"] || !sizes["512x512"] || !sizes["512x512maskable"] {
+		t.Errorf("not installable: %+v", m)
 	}
 }

@@ -12,8 +12,15 @@ const order = { critical: 0, warning: 1, info: 2 };
 /** When a gateway fails, thousands may be open. */
 const pageSize = 100;
 
+let sorted: { version: number; list: Alert[] } = { version: -1, list: [] };
+
 /** Open alerts, graver first, then the latest. */
 export function openAlerts(data: Data): Alert[] {
+  if (sorted.version !== data.alertsVersion) sorted = { version: data.alertsVersion, list: sortedOpen(data) };
+  return sorted.list;
+}
+
+function sortedOpen(data: Data): Alert[] {
   return [...data.alerts.values()]
     .filter((a) => !isClosed(a))
     .sort((a, b) => order[severity(a.severity)] - order[severity(b.severity)] || b.at_ms - a.at_ms || (a.alert_id < b.alert_id ? -1 : 1));

@@ -1,9 +1,10 @@
 import { Suspense, useEffect, useState } from "react";
+import { Account } from "./account";
+import { openAlerts } from "./alerts";
 import { Boundary } from "./boundary";
 import { Header, LinkBanner } from "./header";
 import { Help } from "./help";
 import { useShortcuts } from "./keys";
-import { isClosed } from "./model";
 import { href, useRoute } from "./route";
 import { useData, watchMachine } from "./store";
 import { toggleTheme } from "./theme";
@@ -18,6 +19,7 @@ export function App() {
   const params = view.path === route.path ? route.params : [];
   const machine = view.path === "machine" ? params[0] : undefined;
   const [help, setHelp] = useState(false);
+  const [account, setAccount] = useState(false);
   const place = [view.path, ...params].join("/");
   useEffect(() => {
     watchMachine(machine);
@@ -34,18 +36,18 @@ export function App() {
     "Go to",
     views.flatMap((v) => (v.nav ? [{ keys: `g ${v.nav.key}`, label: v.nav.label, run: () => void (location.hash = href(v.path)) }] : [])),
   );
-  const open = [...data.alerts.values()].filter((a) => !isClosed(a)).length;
+  const open = openAlerts(data).length;
   const title = view.title(params);
   useEffect(() => {
     document.title = `${open > 0 ? `(${open}) ` : ""}${title} · Tocsin`;
   }, [open, title]);
   const Page = view.component;
   return (
-    <div className={`app ${data.everLive && data.link.state !== "live" ? "stale" : ""}`}>
+    <div className={`app ${(data.everLive || data.keptAtMs > 0) && data.link.state !== "live" ? "stale" : ""}`}>
       <a className="skip" href="#main" onClick={(e) => (e.preventDefault(), document.getElementById("main")?.focus())}>
         Skip to content
       </a>
-      <Header view={view} data={data} onHelp={() => setHelp(true)} />
+      <Header view={view} data={data} onHelp={() => setHelp(true)} onAccount={() => setAccount(true)} />
       <LinkBanner data={data} />
       <main id="main" tabIndex={-1}>
         <Boundary key={place}>
@@ -55,6 +57,7 @@ export function App() {
         </Boundary>
       </main>
       <Toasts />
+      {account && <Account onClose={() => setAccount(false)} />}
       {help && <Help onClose={() => setHelp(false)} />}
     </div>
   );

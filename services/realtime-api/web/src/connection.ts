@@ -55,6 +55,11 @@ export class Connection {
     };
   }
 
+  close() {
+    window.clearTimeout(this.retry);
+    this.drop();
+  }
+
   private drop() {
     window.clearTimeout(this.watchdog);
     const old = this.socket;

@@ -1,5 +1,5 @@
 import { useNow } from "./clock";
-import { clock, count, span } from "./format";
+import { ago, clock, count, eventTime, span } from "./format";
 import { Bell, Icon } from "./icons";
 import { href } from "./route";
 import { reconnectNow, type Data } from "./store";
@@ -10,7 +10,7 @@ import { views } from "./views";
 /** Ticks come every few seconds even when all machines are silent: without them for this long, data is not flowing. */
 const stalledMs = 20_000;
 
-export function Header({ view, data, onHelp }: { view: View; data: Data; onHelp(): void }) {
+export function Header({ view, data, onHelp, onAccount }: { view: View; data: Data; onHelp(): void; onAccount(): void }) {
   const theme = useTheme();
   const other = theme === "dark" ? "Light theme" : "Dark theme";
   return (
@@ -37,6 +37,9 @@ export function Header({ view, data, onHelp }: { view: View; data: Data; onHelp(
       </nav>
       <div className="vitals">
         <Vitals data={data} />
+        <button className="ghost" type="button" onClick={onAccount} aria-label="You and this device" title="You and this device">
+          <Icon name="person" />
+        </button>
         <button className="ghost keyshelp" type="button" onClick={onHelp} aria-label="Keyboard shortcuts" title="Keyboard shortcuts (?)">
           <Icon name="keyboard" />
         </button>
@@ -115,6 +118,7 @@ export function LinkBanner({ data }: { data: Data }) {
         <span>
           <b>{data.everLive ? "Connection lost." : "The server does not answer."}</b>{" "}
           {data.everLive && "What you see is the last known state. "}
+          {!data.everLive && data.keptAtMs > 0 && `What you see is the state of ${eventTime(data.keptAtMs * 1000, now)}, ${ago(data.keptAtMs, now)}. `}
           {link.state === "lost" ? `Trying again in ${span(Math.max(1000, link.retryAt - now))}.` : "Trying again now."}
         </span>
         <button type="button" onClick={reconnectNow}>

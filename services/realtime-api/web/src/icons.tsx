@@ -53,11 +53,15 @@ const strokes: Record<string, React.ReactNode> = {
   moon: <path d="M13.5 9.8A6 6 0 0 1 6.2 2.5a6 6 0 1 0 7.3 7.3z" />,
   cards: <path d="M2 2.5h5v4.5H2zM9 2.5h5v4.5H9zM2 9h5v4.5H2zM9 9h5v4.5H9z" />,
   list: <path d="M2 4h12M2 8h12M2 12h12" />,
-  mosaic: <path d="M2 2h3v3H2zM6.5 2h3v3h-3zM11 2h3v3h-3zM2 6.5h3v3H2zM6.5 6.5h3v3h-3zM11 6.5h3v3h-3zM2 11h3v3H2zM6.5 11h3v3h-3zM11 11h3v3h-3z" />,
+  map: <path d="M2 2h3v3H2zM6.5 2h3v3h-3zM11 2h3v3h-3zM2 6.5h3v3H2zM6.5 6.5h3v3h-3zM11 6.5h3v3h-3zM2 11h3v3H2zM6.5 11h3v3h-3zM11 11h3v3h-3z" />,
   back: <path d="M10 3 5 8l5 5" />,
   chevron: <path d="M6 3l5 5-5 5" />,
   close: <path d="M4 4l8 8M12 4l-8 8" />,
   keyboard: <path d="M1.5 4h13v8h-13zM4 6.6h.01M6.7 6.6h.01M9.3 6.6h.01M12 6.6h.01M4 9.4h.01M12 9.4h.01M6 9.4h4" />,
+  person: <path d="M8 7.5a2.75 2.75 0 1 0 0-5.5 2.75 2.75 0 0 0 0 5.5zM2.5 14c.5-3 2.6-4.5 5.5-4.5s5 1.5 5.500 4.500" />,
+  download: <path d="M8 2v8M4.500 7 8 10.500 11.500 7M2.500 13.500h11" />,
+  plus: <path d="M8 3v10M3 8h10" />,
+  minus: <path d="M3 8h10" />,
   plug: <path d="M2 14l3-3M9.5 2.5l-2 2M13.5 6.5l-2 2M6 5l5 5-1.5 1.5a3.5 3.5 0 0 1-5-5z" />,
 };
 

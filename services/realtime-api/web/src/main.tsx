@@ -9,17 +9,19 @@ import "./styles/alerts.css";
 import "./styles/coverage.css";
 import "./styles/overlay.css";
 import "./styles/inbox.css";
-import { App } from "./app";
-import { start } from "./store";
+import { registerWorker } from "./pwa";
+import { Root } from "./root";
+import { refreshSession } from "./session";
 import { applyTheme } from "./theme";
 
 applyTheme();
-start();
+void refreshSession();
+registerWorker();
 const root = document.getElementById("root");
 if (root) {
   createRoot(root).render(
     <StrictMode>
-      <App />
+      <Root />
     </StrictMode>,
   );
 }

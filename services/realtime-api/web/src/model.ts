@@ -16,6 +16,10 @@ export interface Row {
   t: number;
   al?: number;
   gw?: string;
+  /** Site, line and group, as far as the server knows them. */
+  si?: string;
+  li?: string;
+  gr?: string;
 }
 
 export type Severity = "critical" | "warning" | "info";
@@ -93,6 +97,8 @@ export interface Window {
   score: number | null;
   learning: boolean;
   closed_at_ms: number;
+  /** What the machine was doing; absent or empty while it is known to do but one thing. */
+  regime?: string;
 }
 
 export interface Summary {

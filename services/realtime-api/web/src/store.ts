@@ -1,5 +1,6 @@
 import { useSyncExternalStore } from "react";
 import { Connection, type Link } from "./connection";
+import { keepState, keptState } from "./kept";
 import { isClosed, stateName, type Alert, type Anomaly, type Message, type Row, type Summary, type Window } from "./model";
 
 const closedKept = 300;
@@ -25,14 +26,17 @@ export interface Detail {
 export interface Data {
   link: Link;
   everLive: boolean;
+  /** When the state that is shown was right, ms, if it is one kept from an earlier visit; else 0. */
+  keptAtMs: number;
   summary: Summary | undefined;
   /** Server's clock minus ours, ms. */
   skew: number;
   rates: number[];
   rows: Map<string, Row>;
-  /** Grows when rows changed at all, and when their order of attention may have. */
+  /** Grows when rows changed at all, when their order of attention may have, and when machines came or went. */
   rowsVersion: number;
   orderVersion: number;
+  membersVersion: number;
   fleetLoaded: boolean;
   alerts: Map<string, Alert>;
   alertsVersion: number;
@@ -43,12 +47,14 @@ export interface Data {
 const data: Data = {
   link: { state: "connecting", attempt: 0 },
   everLive: false,
+  keptAtMs: 0,
   summary: undefined,
   skew: 0,
   rates: [],
   rows: new Map(),
   rowsVersion: 0,
   orderVersion: 0,
+  membersVersion: 0,
   fleetLoaded: false,
   alerts: new Map(),
   alertsVersion: 0,
@@ -78,17 +84,21 @@ function takeFleet(m: Extract<Message, { type: "fleet" }>) {
   if (m.reset) {
     data.rows.clear();
     data.orderVersion++;
+    data.membersVersion++;
   }
   for (const row of m.rows) {
     const old = data.rows.get(row.id);
     if (!old || rank(old) !== rank(row)) data.orderVersion++;
+    if (!old || (old.gw ?? "") !== (row.gw ?? "")) data.membersVersion++;
     data.rows.set(row.id, row);
   }
   for (const id of m.removed ?? []) {
     data.rows.delete(id);
     data.orderVersion++;
+    data.membersVersion++;
   }
   if (!m.more) data.fleetLoaded = true;
+  data.keptAtMs = 0;
   data.rowsVersion++;
 }
 
@@ -174,10 +184,36 @@ export function watchMachine(id: string | undefined) {
   changed();
 }
 
+const keepEveryMs = 20_000;
+
+/** Opens the stream; once. Until it speaks, the state of the last visit is shown. */
 export function start() {
   watchMachine(undefined);
   connection.open();
   window.addEventListener("online", () => data.link.state === "lost" && connection.open());
+  void keptState().then((k) => {
+    if (!k || data.fleetLoaded) return;
+    for (const r of k.rows) data.rows.set(r.id, r);
+    for (const a of k.alerts) data.alerts.set(a.alert_id, a);
+    data.keptAtMs = k.atMs;
+    data.fleetLoaded = data.alertsLoaded = true;
+    data.rowsVersion++;
+    data.orderVersion++;
+    data.membersVersion++;
+    data.alertsVersion++;
+    changed();
+  });
+  const keep = () => {
+    if (data.link.state === "live" && data.fleetLoaded) void keepState({ atMs: Date.now() + data.skew, rows: [...data.rows.values()], alerts: [...data.alerts.values()].filter((a) => !isClosed(a)) });
+  };
+  window.setInterval(keep, keepEveryMs);
+  document.addEventListener("visibilitychange", () => document.hidden && keep());
+}
+
+/** Ends the stream and forgets what it brought: somebody else may come. */
+export function stop() {
+  connection.close();
+  location.reload();
 }
 
 export const reconnectNow = () => connection.open();
