@@ -104,7 +104,7 @@ func drive(t *testing.T, node, chromium, base string, steps map[string]func()) {
 	if _, err := url.Parse(base); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, node, "e2e/page.mjs", base, chromium, t.TempDir())
 	cmd.Dir = "web"

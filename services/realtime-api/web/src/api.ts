@@ -44,9 +44,13 @@ function address(path: string, query: Query): string {
 export const get = <T>(path: string, query: Query = {}, signal?: AbortSignal) => request<T>(address(path, query), {}, signal);
 
 /** Sends JSON. What changes something has a key, so that the same act sent twice counts once. */
-export const send = <T>(method: "POST" | "PUT" | "DELETE", path: string, body?: unknown, key?: string) =>
-  request<T>(path, {
-    method,
-    headers: { ...(body === undefined ? {} : { "Content-Type": "application/json" }), ...(key ? { "Idempotency-Key": key } : {}) },
-    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-  });
+export const send = <T>(method: "POST" | "PUT" | "DELETE", path: string, body?: unknown, key?: string, signal?: AbortSignal) =>
+  request<T>(
+    path,
+    {
+      method,
+      headers: { ...(body === undefined ? {} : { "Content-Type": "application/json" }), ...(key ? { "Idempotency-Key": key } : {}) },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    },
+    signal,
+  );

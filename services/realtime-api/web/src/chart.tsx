@@ -45,7 +45,8 @@ export function spacing(windows: Window[]): number {
   return steps[steps.length >> 1] ?? 5e6;
 }
 
-type Columns = [number[], ...(number | null)[][]];
+/** Columns of x in seconds, mean, min, max, expected low and high. */
+export type Columns = [number[], ...(number | null)[][]];
 
 /** Columns of x, mean, min, max, expected low and high. A gap in time breaks the line. */
 function columns(sensor: string, windows: Window[], step: number): { data: Columns; latest: SensorWindow | undefined } {
@@ -89,14 +90,37 @@ function limits(data: Columns): [number, number] {
 
 const cursors = uPlot.sync("machine");
 
-export function SensorChart({ sensor, windows, step, marks }: { sensor: string; windows: Window[]; step: number; marks: Mark[] }) {
+/** What a chart shows instead of the last windows: a stretch of the past, once it is there. */
+export interface Past {
+  from: number;
+  to: number;
+  data: Columns | undefined;
+  note: string;
+}
+
+const nothing: Columns = [[], [], [], [], [], []];
+
+interface ChartProps {
+  sensor: string;
+  windows: Window[];
+  step: number;
+  marks: Mark[];
+  past?: Past | undefined;
+  /** A stretch was drawn with the mouse, seconds. */
+  onZoom?: (from: number, to: number) => void;
+  onZoomOut?: () => void;
+}
+
+export function SensorChart({ sensor, windows, step, marks, past, onZoom, onZoomOut }: ChartProps) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | undefined>(undefined);
   const theme = useTheme();
-  const { data, latest } = useMemo(() => columns(sensor, windows, step), [sensor, windows, step]);
+  const live = useMemo(() => columns(sensor, windows, step), [sensor, windows, step]);
+  const data = past ? (past.data ?? nothing) : live.data;
+  const latest = past ? undefined : live.latest;
   const mine = useMemo(() => marks.filter((m) => m.sensors.size === 0 || m.sensors.has(sensor)), [marks, sensor]);
-  const current = useRef({ data, marks: mine });
-  current.current = { data, marks: mine };
+  const current = useRef<Current["current"]>({ data, marks: mine });
+  current.current = { data, marks: mine, range: past && [past.from / 1000, past.to / 1000], onZoom, onZoomOut };
   const [hover, setHover] = useState<number | null>(null);
 
   useLayoutEffect(() => {
@@ -116,13 +140,13 @@ export function SensorChart({ sensor, windows, step, marks }: { sensor: string; 
     const u = plot.current;
     if (!u) return;
     u.setData(data as uPlot.AlignedData, true);
-  }, [data, mine]);
+  }, [data, mine, past?.from, past?.to]);
 
   const at = hover !== null && hover < data[0].length ? hover : null;
   const value = at === null ? latest?.mean : data[1]?.[at];
   const low = at === null ? latest?.expected_low : data[4]?.[at];
   const high = at === null ? latest?.expected_high : data[5]?.[at];
-  const lasting = mine.filter((m) => m.to === undefined && m.sensors.size > 0);
+  const lasting = past ? [] : mine.filter((m) => m.to === undefined && m.sensors.size > 0);
   const blame = lasting.find((m) => m.critical) ?? lasting[0];
   const out = value != null && low != null && high != null && (value < low || value > high);
   return (
@@ -136,19 +160,32 @@ export function SensorChart({ sensor, windows, step, marks }: { sensor: string; 
         </span>
         <span className="sub">
           {at === null ? "" : `${eventTime((data[0][at] ?? 0) * 1e6, Date.now())} · `}
-          {low == null || high == null ? "nothing expected yet" : `expected ${num(low)} – ${num(high)}`}
+          {low != null && high != null ? `expected ${num(low)} – ${num(high)}` : past ? (at === null ? past.note : "") : "nothing expected yet"}
           {latest && latest.unusable > 0 && at === null && <em> · {latest.unusable} unusable</em>}
         </span>
-        <span className="mini gauge" title={`Score ${latest?.score?.toFixed(4) ?? "–"}`}>
-          <span className="fill" style={{ transform: `scaleX(${Math.min(1, surprise(latest?.score ?? null) / surpriseMax)})` }} />
-        </span>
+        {!past && (
+          <span className="mini gauge" title={`Score ${latest?.score?.toFixed(4) ?? "–"}`}>
+            <span className="fill" style={{ transform: `scaleX(${Math.min(1, surprise(latest?.score ?? null) / surpriseMax)})` }} />
+          </span>
+        )}
       </figcaption>
       <div className="plot" ref={box} role="img" aria-label={`${sensor}: ${num(latest?.mean)}`} />
     </figure>
   );
 }
 
-type Current = { current: { data: Columns; marks: Mark[] } };
+interface Current {
+  current: {
+    data: Columns;
+    marks: Mark[];
+    range?: [number, number] | undefined;
+    onZoom?: ((from: number, to: number) => void) | undefined;
+    onZoomOut?: (() => void) | undefined;
+  };
+}
+
+/** A stretch drawn with the mouse has at least so many pixels. */
+const leastDrag = 6;
 
 function options(el: HTMLElement, current: Current, hover: (i: number | null) => void): uPlot.Options {
   const ink = token("--chart-ink");
@@ -164,11 +201,17 @@ function options(el: HTMLElement, current: Current, hover: (i: number | null) =>
     padding: [6, 8, 0, 0],
     cursor: {
       sync: { key: cursors.key, setSeries: false },
-      drag: { x: false, y: false },
+      drag: { x: true, y: false, setScale: false, dist: leastDrag },
+      bind: {
+        dblclick: () => () => {
+          current.current.onZoomOut?.();
+          return null;
+        },
+      },
       y: false,
       points: { show: (_, i) => (i === 1 ? pointElement() : (undefined as unknown as HTMLElement)) },
     },
-    scales: { x: { time: true, range: (_, min, max) => [min, Math.max(max, min + 30)] }, y: { range: () => limits(current.current.data) } },
+    scales: { x: { time: true, range: (_, min, max) => current.current.range ?? [min, Math.max(max, min + 30)] }, y: { range: () => limits(current.current.data) } },
     series: [
       {},
       { stroke: line, width: 1.75, points: { size: 4, width: 0, fill: line } },
@@ -187,6 +230,15 @@ function options(el: HTMLElement, current: Current, hover: (i: number | null) =>
     ],
     hooks: {
       drawClear: [(u) => paintMarks(u, current.current.marks)],
+      setSelect: [
+        (u) => {
+          const { left, width } = u.select;
+          if (width < leastDrag) return;
+          const [from, to] = [u.posToVal(left, "x"), u.posToVal(left + width, "x")];
+          u.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+          current.current.onZoom?.(from, to);
+        },
+      ],
       setCursor: [(u) => hover(u.cursor.left !== undefined && u.cursor.left >= 0 ? (u.cursor.idx ?? null) : null)],
     },
   };

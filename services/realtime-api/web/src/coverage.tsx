@@ -1,6 +1,8 @@
-import { useEffect, useState } from "react";
-import { count, span } from "./format";
+import { get } from "./api";
+import { kind } from "./covered";
+import { count, percent, span } from "./format";
 import { StateIcon } from "./icons";
+import { useLoad } from "./load";
 import { machineHref, setQuery } from "./route";
 import type { ViewProps } from "./view";
 
@@ -51,34 +53,15 @@ const short = (state: string) => state.replace("COVERAGE_STATE_", "").toLowerCas
 const good = (t: Total) => t.state === "COVERAGE_STATE_JUDGED" && t.reason === "";
 const blind = "learning,silent,late,bad_quality,gateway_down,clock_wrong,dead_lettered,model_failed,refused";
 
-function useCoverage(state: string): { answer?: Answer; failed: boolean } {
-  const [got, setGot] = useState<{ state: string; answer?: Answer; failed: boolean }>({ state, failed: false });
-  useEffect(() => {
-    const ends = new AbortController();
-    const load = async () => {
-      try {
-        const r = await fetch(`/v1/coverage?page_size=100&state=${encodeURIComponent(state || blind)}`, { signal: ends.signal });
-        if (!r.ok) throw new Error(String(r.status));
-        const answer = (await r.json()) as Answer;
-        setGot({ state, answer, failed: false });
-      } catch {
-        if (!ends.signal.aborted) setGot((before) => ({ ...before, failed: true }));
-      }
-    };
-    void load();
-    const timer = window.setInterval(() => void load(), everyMs);
-    return () => {
-      ends.abort();
-      window.clearInterval(timer);
-    };
-  }, [state]);
-  return { answer: got.state === state ? got.answer : undefined, failed: got.failed };
-}
-
 /** What is judged and what is not, and why: of the fleet, by gateway, and of the machines that are not judged whole. */
 export function CoveragePage({ query }: ViewProps) {
   const state = query.get("state") ?? "";
-  const { answer, failed } = useCoverage(state);
+  const gateway = query.get("gateway") ?? "";
+  const { value: answer, error: failed } = useLoad(
+    `${state} ${gateway}`,
+    (signal) => get<Answer>("/v1/coverage", { page_size: 100, state: state || blind, gateway_id: gateway }, signal),
+    everyMs,
+  );
   if (!answer) {
     return (
       <div className="coveragepage">
@@ -86,7 +69,7 @@ export function CoveragePage({ query }: ViewProps) {
           <h1>Coverage</h1>
         </div>
         <p className="hint" role="status">
-          {failed ? "The server does not answer." : "Loading."}
+          {failed ? failed.message : "Loading."}
         </p>
       </div>
     );
@@ -121,7 +104,13 @@ export function CoveragePage({ query }: ViewProps) {
         </div>
       ) : (
         <>
-          <table className="covered">
+          <div className="coverbar large" aria-hidden="true">
+            {answer.totals.map((t) => (
+              <span key={t.state + t.reason} className={kind(t)} style={{ flexGrow: t.sensors }} title={`${count(t.sensors)} ${words(t)}`} />
+            ))}
+          </div>
+          {answer.gateways.length > 1 && <GatewayMap gateways={answer.gateways} chosen={gateway} />}
+          <table className="covered" tabIndex={0}>
             <caption>Sensors by state</caption>
             <thead>
               <tr>
@@ -140,7 +129,7 @@ export function CoveragePage({ query }: ViewProps) {
               ))}
             </tbody>
           </table>
-          <table className="covered">
+          <table className="covered" tabIndex={0}>
             <caption>Gateways</caption>
             <thead>
               <tr>
@@ -164,13 +153,21 @@ export function CoveragePage({ query }: ViewProps) {
             </tbody>
           </table>
           {answer.gateways.length > shownGateways && <p className="hint">and {count(answer.gateways.length - shownGateways)} more gateways</p>}
+          {gateway && (
+            <p className="note">
+              Machines of {gateway} only.{" "}
+              <button type="button" onClick={() => setQuery({ gateway: "" })}>
+                All gateways
+              </button>
+            </p>
+          )}
           {answer.machines.length === 0 ? (
             <div className="empty">
               <StateIcon state="ok" size={30} />
               <p>Every sensor is judged.</p>
             </div>
           ) : (
-            <table className="covered">
+            <table className="covered" tabIndex={0}>
               <caption>Machines</caption>
               <thead>
                 <tr>
@@ -202,6 +199,34 @@ export function CoveragePage({ query }: ViewProps) {
           {answer.total > answer.machines.length && <p className="hint">and {count(answer.total - answer.machines.length)} more machines</p>}
         </>
       )}
+    </div>
+  );
+}
+
+/** Gateways as tiles, the worst first: how much of what they bring is judged. */
+function GatewayMap({ gateways, chosen }: { gateways: Gateway[]; chosen: string }) {
+  const share = (g: Gateway) => (g.sensors ? g.judged / g.sensors : 1);
+  const list = [...gateways].sort((a, b) => share(a) - share(b) || (a.gateway_id < b.gateway_id ? -1 : 1));
+  return (
+    <div className="gatewaymap" role="group" aria-label="Gateways">
+      {list.map((g) => {
+        const s = share(g);
+        const worst = g.states.some((t) => kind(t) === "blind") ? "blind" : s < 1 ? "learning" : "judged";
+        return (
+          <button
+            key={g.gateway_id}
+            type="button"
+            className={`gatewaytile ${worst}`}
+            aria-pressed={chosen === g.gateway_id}
+            title={`${g.gateway_id || "no gateway"}: ${count(g.judged)} of ${count(g.sensors)} sensors judged`}
+            onClick={() => setQuery({ gateway: chosen === g.gateway_id ? "" : g.gateway_id })}
+          >
+            <b>{g.gateway_id || "–"}</b>
+            <span>{s > 0.995 && s < 1 ? "> 99 %" : percent(s)}</span>
+            <i style={{ transform: `scaleX(${s})` }} />
+          </button>
+        );
+      })}
     </div>
   );
 }

@@ -271,7 +271,6 @@ function Virtual({ data, ids, view }: { data: Data; ids: string[]; view: (typeof
 
 const Cell = memo(function Cell({ row, view, index, skew }: { row: Row; view: View; index: number; skew: number }) {
   const state = stateName(row.st);
-  const label = `${row.id}, ${stateLabel[state]}, score ${scoreText(row.sc)}${row.al ? `, ${row.al} open alerts` : ""}`;
   const cls = `cell s-${state} ${row.sv === 3 && state === "silent" ? "was-critical" : ""}`;
   const gauge = (
     <span className="gauge" title={`Score ${scoreText(row.sc)}: ${odds(row.sc)}, when all is well`}>
@@ -309,7 +308,7 @@ const Cell = memo(function Cell({ row, view, index, skew }: { row: Row; view: Vi
   }
   return (
     <div role="listitem" className="item">
-      <a className={cls} href={machineHref(row.id)} aria-label={label}>
+      <a className={cls} href={machineHref(row.id)}>
         <span className="name">
           <StateIcon state={state} />
           <Name id={row.id} />

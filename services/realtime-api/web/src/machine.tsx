@@ -1,17 +1,23 @@
-import { useMemo, useState } from "react";
+import { useEffect, useMemo, useRef, useState } from "react";
 import { AlertCard } from "./alerts";
-import { episodes, SensorChart, spacing } from "./chart";
+import { episodes, SensorChart, spacing, type Mark } from "./chart";
 import { useNow } from "./clock";
-import { ago, causeName, count, eventTime, odds, scoreText, span, surprise, surpriseMax } from "./format";
+import { CoverageLine } from "./covered";
+import { ago, causeName, count, eventTime, odds, scoreText, span as duration, surprise, surpriseMax } from "./format";
+import { loadBands, loadEpisodes, loadSeries, panned, spanOf, withBands, zoomed, type Bands, type Span } from "./history";
 import { Icon, SeverityIcon, StateIcon, stateLabel } from "./icons";
+import { useShortcuts } from "./keys";
+import { useLoad } from "./load";
 import { isClosed, severity, stateName, type Anomaly, type Window } from "./model";
+import { href, setQuery } from "./route";
+import { useFeature } from "./session";
 import type { Data, Detail } from "./store";
 import type { ViewProps } from "./view";
 
 /** How many windows are shown; live windows are 5 s apart, so these are 2, 5 and 15 minutes. */
 const spans = [24, 60, 180] as const;
 
-export function MachinePage({ data, params }: ViewProps) {
+export function MachinePage({ data, params, query }: ViewProps) {
   const id = params[0] ?? "";
   const detail = data.detail?.id === id ? data.detail : undefined;
   return (
@@ -30,7 +36,7 @@ export function MachinePage({ data, params }: ViewProps) {
           </div>
         </>
       ) : (
-        <Known data={data} detail={detail} />
+        <Known data={data} detail={detail} query={query} />
       )}
     </div>
   );
@@ -49,7 +55,7 @@ function Loading({ id }: { id: string }) {
   );
 }
 
-function Known({ data, detail }: { data: Data; detail: Detail }) {
+function Known({ data, detail, query }: { data: Data; detail: Detail; query: URLSearchParams }) {
   const now = useNow() + data.skew;
   const [range, setRange] = useState<number>(180);
   const [filter, setFilter] = useState("");
@@ -60,6 +66,25 @@ function Known({ data, detail }: { data: Data; detail: Detail }) {
   const open = detail.alerts.filter((a) => !isClosed(a));
   const marks = useMemo(() => episodes(detail.anomalies, detail.alerts), [detail.anomalies, detail.alerts]);
   const names = useSensorOrder(detail);
+  const history = useFeature("history");
+  const span = useSpan(query);
+  const past = usePast(detail.id, history ? span : undefined);
+  const anchor = row?.t ? Math.round(row.t / 1000) : Math.round(now);
+  const liveSpan = { from: anchor - (range * step) / 1000, to: anchor };
+  const zoom = (s: Span | undefined) => setQuery({ from: s ? String(Math.round(s.from)) : "", to: s ? String(Math.round(s.to)) : "" });
+  const out = () => zoom(zoomed(span ?? liveSpan, 4));
+  useShortcuts(
+    "Machine",
+    history
+      ? [
+          { keys: "-", label: "Zoom out, into the past", run: out },
+          { keys: "+", label: "Zoom in", run: () => zoom(zoomed(span ?? liveSpan, 0.25)) },
+          { keys: "ArrowLeft", label: "Earlier", run: () => zoom(panned(span ?? liveSpan, -0.5)) },
+          { keys: "ArrowRight", label: "Later", run: () => span && zoom(panned(span, 0.5)) },
+          { keys: "l", label: "Live", run: () => zoom(undefined) },
+        ]
+      : [],
+  );
   if (!row) return null;
   const state = stateName(row.st);
   const shown = names.filter((n) => n.toLowerCase().includes(filter.trim().toLowerCase()));
@@ -71,7 +96,9 @@ function Known({ data, detail }: { data: Data; detail: Detail }) {
           <h1>{row.id}</h1>
           <p>
             <b className="statename">{stateLabel[state]}</b>
+            {(row.si || row.li || row.gr) && <span>{[row.si, row.li, row.gr].filter(Boolean).join(" · ")}</span>}
             {row.gw && <span>via {row.gw}</span>}
+            {windows.at(-1)?.regime && <span className="regime">regime {windows.at(-1)?.regime}</span>}
             <span>{detail.sensorsTotal === 1 ? "1 sensor" : `${count(detail.sensorsTotal)} sensors`}</span>
             {row.t > 0 && (
               <span>
@@ -119,25 +146,117 @@ function Known({ data, detail }: { data: Data; detail: Detail }) {
         <Legend />
         <div className="seg" role="group" aria-label="Span shown">
           {spans.map((n) => (
-            <button key={n} type="button" aria-pressed={range === n} onClick={() => setRange(n)}>
-              {span((n * step) / 1000)}
+            <button key={n} type="button" aria-pressed={!past && range === n} onClick={() => (setRange(n), zoom(undefined))}>
+              {duration((n * step) / 1000)}
             </button>
           ))}
+          {history &&
+            pasts.map(({ label, ms }) => (
+              <button key={label} type="button" aria-pressed={past !== undefined && span !== undefined && span.to - span.from === ms} onClick={() => zoom({ from: anchor - ms, to: anchor })}>
+                {label}
+              </button>
+            ))}
         </div>
+        {history && (
+          <div className="views" role="group" aria-label="Move in time">
+            <button type="button" className="ghost" aria-label="Earlier" title="Earlier (←)" onClick={() => zoom(panned(span ?? liveSpan, -0.5))}>
+              <Icon name="back" />
+            </button>
+            <button type="button" className="ghost" aria-label="Later" title="Later (→)" disabled={!past} onClick={() => span && zoom(panned(span, 0.5))}>
+              <Icon name="chevron" />
+            </button>
+            <button type="button" className="ghost" aria-label="Zoom out" title="Zoom out (-), or double click on a chart" onClick={out}>
+              <Icon name="minus" />
+            </button>
+            <button type="button" className="ghost" aria-label="Zoom in" title="Zoom in (+), or draw over a chart" onClick={() => zoom(zoomed(span ?? liveSpan, 0.25))}>
+              <Icon name="plus" />
+            </button>
+          </div>
+        )}
       </div>
-      {windows.length === 0 ? (
+      {past && span && (
+        <p className="note past" role="status">
+          <b>
+            {eventTime(span.from * 1000, now)} – {eventTime(span.to * 1000, now)}
+          </b>{" "}
+          from the lake{past.failed && `: ${past.failed}`}
+          <button type="button" className="primary" onClick={() => zoom(undefined)}>
+            Live
+          </button>
+        </p>
+      )}
+      {past && span ? (
+        <div className="charts">
+          {shown.map((n) => (
+            <PastChart key={n} id={detail.id} sensor={n} span={span} bands={past.bands} marks={past.marks} onZoom={(a, b) => zoom({ from: a * 1000, to: b * 1000 })} onZoomOut={out} />
+          ))}
+        </div>
+      ) : windows.length === 0 ? (
         <div className="empty">
           <p>No recent windows of this machine.</p>
         </div>
       ) : (
         <div className="charts">
           {shown.map((n) => (
-            <SensorChart key={n} sensor={n} windows={windows} step={step} marks={marks} />
+            <SensorChart key={n} sensor={n} windows={windows} step={step} marks={marks} {...(history && { onZoom: (a: number, b: number) => zoom({ from: a * 1000, to: b * 1000 }), onZoomOut: out })} />
           ))}
         </div>
       )}
-      <Anomalies list={detail.anomalies} now={now} />
+      <CoverageLine id={detail.id} />
+      <Anomalies list={detail.anomalies} known={new Set(detail.alerts.map((a) => a.alert_id))} now={now} />
     </>
+  );
+}
+
+const pasts = [
+  { label: "1 h", ms: 3_600_000 },
+  { label: "6 h", ms: 6 * 3_600_000 },
+  { label: "1 d", ms: 86_400_000 },
+  { label: "7 d", ms: 7 * 86_400_000 },
+  { label: "30 d", ms: 30 * 86_400_000 },
+];
+
+/** The span in the address, the same object for as long as it is the same. */
+function useSpan(query: URLSearchParams): Span | undefined {
+  const s = spanOf(query);
+  const key = s ? `${s.from}-${s.to}` : "";
+  return useMemo(() => s, [key]);
+}
+
+interface PastOfMachine {
+  bands: Bands | undefined;
+  marks: Mark[];
+  failed: string;
+}
+
+const none: Mark[] = [];
+
+/** What all charts of a span share. */
+function usePast(id: string, span: Span | undefined): PastOfMachine | undefined {
+  const key = span ? `${id} ${span.from} ${span.to}` : "";
+  const bands = useLoad<Bands | undefined>(`bands ${key}`, async (signal) => (span ? loadBands(id, span, signal) : undefined));
+  const marks = useLoad<Mark[]>(`marks ${key}`, async (signal) => (span ? loadEpisodes(id, span, signal) : none));
+  if (!span) return undefined;
+  return { bands: bands.value, marks: marks.value ?? none, failed: (marks.error ?? bands.error)?.message ?? "" };
+}
+
+/** One sensor's chart of a span, loaded once it is in sight. */
+function PastChart({ id, sensor, span, bands, marks, onZoom, onZoomOut }: { id: string; sensor: string; span: Span; bands: Bands | undefined; marks: Mark[]; onZoom(a: number, b: number): void; onZoomOut(): void }) {
+  const box = useRef<HTMLDivElement>(null);
+  const [seen, setSeen] = useState(false);
+  useEffect(() => {
+    const watch = new IntersectionObserver((e) => e.some((x) => x.isIntersecting) && setSeen(true), { rootMargin: "200px" });
+    if (box.current) watch.observe(box.current);
+    return () => watch.disconnect();
+  }, []);
+  const series = useLoad(`${seen} ${id} ${sensor} ${span.from} ${span.to}`, async (signal) => (seen ? loadSeries(id, sensor, span, signal) : undefined));
+  const mine = bands?.get(sensor);
+  const data = useMemo(() => series.value && withBands(series.value, span, mine), [series.value, span, mine]);
+  const note = series.error ? series.error.message : !series.value ? "loading" : series.value[0].length === 0 ? "nothing in the lake" : "";
+  return (
+    <div ref={box} className={series.value ? "" : "waiting"}>
+      <SensorChart sensor={sensor} windows={[]} step={5e6} marks={marks} past={{ ...span, data, note }} onZoom={onZoom} onZoomOut={onZoomOut} />
+    </div>
   );
 }
 
@@ -199,7 +318,7 @@ function Legend() {
 
 const phases: Record<string, string> = { PHASE_STARTED: "started", PHASE_ONGOING: "ongoing", PHASE_ENDED: "ended" };
 
-function Anomalies({ list, now }: { list: Anomaly[]; now: number }) {
+function Anomalies({ list, known, now }: { list: Anomaly[]; known: Set<string>; now: number }) {
   const latest = [...list].reverse().slice(0, 20);
   return (
     <section className="anomalies">
@@ -207,7 +326,7 @@ function Anomalies({ list, now }: { list: Anomaly[]; now: number }) {
       {latest.length === 0 ? (
         <p className="hint">No anomaly has been reported.</p>
       ) : (
-        <div className="scroll">
+        <div className="scroll" tabIndex={0} role="region" aria-label="Last reports">
           <table>
             <thead>
               <tr>
@@ -229,7 +348,7 @@ function Anomalies({ list, now }: { list: Anomaly[]; now: number }) {
                   </td>
                   <td>{phases[a.phase] ?? ""}</td>
                   <td className="r">{scoreText(a.score)}</td>
-                  <td className="text">{a.summary}</td>
+                  <td className="text">{known.has(a.episode_id) ? <a href={href("alerts", [a.episode_id])}>{a.summary || "Alert"}</a> : a.summary}</td>
                 </tr>
               ))}
             </tbody>

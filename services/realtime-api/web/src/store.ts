@@ -188,7 +188,6 @@ const keepEveryMs = 20_000;
 
 /** Opens the stream; once. Until it speaks, the state of the last visit is shown. */
 export function start() {
-  watchMachine(undefined);
   connection.open();
   window.addEventListener("online", () => data.link.state === "lost" && connection.open());
   void keptState().then((k) => {
@@ -207,7 +206,7 @@ export function start() {
     if (data.link.state === "live" && data.fleetLoaded) void keepState({ atMs: Date.now() + data.skew, rows: [...data.rows.values()], alerts: [...data.alerts.values()].filter((a) => !isClosed(a)) });
   };
   window.setInterval(keep, keepEveryMs);
-  document.addEventListener("visibilitychange", () => document.hidden && keep());
+  document.addEventListener("visibilitychange", keep);
 }
 
 /** Ends the stream and forgets what it brought: somebody else may come. */
