@@ -45,7 +45,7 @@ demo: ## one process with everything, a simulated fleet with faults, and the pag
 #   test-plain: arithmetic that starts no goroutine, and the judge's own tests: the detector has nothing to find in them, and costs them nine tenths of their time.
 #   test-race:  everything else, under the race detector.
 # What checks properties with random input does that from one seed, so that a change that is right cannot fail by chance. `make properties` looks further.
-REAL  := deploy/e2e deploy/proof/chaos deploy/proof/load
+REAL  := deploy/e2e deploy/grafana deploy/proof/chaos deploy/proof/load
 PLAIN := deploy/proof/history $(addprefix services/stream-processor/internal/,calibrate cohort coverage machine onset regime wide window)
 ROOT := github.com/tocsin-io/tocsin
 ALL  = $(shell $(GO) list work)
@@ -111,9 +111,13 @@ docs: ## generate docs/configuration.md
 	$(GO) build -trimpath -o bin/ ./services/all-in-one/cmd/tocsin
 	bin/tocsin reference > docs/configuration.md
 
+.PHONY: dashboards
+dashboards: ## write Grafana's dashboards and vmalert's rules into the Helm chart's files
+	$(GO) run ./deploy/grafana/cmd/grafana helm/tocsin/files
+
 .PHONY: generated
-generated: proto docs ## generated files are what the sources give
-	@git diff --exit-code -- proto/gen docs/configuration.md || { echo "generated files are not up to date: commit what 'make proto docs' made"; exit 1; }
+generated: proto docs dashboards ## generated files are what the sources give
+	@git diff --exit-code -- proto/gen docs/configuration.md helm/tocsin/files || { echo "generated files are not up to date: commit what 'make proto docs dashboards' made"; exit 1; }
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory web-check; else echo "SKIPPED: npm is missing, the page's build was not compared"; test -z "$$TOCSIN_REQUIRE_REAL"; fi
 
 .PHONY: web

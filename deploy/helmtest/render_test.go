@@ -1,6 +1,7 @@
 package helmtest
 
 import (
+	"encoding/json"
 	"maps"
 	"os"
 	"os/exec"
@@ -329,5 +330,55 @@ func TestConfigurationIsValid(t *testing.T) {
 	cmd.Env = append(os.Environ(), "GATEWAY_LINE_1=0123456789abcdef", "TRAINER_ANALYSTS=0123456789abcdef", "HISTORY_ANALYSTS=0123456789abcdef")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestMonitoringIsWhole(t *testing.T) {
+	objects, err := render(t, least(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, o := range objects {
+		m, ok := o.(*corev1.ConfigMap)
+		if !ok {
+			continue
+		}
+		size := 0
+		for name, text := range m.Data {
+			size += len(name) + len(text)
+		}
+		if size > 1<<20 {
+			t.Errorf("%s holds %d bytes; Kubernetes takes 1 MiB", m.Name, size)
+		}
+		switch m.Name {
+		case "t-tocsin-dashboards":
+			found++
+			if m.Labels["grafana_dashboard"] != "1" || len(m.Data) < 7 {
+				t.Errorf("dashboards: %d files, labels %v", len(m.Data), m.Labels)
+			}
+			for name, text := range m.Data {
+				var doc struct{ UID string }
+				if err := json.Unmarshal([]byte(text), &doc); err != nil || doc.UID+".json" != name {
+					t.Errorf("%s has uid %q: %v", name, doc.UID, err)
+				}
+			}
+		case "t-tocsin-rules":
+			found++
+			if !strings.Contains(m.Data["health.yaml"], "alert: ServiceDown") {
+				t.Errorf("rules: %.100s", m.Data["health.yaml"])
+			}
+		}
+	}
+	if found != 2 {
+		t.Errorf("%d of dashboards and rules were rendered", found)
+	}
+	if objects, err = render(t, least(t)+"\nmonitoring: {dashboards: false, rules: false}\n"); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range objects {
+		if strings.HasSuffix(o.GetName(), "-rules") || strings.HasSuffix(o.GetName(), "-dashboards") {
+			t.Errorf("%s was rendered", o.GetName())
+		}
 	}
 }

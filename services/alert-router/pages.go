@@ -52,6 +52,12 @@ type pager struct {
 	closed   bool
 }
 
+// Messages that were given up, and set aside or not.
+const (
+	lettersKept   = `tocsin_alert_letters_total{outcome="kept"}`
+	lettersFailed = `tocsin_alert_letters_total{outcome="failed"}`
+)
+
 func newPager(cfg Config, external *url.URL, deps service.Deps) (*pager, error) {
 	policy, err := egress.ParsePolicy(cfg.EgressAllow)
 	if err != nil {
@@ -60,6 +66,9 @@ func newPager(cfg Config, external *url.URL, deps service.Deps) (*pager, error) 
 	p := &pager{cfg: cfg, deps: deps, external: external.String(), dialer: &egress.Dialer{Policy: policy, Dial: deps.Net().DialContext}}
 	if deps.Network != nil {
 		p.dialer.Unchecked, p.dialer.Policy = true, egress.Anywhere() // a network that is made up has names of its own, and no inside to protect
+	}
+	for _, outcome := range []string{lettersKept, lettersFailed} { // so that they are there, as 0, before the first
+		deps.Metrics.GetOrCreateCounter(outcome)
 	}
 	p.live = &http.Client{Transport: &http.Transport{DialContext: deps.Net().DialContext, MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: time.Second}}
 	return p, nil
@@ -134,7 +143,7 @@ func (p *pager) client() (*kgo.Client, error) {
 // dead puts a message that was given up on its topic. It must not block: should Kafka not take it, it is asked again when the message is given up again.
 func (p *pager) dead(l routing.Letter, done func(kept bool)) {
 	fail := func(err error) {
-		p.deps.Metrics.GetOrCreateCounter(`tocsin_alert_letters_total{outcome="failed"}`).Inc()
+		p.deps.Metrics.GetOrCreateCounter(lettersFailed).Inc()
 		p.deps.Log.Warn("a message that was given up could not be set aside", zap.String("topic", topic.Undelivered), zap.String("key", l.Notification.Key), zap.Error(err))
 		done(false)
 	}
@@ -156,7 +165,7 @@ func (p *pager) dead(l routing.Letter, done func(kept bool)) {
 			fail(err)
 			return
 		}
-		p.deps.Metrics.GetOrCreateCounter(`tocsin_alert_letters_total{outcome="kept"}`).Inc()
+		p.deps.Metrics.GetOrCreateCounter(lettersKept).Inc()
 		done(true)
 	})
 }

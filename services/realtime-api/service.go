@@ -16,6 +16,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
 	"github.com/tocsin-io/tocsin/pkg/service"
 
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/backlog"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/follow"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/page"
@@ -29,6 +30,7 @@ type Service struct {
 	http   *httpserver.Server
 	follow *follow.Follower
 	stream *stream.Server
+	waits  *backlog.Watcher
 }
 
 // New opens the listener; nothing is read or served before Run.
@@ -49,6 +51,7 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 			Interval: cfg.Stream.Interval, WriteTimeout: cfg.Stream.WriteTimeout, PingInterval: cfg.Stream.PingInterval,
 			MaxClients: cfg.Stream.MaxClients, AllowedOrigins: cfg.Stream.AllowedOrigins, Build: build,
 		}, h, now, deps.Log, deps.Metrics),
+		waits: backlog.New(deps.Kafka, deps.Log, deps.Metrics),
 	}
 	expose(deps, h)
 	s.http, err = httpserver.New(cfg.HTTP, "realtime-api", s.Ready, cfg, deps)
@@ -91,7 +94,7 @@ func (s *Service) Ready() error { return s.follow.Ready() }
 func (s *Service) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	runs := []func(context.Context) error{s.follow.Run, s.stream.Run, s.http.Run}
+	runs := []func(context.Context) error{s.follow.Run, s.stream.Run, s.waits.Run, s.http.Run}
 	errs := make([]error, len(runs))
 	var wg sync.WaitGroup
 	for i, run := range runs {

@@ -198,7 +198,7 @@ func rulesAreLoaded(ctx context.Context, t *testing.T, s *stack.Stack) {
 	for _, g := range reply.Data.Groups {
 		loaded[g.Name] = true
 	}
-	if !loaded["stack"] || !loaded["coverage"] {
+	if !loaded["services"] || !loaded["promises"] {
 		t.Errorf("rules: %s", b)
 	}
 }

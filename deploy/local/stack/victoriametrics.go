@@ -2,14 +2,10 @@ package stack
 
 import (
 	"context"
-	_ "embed"
 	"fmt"
 	"path/filepath"
 	"strings"
 )
-
-//go:embed vmalert-rules.yaml
-var localRules []byte
 
 const installVictoria = "apt-get install -y victoria-metrics"
 
@@ -50,12 +46,8 @@ func (s *Stack) vmalert() *component {
 		ports:   []string{name},
 		missing: func() error { return programMissing(name, name, installVictoria) },
 		prepare: func(context.Context) (command, error) {
-			rules := s.confFile("rules.yaml")
-			if err := writeFile(rules, localRules, 0o644); err != nil {
-				return command{}, err
-			}
 			args := []string{
-				"-rule=" + rules,
+				"-rule=" + filepath.Join(s.opts.Repo, "helm", "tocsin", "files", "rules", "*.yaml"),
 				"-datasource.url=http://" + s.Addr("victoria-metrics"),
 				"-remoteWrite.url=http://" + s.Addr("victoria-metrics"),
 				"-remoteRead.url=http://" + s.Addr("victoria-metrics"),
@@ -63,14 +55,6 @@ func (s *Stack) vmalert() *component {
 				"-httpListenAddr=" + s.Addr(name),
 				"-evaluationInterval=5s",
 				"-loggerLevel=WARN",
-			}
-			shipped := filepath.Join(s.opts.Repo, "deploy", "rules", "*.yaml")
-			found, err := filepath.Glob(shipped)
-			if err != nil {
-				return command{}, err
-			}
-			if len(found) > 0 {
-				args = append(args, "-rule="+shipped)
 			}
 			path, _ := findProgram(name)
 			return command{path: path, args: args}, nil

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 )
@@ -16,7 +17,7 @@ type instruments struct {
 	switches, fresh, unfit, rounds, compared                      *metrics.Counter
 	commits, aborts, fetchErrors, gap                             *metrics.Counter
 	casesKept, casesMissing, casesFailed, casesDropped            *metrics.Counter
-	commitSeconds, restoreSeconds                                 *metrics.Histogram
+	commitSeconds, restoreSeconds, delaySeconds                   *metrics.Histogram
 }
 
 func newInstruments(s *metrics.Set) *instruments {
@@ -44,6 +45,15 @@ func newInstruments(s *metrics.Set) *instruments {
 		casesDropped:   s.NewCounter(`tocsin_processor_cases_total{outcome="dropped"}`),
 		commitSeconds:  s.NewHistogram("tocsin_processor_transaction_seconds"),
 		restoreSeconds: s.NewHistogram("tocsin_processor_restore_seconds"),
+		delaySeconds:   s.NewHistogram("tocsin_processor_delay_seconds"),
+	}
+}
+
+// judged notes how long the oldest frame of a partition's share of a transaction, appended at oldestMS, waited until what came of
+// it could be read. Broker and processor may differ by their clocks' error.
+func (m *instruments) judged(oldestMS int64, now time.Time) {
+	if oldestMS > 0 {
+		m.delaySeconds.Update(max(now.Sub(time.UnixMilli(oldestMS)), 0).Seconds())
 	}
 }
 

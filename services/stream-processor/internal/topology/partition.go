@@ -107,6 +107,8 @@ type counts struct {
 	rounds, compared int
 	// unkept is how many episodes opened whose cases could not even be noted.
 	unkept int
+	// oldestMS is the broker's time of the first frame, milliseconds since 1970; 0: none.
+	oldestMS int64
 }
 
 // newPartition is one of which nothing is known yet, judged by in.
@@ -167,6 +169,9 @@ func (p *partition) apply(ctx context.Context, r *kgo.Record, emit emitter) erro
 // frameOf judges a frame under a span of its own.
 func (p *partition) frameOf(ctx context.Context, r *kgo.Record, ms int64, emit emitter) (dead, err error) {
 	p.count.frames++
+	if p.count.oldestMS == 0 && emit != nil {
+		p.count.oldestMS = ms
+	}
 	var span trace.Span
 	var parent []byte
 	if emit != nil {

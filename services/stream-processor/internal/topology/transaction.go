@@ -82,8 +82,10 @@ func (t *Topology) transact(ctx context.Context, sess *kgo.GroupTransactSession,
 		return nil
 	}
 	t.metrics.commits.Inc()
+	now := time.Now()
 	for id, p := range touched {
 		t.metrics.add(p.count)
+		t.metrics.judged(p.count.oldestMS, now)
 		t.tell(p)
 		if p.count.switches > 0 {
 			t.exposeModels(p.in)
