@@ -16,6 +16,9 @@ type DetectionConfig = machine.Config
 // DefaultDetection is the shipped detection configuration.
 func DefaultDetection() DetectionConfig { return machine.DefaultConfig() }
 
+// Detectors are the names that detection.detect.detectors may hold.
+func Detectors() []string { return detect.Names() }
+
 // Verdict is what the judge thinks of a machine at one moment; see its fields.
 type Verdict = machine.Verdict
 

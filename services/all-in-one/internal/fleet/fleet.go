@@ -20,6 +20,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/service"
 	alertrouter "github.com/tocsin-io/tocsin/services/alert-router"
 	"github.com/tocsin-io/tocsin/services/all-in-one/internal/broker"
+	"github.com/tocsin-io/tocsin/services/all-in-one/internal/tuning"
 	coldpathwriter "github.com/tocsin-io/tocsin/services/cold-path-writer"
 	fleetsimulator "github.com/tocsin-io/tocsin/services/fleet-simulator"
 	historicalapi "github.com/tocsin-io/tocsin/services/historical-api"
@@ -40,6 +41,7 @@ type Config struct {
 	Realtime  realtimeapi.Config
 	History   historicalapi.Config
 	Trainer   modeltrainer.Config
+	Tuning    tuning.Config
 	Simulator fleetsimulator.Config
 }
 
@@ -48,7 +50,8 @@ func DefaultConfig() Config {
 	return Config{
 		Process: launch.DefaultProcess(), Broker: broker.DefaultConfig(), Gateway: ingestgateway.DefaultConfig(),
 		Processor: streamprocessor.DefaultConfig(), Router: alertrouter.DefaultConfig(), Writer: coldpathwriter.DefaultConfig(),
-		Realtime: realtimeapi.DefaultConfig(), History: historicalapi.DefaultConfig(), Trainer: modeltrainer.DefaultConfig(), Simulator: fleetsimulator.DefaultConfig(),
+		Realtime: realtimeapi.DefaultConfig(), History: historicalapi.DefaultConfig(), Trainer: modeltrainer.DefaultConfig(), Tuning: tuning.DefaultConfig(),
+		Simulator: fleetsimulator.DefaultConfig(),
 	}
 }
 
@@ -66,6 +69,7 @@ func LaptopConfig(dir string) Config {
 	c.Trainer.Models.URL = dirURL(filepath.Join(dir, "models"))
 	c.Processor.Models.URL = c.Trainer.Models.URL
 	c.Trainer.Lake.URL = c.Writer.Lake.URL
+	c.Tuning.Lake.URL = c.Writer.Lake.URL
 	c.Trainer.DataDir = filepath.Join(dir, "train")
 	c.Simulator.TruthFile = filepath.Join(dir, "truth.jsonl")
 	return c
@@ -84,12 +88,13 @@ func (c *Config) Sections() []config.Section {
 		config.Section{Name: "realtime_api", Value: &c.Realtime},
 		config.Section{Name: "historical_api", Value: &c.History},
 		config.Section{Name: "model_trainer", Value: &c.Trainer},
+		config.Section{Name: "tuning_bench", Value: &c.Tuning},
 		config.Section{Name: "fleet_simulator", Value: &c.Simulator},
 	)
 }
 
 // Names of the services, in the order they start in.
-var names = []string{"realtime-api", "historical-api", "model-trainer", "cold-path-writer", "alert-router", "stream-processor", "ingest-gateway", "fleet-simulator"}
+var names = []string{"realtime-api", "historical-api", "model-trainer", "tuning-bench", "cold-path-writer", "alert-router", "stream-processor", "ingest-gateway", "fleet-simulator"}
 
 // Targets turns --target's list into names; "all" is every service but the simulator.
 func Targets(list []string) ([]string, error) {
@@ -190,6 +195,8 @@ func (f *Fleet) make(name string, deps service.Deps) (service.Runner, map[string
 		return bound(historicalapi.New(f.cfg.History, deps))
 	case "model-trainer":
 		return bound(modeltrainer.New(f.cfg.Trainer, deps))
+	case "tuning-bench":
+		return bound(tuning.New(f.cfg.Tuning, f.cfg.Processor, deps))
 	case "cold-path-writer":
 		return bound(coldpathwriter.New(f.cfg.Writer, deps))
 	case "alert-router":

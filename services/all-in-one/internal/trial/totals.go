@@ -81,12 +81,12 @@ func totals(r *Result, trial int) Totals {
 			all, delays[f.Kind] = append(all, d), append(delays[f.Kind], d)
 		}
 	}
-	out.Median = median(all)
+	out.Median = Median(all)
 	if len(all) > 0 {
 		out.Worst = slices.Max(all)
 	}
 	for name, g := range kinds {
-		g.Median = median(delays[name])
+		g.Median = Median(delays[name])
 	}
 	out.Causes, out.Kinds = sorted(causes), sorted(kinds)
 	return out
@@ -106,8 +106,8 @@ func sorted(in map[string]*Group) []Group {
 	return out
 }
 
-// median of a list that it sorts; 0 of none.
-func median(d []time.Duration) time.Duration {
+// Median of a list that it sorts; 0 of none.
+func Median(d []time.Duration) time.Duration {
 	if len(d) == 0 {
 		return 0
 	}

@@ -33,6 +33,11 @@ type Options struct {
 	// Inputs are CSV files, or one kafka://broker:port,broker:port/topic of frames.
 	Inputs []string
 	CSV    csvfile.Options
+	// Source is read instead of Inputs where it is given. Samples from before From are only learned from.
+	Source Source
+	From   time.Time
+	// Plain leaves the courses of scores and sensors out: nobody draws them.
+	Plain bool
 	// Train is a CSV file whose rows are learned from before those of the only input; TrainRows are the first of each machine that are only learned from.
 	Train     string
 	TrainRows int
@@ -142,13 +147,15 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 	}
 	r := &runner{opt: opt, machines: map[string]*machine{}, names: namesOf(opt.Inputs)}
 	var err error
-	if kafkaInput(opt.Inputs[0]) {
-		if len(opt.Inputs) > 1 {
-			return nil, errors.New("a kafka:// input stands alone")
-		}
-		err = r.readKafka(ctx, opt.Inputs[0])
-	} else {
+	switch {
+	case opt.Source != nil:
+		err = opt.Source.Each(ctx, func(s *Sample) error { return r.sample(ctx, s) })
+	case !kafkaInput(opt.Inputs[0]):
 		err = r.readFiles(ctx)
+	case len(opt.Inputs) > 1:
+		return nil, errors.New("a kafka:// input stands alone")
+	default:
+		err = r.readKafka(ctx, opt.Inputs[0])
 	}
 	if err != nil {
 		return nil, err
@@ -179,7 +186,7 @@ func (r *runner) machine(id string) (*machine, error) {
 	if len(r.machines) >= maxMachines {
 		return nil, fmt.Errorf("more than %d machines: try some of them", maxMachines)
 	}
-	m := newMachine(r, id, len(r.order) < maxDetailed)
+	m := newMachine(r, id, !r.opt.Plain && len(r.order) < maxDetailed)
 	r.machines[id] = m
 	r.order = append(r.order, m)
 	return m, nil

@@ -158,6 +158,15 @@ func specOf(name string) (*Spec, bool) {
 	return nil, false
 }
 
+// Names are the detectors that there are.
+func Names() []string {
+	out := make([]string, len(builtin))
+	for i := range builtin {
+		out[i] = builtin[i].Name
+	}
+	return out
+}
+
 // Specs are the detectors that the configuration, which must be valid, puts in use, in its order. They are shared and must not be changed.
 func (c *Config) Specs() []*Spec {
 	out := make([]*Spec, 0, len(c.Detectors))
