@@ -93,9 +93,11 @@ func TestPanelsHaveRoomAndUnits(t *testing.T) {
 	}
 }
 
+// pushed are the statistics of machines that the stream-processor pushes.
+var pushed = regexp.MustCompile(`tocsin_(machine_score|sensor_score|window_[a-z]+)`)
+
 // A figure about the fleet must not cost a series for each machine: only the statistics that are pushed have that label.
 func TestServiceMetricsAreNotApartByMachine(t *testing.T) {
-	pushed := regexp.MustCompile(`tocsin_(machine_score|sensor_score|window_[a-z]+)`)
 	for _, one := range Dashboards() {
 		for _, row := range one.Rows {
 			for _, p := range row.Panels {

@@ -62,6 +62,16 @@ func TestPanelsAnswer(t *testing.T) {
 		}
 	}
 	t.Logf("%d panels answered, %d empty and explained, %d empty", filled, explained, empty)
+	for _, m := range series(t, vm, `count({__name__=~"tocsin_.+", equipment_id!=""}) by (__name__)`) {
+		if !pushed.MatchString(m["__name__"]) {
+			t.Errorf("%s has a series for each machine", m["__name__"])
+		}
+	}
+	for name := range names {
+		if strings.HasPrefix(name, "tocsin_") && unconventional.MatchString(name) {
+			t.Errorf("%s: units are seconds and bytes, and what counts ends in _total", name)
+		}
+	}
 	for _, g := range RuleGroups() {
 		for _, r := range g.Rules {
 			for _, m := range metricOf.FindAllString(r.Expr, -1) {
@@ -75,6 +85,9 @@ func TestPanelsAnswer(t *testing.T) {
 
 // metricOf finds metrics in a query.
 var metricOf = regexp.MustCompile(`\b(?:tocsin|process|go|alertmanager)_[a-z0-9_]+\b`)
+
+// unconventional are names that Prometheus's conventions do not have.
+var unconventional = regexp.MustCompile(`[A-Z]|_(ms|millis|milliseconds|us|micros|ns|minutes|hours|kb|mb|kilobytes|megabytes|count_total|total_count)(_|$)`)
 
 // late are metrics that a service has only after the first event.
 var late = map[string]bool{
