@@ -78,14 +78,30 @@ type File struct {
 	Rows  int64  `json:"rows"`
 	Bytes int64  `json:"bytes"`
 	Hash  string `json:"hash"` // of its rows, as FormatHash writes it
+	// What its rows lie within, ends included, so that who looks for one machine or an event time need not open the file; zero: not known.
+	Machines [2]string `json:"machines,omitzero"`
+	TimesUS  [2]int64  `json:"times_us,omitzero"`
 }
 
-// Group is the files that stand for all raw files of some offsets in one hour's folder.
+// MayHold tells whether the file may have rows of the machines (in order; none: of any) and of the event times [fromUS, toUS); 0 is no bound.
+func (f File) MayHold(machines []string, fromUS, toUS int64) bool {
+	if f.TimesUS != [2]int64{} && (fromUS != 0 && f.TimesUS[1] < fromUS || toUS != 0 && f.TimesUS[0] >= toUS) {
+		return false
+	}
+	if f.Machines[1] == "" || len(machines) == 0 {
+		return true
+	}
+	i, _ := slices.BinarySearch(machines, f.Machines[0])
+	return i < len(machines) && machines[i] <= f.Machines[1]
+}
+
+// Group is the files that stand for all raw files of some offsets in the folders of one hour, or of a day. Its files are one sorted run.
 type Group struct {
-	HourMS int64  `json:"hour_ms"` // the folder's hour, ms since 1970 UTC
+	HourMS int64  `json:"hour_ms"`         // the folder's hour (a day's: the first), ms since 1970 UTC
+	Hours  int    `json:"hours,omitempty"` // DayHours; 0: one
 	Covers Spans  `json:"covers"`
 	Rows   int64  `json:"rows"`
-	Hash   string `json:"hash"` // sum of the hashes of the raw files' rows, which the files' must give
+	Hash   string `json:"hash"` // sum of the hashes of the raw files' rows, which the files' must give; of a rollup, of its own rows
 	Files  []File `json:"files"`
 	// AtMS is when the group was made, by the clock of who made it.
 	AtMS int64 `json:"at_ms"`
@@ -309,25 +325,47 @@ func SweepManifests(ctx context.Context, b objstore.Bucket, table string) error 
 	return nil
 }
 
-// mergedPrefix begins the names of files that maintenance makes.
-const mergedPrefix = "merged-"
+// DayHours is the hours of a day's file.
+const DayHours = 24
 
-// MergedKey names a file that is to count from version base+1 of the manifest on. Once that version is taken by others the file can never come to
-// count, so it may be removed.
-func MergedKey(table string, hourMS, base int64, id uint64, part int) string {
-	t := time.UnixMilli(hourMS).UTC()
-	return fmt.Sprintf("%sdate=%s/hour=%02d/%s%0*d-%016x-%04d.parquet", Prefix(table), t.Format(time.DateOnly), t.Hour(), mergedPrefix, offsetDigits, base, id, part)
+// Names of files that maintenance makes begin with one of these.
+const (
+	mergedPrefix = "merged-"
+	dayPrefix    = "day-"
+)
+
+// MergedKey names a file of hours (1, or DayHours: of the day that begins at hourMS) that is to count from version base+1 of the manifest on. Once that version is taken by others
+// the file can never come to count, so it may be removed.
+func MergedKey(table string, hourMS int64, hours int, base int64, id uint64, part int) string {
+	t, prefix := time.UnixMilli(hourMS).UTC(), mergedPrefix
+	if hours == DayHours {
+		prefix = dayPrefix
+	}
+	return fmt.Sprintf("%sdate=%s/hour=%02d/%s%0*d-%016x-%04d.parquet", Prefix(table), t.Format(time.DateOnly), t.Hour(), prefix, offsetDigits, base, id, part)
 }
 
-// ParseMerged tells whether key is a merged file's, the hour of its folder, and after which version of the manifest it was made.
-func ParseMerged(key string) (hourMS, base int64, ok bool) {
+// Merged is what the key of a file of maintenance tells.
+type Merged struct {
+	HourMS int64 // of its folder
+	Hours  int   // 1 or DayHours
+	Base   int64 // the version of the manifest that it was made after
+}
+
+// ParseMerged tells whether key is a merged file's.
+func ParseMerged(key string) (Merged, bool) {
 	hour, ok := ParseHour(key)
+	m := Merged{HourMS: hour.UnixMilli(), Hours: 1}
 	name, merged := strings.CutPrefix(path.Base(key), mergedPrefix)
+	if !merged {
+		name, merged = strings.CutPrefix(path.Base(key), dayPrefix)
+		m.Hours = DayHours
+	}
 	if !ok || !merged || len(name) < offsetDigits {
-		return 0, 0, false
+		return Merged{}, false
 	}
 	base, err := strconv.ParseInt(name[:offsetDigits], 10, 64)
-	return hour.UnixMilli(), base, err == nil
+	m.Base = base
+	return m, err == nil
 }
 
 // ParseHour is the hour of the folder that key lies in.

@@ -111,9 +111,9 @@ func TestView(t *testing.T) {
 		return key
 	}
 	covered, live, next := raw(10, hour), raw(30, hour), raw(40, hour.Add(time.Hour))
-	merged := MergedKey("readings", hour.UnixMilli(), 0, 7, 0)
+	merged := MergedKey("readings", hour.UnixMilli(), 1, 0, 7, 0)
 	put(t, b, merged)
-	put(t, b, MergedKey("readings", hour.UnixMilli(), 0, 8, 0)) // of an attempt that died
+	put(t, b, MergedKey("readings", hour.UnixMilli(), 1, 0, 8, 0)) // of an attempt that died
 	put(t, b, "tocsin/readings/notes.txt")
 	files := func(from, to time.Time) []string {
 		t.Helper()
@@ -150,4 +150,43 @@ func TestView(t *testing.T) {
 	want(files(hour.Add(30*time.Minute), hour.Add(40*time.Minute)), live, merged)
 	want(files(hour.Add(time.Hour), hour.Add(90*time.Minute)), next)
 	want(files(hour.Add(2*time.Hour), hour.Add(50*time.Hour)))
+	// A day's file lies in the folder of its first hour, and has rows of all.
+	midnight := hour.Truncate(24 * time.Hour)
+	day := MergedKey("readings", midnight.UnixMilli(), DayHours, 1, 9, 0)
+	put(t, b, day)
+	m.Groups = []Group{{HourMS: midnight.UnixMilli(), Hours: DayHours, Covers: Spans{SourceName(src): {{10, 40}}}, Files: []File{{Key: day}}}}
+	if err := m.Commit(t.Context(), b, hour, Action{}); err != nil {
+		t.Fatal(err)
+	}
+	want(files(time.Time{}, time.Time{}), day, next)
+	want(files(hour, hour), day)
+	want(files(midnight.Add(time.Hour), midnight.Add(2*time.Hour)), day)
+	want(files(midnight.Add(24*time.Hour), midnight.Add(26*time.Hour)), next)
+	want(files(midnight.Add(-2*time.Hour), midnight.Add(-time.Hour)))
+}
+
+func TestBoundsTellWhatAFileMayHold(t *testing.T) {
+	f := File{Machines: [2]string{"b", "d"}, TimesUS: [2]int64{100, 200}}
+	for _, c := range []struct {
+		machines []string
+		from, to int64
+		want     bool
+	}{
+		{nil, 0, 0, true},
+		{[]string{"a"}, 0, 0, false},
+		{[]string{"a", "c"}, 0, 0, true},
+		{[]string{"a", "e"}, 0, 0, false},
+		{[]string{"b"}, 200, 0, true},
+		{[]string{"d"}, 201, 0, false},
+		{[]string{"d"}, 0, 100, false},
+		{[]string{"d"}, 0, 101, true},
+		{[]string{"dd"}, 0, 0, false},
+	} {
+		if got := f.MayHold(c.machines, c.from, c.to); got != c.want {
+			t.Errorf("%v", c)
+		}
+	}
+	if !(File{}).MayHold([]string{"x"}, 5, 6) {
+		t.Error("a file of which nothing is known may hold anything")
+	}
 }

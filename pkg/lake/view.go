@@ -39,26 +39,31 @@ type Entry struct {
 	Key    string
 	Size   int64
 	Hour   time.Time // of its folder
+	Last   time.Time // the last hour that rows of it may have come in: Hour, but for a day's file
 	Merged bool
+	// File is what the manifest says of a merged file.
+	File File
 	// Raw says which partition's offsets begin where; of a raw file only. Its End is not known from the key.
 	Raw Object
 }
 
 // Counts tells whether the object at key counts, and what it is. ErrForeign: it is none of the lake's.
 func (v *View) Counts(key string) (Entry, bool, error) {
-	if hour, _, ok := ParseMerged(key); ok {
-		_, counts := v.named[key]
-		return Entry{Key: key, Hour: time.UnixMilli(hour).UTC(), Merged: true}, counts, nil
+	if m, ok := ParseMerged(key); ok {
+		f, counts := v.named[key]
+		hour := time.UnixMilli(m.HourMS).UTC()
+		return Entry{Key: key, Hour: hour, Last: hour.Add(time.Duration(m.Hours-1) * time.Hour), Merged: true, File: f}, counts, nil
 	}
 	o, err := ParseKey(key)
 	if err != nil {
 		return Entry{}, false, err
 	}
 	_, gone := v.covered.Holds(SourceName(o.Source), o.First)
-	return Entry{Key: key, Hour: time.UnixMilli(o.SinceMS).UTC(), Raw: o}, !gone, nil
+	hour := time.UnixMilli(o.SinceMS).UTC()
+	return Entry{Key: key, Hour: hour, Last: hour, Raw: o}, !gone, nil
 }
 
-// Files yields the files that count in the folders of the hours from ... to, both included, in the order of their keys; zero times mean no bound. It lists a
+// Files yields the files that count with rows that came in the hours from ... to, both included, in the order of their keys; zero times mean no bound. It lists a
 // day's folders at a time. What is none of the lake's is passed over. An error ends it.
 func (v *View) Files(ctx context.Context, from, to time.Time) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
@@ -73,7 +78,7 @@ func (v *View) Files(ctx context.Context, from, to time.Time) iter.Seq2[Entry, e
 					yield(Entry{}, err)
 					return
 				}
-				if err != nil || !counts || !from.IsZero() && e.Hour.Before(from.Truncate(time.Hour)) || !to.IsZero() && e.Hour.After(to) {
+				if err != nil || !counts || !from.IsZero() && e.Last.Before(from.Truncate(time.Hour)) || !to.IsZero() && e.Hour.After(to) {
 					continue
 				}
 				if e.Size = info.Size; !yield(e, nil) {

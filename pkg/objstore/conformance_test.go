@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ func conformance(t *testing.T, open func(t *testing.T) Bucket) {
 		"refuses bad keys":     refuses,
 		"absent":               absent,
 		"empty and large":      sizes,
+		"ranges":               ranges,
 		"canceled":             canceled,
 		"probe leaves nothing": probes,
 	} {
@@ -220,6 +222,26 @@ func sizes(t *testing.T, b Bucket) {
 	must(t, err)
 	if !bytes.Equal(data, large) {
 		t.Error("large object came back changed")
+	}
+}
+
+func ranges(t *testing.T, b Bucket) {
+	ctx := t.Context()
+	data := bytes.Repeat([]byte("0123456789"), 1000)
+	must(t, b.PutIfAbsent(ctx, "ranges/k", data, nil))
+	for _, r := range [][2]int64{{0, 1}, {0, 10_000}, {9999, 1}, {17, 4321}} {
+		got, err := b.GetRange(ctx, "ranges/k", r[0], r[1])
+		if err != nil || !bytes.Equal(got, data[r[0]:r[0]+r[1]]) {
+			t.Errorf("range %v: %d bytes, %v", r, len(got), err)
+		}
+	}
+	for _, r := range [][2]int64{{0, 10_001}, {9999, 2}, {10_000, 1}, {-1, 2}, {0, 0}, {0, -1}, {1 << 62, 1 << 62}, {5, math.MaxInt64}} {
+		if got, err := b.GetRange(ctx, "ranges/k", r[0], r[1]); err == nil {
+			t.Errorf("range %v: %d bytes", r, len(got))
+		}
+	}
+	if _, err := b.GetRange(ctx, "ranges/not", 0, 1); !errors.Is(err, ErrNotFound) {
+		t.Errorf("range of an absent object: %v", err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"math"
 	"os"
 	"path"
 	"slices"
@@ -253,6 +254,43 @@ func (d *Dir) Get(ctx context.Context, key string, limit int64) ([]byte, Info, e
 	}
 	info, err := d.info(key, st)
 	return data, info, err
+}
+
+// GetRange implements Bucket.
+func (d *Dir) GetRange(ctx context.Context, key string, off, length int64) ([]byte, error) {
+	if err := errors.Join(ValidateKey(key), validateRange(off, length), ctx.Err()); err != nil {
+		return nil, err
+	}
+	f, err := d.root.Open(key)
+	if err != nil {
+		return nil, notFound("get", key, err)
+	}
+	defer func() { _ = f.Close() }() // opened for reading: nothing can be lost
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("get %s: %w", key, err)
+	case !st.Mode().IsRegular():
+		return nil, fmt.Errorf("get %s: %w", key, ErrNotFound)
+	case off > st.Size()-length:
+		return nil, tooShort(key, off, length, st.Size())
+	}
+	data := make([]byte, length)
+	if _, err := f.ReadAt(data, off); err != nil {
+		return nil, fmt.Errorf("get %s: %w", key, err)
+	}
+	return data, nil
+}
+
+func validateRange(off, length int64) error {
+	if off < 0 || length < 1 || off > math.MaxInt64-length {
+		return fmt.Errorf("get: no range: %d bytes from %d on", length, off)
+	}
+	return nil
+}
+
+func tooShort(key string, off, length, size int64) error {
+	return fmt.Errorf("get %s: %w: it has %d bytes, %d from %d on were asked for", key, io.ErrUnexpectedEOF, size, length, off)
 }
 
 // Head implements Bucket.

@@ -46,6 +46,8 @@ type Bucket interface {
 	PutIfAbsent(ctx context.Context, key string, data []byte, metadata map[string]string) error
 	// Get reads the whole object. An object larger than limit bytes is an error; limit <= 0 means no limit.
 	Get(ctx context.Context, key string, limit int64) ([]byte, Info, error)
+	// GetRange reads the bytes [off, off+length) of the object. That it has fewer is an error.
+	GetRange(ctx context.Context, key string, off, length int64) ([]byte, error)
 	// Head is what is known of the object without its data.
 	Head(ctx context.Context, key string) (Info, error)
 	// List yields all objects whose keys begin with prefix, in the order of their keys; metadata is left out.

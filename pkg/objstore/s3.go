@@ -118,6 +118,30 @@ func (b *S3) Get(ctx context.Context, key string, limit int64) ([]byte, Info, er
 	return buf.Bytes(), Info{Key: key, Size: size, Modified: aws.ToTime(out.LastModified), Metadata: lower(out.Metadata)}, nil
 }
 
+// GetRange implements Bucket.
+func (b *S3) GetRange(ctx context.Context, key string, off, length int64) ([]byte, error) {
+	if err := errors.Join(ValidateKey(key), validateRange(off, length)); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.timeout)
+	defer cancel()
+	out, err := b.client.GetObject(ctx, &s3.GetObjectInput{
+		Bucket: aws.String(b.bucket), Key: aws.String(b.prefix + key), Range: aws.String(fmt.Sprintf("bytes=%d-%d", off, off+length-1)),
+	})
+	if err != nil {
+		return nil, classify("get", key, err)
+	}
+	defer func() { _ = out.Body.Close() }() // a read body: nothing can be lost
+	if got := aws.ToInt64(out.ContentLength); got != length {
+		return nil, tooShort(key, off, length, off+got)
+	}
+	data := make([]byte, length)
+	if _, err := io.ReadFull(out.Body, data); err != nil {
+		return nil, fmt.Errorf("get %s: %w", key, err)
+	}
+	return data, nil
+}
+
 // Head implements Bucket.
 func (b *S3) Head(ctx context.Context, key string) (Info, error) {
 	if err := ValidateKey(key); err != nil {

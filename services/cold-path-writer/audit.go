@@ -87,14 +87,15 @@ func Audit(ctx context.Context, bucket objstore.Bucket, opts AuditOptions) (Audi
 	if a.opts.MaxFindings == 0 {
 		a.opts.MaxFindings = 1000
 	}
-	known := map[string]table.Table{}
-	for _, t := range table.All(nil) {
-		known[t.Name()] = t
-	}
+	known := map[string]table.Merger{}
 	names := opts.Tables
-	if len(names) == 0 {
-		names = slices.Sorted(maps.Keys(known))
+	for _, t := range table.Kept() {
+		known[t.Name()] = t
+		if _, derived := t.(table.Rollup); len(opts.Tables) == 0 && (!derived || a.exists(t.Name())) {
+			names = append(names, t.Name())
+		}
 	}
+	slices.Sort(names)
 	for _, n := range names {
 		t, ok := known[n]
 		if !ok {
@@ -127,7 +128,13 @@ func (a *auditor) found(f Finding) {
 	}
 }
 
-func (a *auditor) table(t table.Table) error {
+// exists tells whether a rollup has ever been made.
+func (a *auditor) exists(name string) bool {
+	m, err := lake.LoadManifest(a.ctx, a.bucket, name)
+	return err != nil || m.Version > 0 // an error comes again, and is told then
+}
+
+func (a *auditor) table(t table.Merger) error {
 	sum := TableAudit{Table: t.Name()}
 	intervals := map[string][]interval{}
 	m, err := lake.LoadManifest(a.ctx, a.bucket, t.Name())
@@ -178,8 +185,14 @@ func (a *auditor) table(t table.Table) error {
 	sum.Rows += a.groups(m, intervals)
 	sum.Partitions = len(intervals)
 	a.report.Tables = append(a.report.Tables, sum)
+	r, derived := t.(table.Rollup)
 	for src, list := range intervals {
-		a.tiles(t.Name(), src, list)
+		a.tiles(t.Name(), src, list, !derived)
+	}
+	if derived {
+		if err := a.derived(r, m); err != nil {
+			return err
+		}
 	}
 	slices.SortStableFunc(a.report.Findings, func(x, y Finding) int {
 		return cmp.Or(cmp.Compare(x.Table, y.Table), cmp.Compare(x.Source, y.Source), cmp.Compare(x.First, y.First))
@@ -188,7 +201,7 @@ func (a *auditor) table(t table.Table) error {
 }
 
 // object completes o by its metadata and compares it with its content. End stays 0 when the object is of no use.
-func (a *auditor) object(t table.Table, o lake.Object) (lake.Object, error) {
+func (a *auditor) object(t table.Merger, o lake.Object) (lake.Object, error) {
 	key := o.Key()
 	complain := func(kind FindingKind, err error) {
 		a.found(Finding{Kind: kind, Table: t.Name(), Key: key, Source: lake.SourceName(o.Source), First: o.First, End: o.End, Detail: err.Error()})
@@ -235,7 +248,7 @@ func (a *auditor) object(t table.Table, o lake.Object) (lake.Object, error) {
 }
 
 // merged compares a file of maintenance with what the manifest says of it.
-func (a *auditor) merged(t table.Table, want lake.File) error {
+func (a *auditor) merged(t table.Merger, want lake.File) error {
 	if a.opts.Shallow {
 		return nil
 	}
@@ -287,14 +300,37 @@ func (a *auditor) groups(m *lake.Manifest, intervals map[string][]interval) (row
 	return rows
 }
 
-// tiles looks for gaps and overlaps among one partition's files.
-func (a *auditor) tiles(tableName, src string, list []interval) {
+// derived checks that a rollup covers each file of its source whole or not at all. (Which it has not come to yet is no fault.)
+func (a *auditor) derived(r table.Rollup, m *lake.Manifest) error {
+	source, err := lake.LoadManifest(a.ctx, a.bucket, r.Source())
+	if err != nil {
+		return err
+	}
+	covered := m.Covered()
+	for i := range source.Groups {
+		in, out := false, false
+		g := &source.Groups[i]
+		for src, spans := range g.Covers {
+			for _, s := range spans {
+				end, ok := covered.Holds(src, s.First)
+				in, out = in || ok, out || !ok || end < s.End
+			}
+		}
+		if in && out {
+			a.found(Finding{Kind: FindingContent, Table: r.Name(), Key: g.Files[0].Key, Detail: "only a part of this file's rows is in the rollup"})
+		}
+	}
+	return nil
+}
+
+// tiles looks for gaps (where there may be none) and overlaps among one partition's files.
+func (a *auditor) tiles(tableName, src string, list []interval, whole bool) {
 	slices.SortFunc(list, func(x, y interval) int { return cmp.Or(cmp.Compare(x.first, y.first), cmp.Compare(x.end, y.end)) })
 	reach := list[0].end
 	for _, i := range list[1:] {
 		f := Finding{Table: tableName, Source: src}
 		switch {
-		case i.first > reach:
+		case i.first > reach && whole:
 			f.Kind, f.First, f.End = FindingGap, reach, i.first
 			f.Detail = fmt.Sprintf("no file covers offsets [%d,%d)", f.First, f.End)
 			a.found(f)

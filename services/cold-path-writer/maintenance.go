@@ -16,6 +16,9 @@ import (
 	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/table"
 )
 
+// Keep is how long a table's rows are kept.
+type Keep = maintain.Keep
+
 // Maintenance of the lake: merging of small files and retention.
 type Maintenance struct {
 	Interval        time.Duration `mapstructure:"interval" doc:"How often the writer looks after the lake; 0: never, and tocsin lake compact and retain do it. Of several replicas all may: what is done is done once."`
@@ -65,10 +68,11 @@ func (o MaintainOptions) keeper(bucket objstore.Bucket) *maintain.Keeper {
 	return k
 }
 
+// each does every table, a rollup behind its source.
 func (o MaintainOptions) each(do func(table.Merger) error) error {
-	all := table.All(nil)
+	all := table.Kept()
 	for _, n := range o.Tables {
-		if !slices.ContainsFunc(all, func(t table.Table) bool { return t.Name() == n }) {
+		if !slices.ContainsFunc(all, func(t table.Merger) bool { return t.Name() == n }) {
 			return fmt.Errorf("no table %q", n)
 		}
 	}
@@ -77,24 +81,34 @@ func (o MaintainOptions) each(do func(table.Merger) error) error {
 		if len(o.Tables) > 0 && !slices.Contains(o.Tables, t.Name()) {
 			continue
 		}
-		if m, ok := t.(table.Merger); ok {
-			errs = append(errs, do(m))
-		}
+		errs = append(errs, do(t))
 	}
 	return errors.Join(errs...)
 }
 
-// Compact merges the small files of hours that are past, and deletes what does not count any more. It may run while writers and readers do, and be ended at any
-// moment.
+// Compact brings the rollups up to date, merges the small files of hours and days that are past, and deletes what does not count any more. It may run while writers and readers do, and be
+// ended at any moment.
 func Compact(ctx context.Context, bucket objstore.Bucket, o MaintainOptions) error {
 	k := o.keeper(bucket)
-	return o.each(func(t table.Merger) error { return errors.Join(k.Compact(ctx, t), k.Clean(ctx, t.Name())) })
+	return o.each(func(t table.Merger) error {
+		if err := k.Rollup(ctx, t.Name()); err != nil {
+			return err
+		}
+		return errors.Join(k.Compact(ctx, t), k.Clean(ctx, t.Name()))
+	})
 }
 
 // Retain removes the rows that the policy does not keep any more, and deletes what does not count any more. As Compact, it may run at any time.
 func Retain(ctx context.Context, bucket objstore.Bucket, o MaintainOptions) error {
 	k := o.keeper(bucket)
-	return o.each(func(t table.Merger) error { return errors.Join(k.Retain(ctx, t.Name()), k.Clean(ctx, t.Name())) })
+	return o.each(func(t table.Merger) error {
+		if slices.ContainsFunc(o.Maintenance.Keep, func(p Keep) bool { return p.Table == t.Name() }) {
+			if err := k.Rollup(ctx, t.Name()); err != nil {
+				return err
+			}
+		}
+		return errors.Join(k.Retain(ctx, t.Name()), k.Clean(ctx, t.Name()))
+	})
 }
 
 // MaintenanceLog is what was done to a table, oldest first.

@@ -16,7 +16,7 @@ import (
 type openLake func(*cobra.Command) (objstore.Bucket, coldpathwriter.Maintenance, error)
 
 func maintenanceCommands(open openLake) []*cobra.Command {
-	compact := maintenanceCommand(open, "compact", "Merge the small files of hours that are past, and delete files that do not count any more", coldpathwriter.Compact)
+	compact := maintenanceCommand(open, "compact", "Bring the rollups up to date, merge the files of hours and days that are past, and delete files that do not count any more", coldpathwriter.Compact)
 	retain := maintenanceCommand(open, "retain", "Remove rows that cold_path_writer.maintenance.keep does not keep any more", coldpathwriter.Retain)
 	log := &cobra.Command{
 		Use: "log TABLE", Short: "What was merged and removed: a JSON object for each step, oldest first", Args: cobra.ExactArgs(1),
@@ -82,7 +82,11 @@ func printStep(cmd *cobra.Command, s coldpathwriter.MaintenanceStep, dry bool) {
 		fmt.Fprintf(w, "%s %s: %d files that do not count any more\n", verb, s.Table, s.Files)
 		return
 	}
-	fmt.Fprintf(w, "%s %s %s: %d files, %d rows, %d bytes", verb, s.Table, time.UnixMilli(s.HourMS).UTC().Format("2006-01-02 15h"), s.Files, s.Rows, s.Bytes)
+	when := time.UnixMilli(s.HourMS).UTC().Format("2006-01-02 15h")
+	if s.Hours > 1 {
+		when = when[:len(time.DateOnly)]
+	}
+	fmt.Fprintf(w, "%s %s %s: %d files, %d rows, %d bytes", verb, s.Table, when, s.Files, s.Rows, s.Bytes)
 	if s.Into > 0 {
 		fmt.Fprintf(w, " -> %d files, %d bytes", s.Into, s.IntoLen)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/parquet-go/parquet-go"
 )
@@ -94,25 +95,21 @@ func (g *Group) pages(column string, each func(parquet.Page) (values int)) (err 
 
 // Ints is a column of 32 or 64 bit integers.
 func (g *Group) Ints(column string) ([]int64, error) {
-	out := g.ints[column][:0]
+	out := slices.Grow(g.ints[column][:0], g.rows)
+	var known []int64
+	var from parquet.Dictionary
 	err := g.pages(column, func(p parquet.Page) int {
 		before := len(out)
-		data := p.Data()
-		switch dict := p.Dictionary(); {
-		case dict != nil:
+		if dict := p.Dictionary(); dict != nil {
+			if dict != from {
+				known, from = appendInts(known[:0], dict.Page()), dict
+			}
+			data := p.Data()
 			for _, i := range data.Int32() {
-				if v := dict.Index(i); v.Kind() == parquet.Int64 {
-					out = append(out, v.Int64())
-				} else {
-					out = append(out, int64(v.Int32()))
-				}
+				out = append(out, known[i])
 			}
-		case p.Type().Kind() == parquet.Int64:
-			out = append(out, data.Int64()...)
-		default:
-			for _, v := range data.Int32() {
-				out = append(out, int64(v))
-			}
+		} else {
+			out = appendInts(out, p)
 		}
 		return len(out) - before
 	})
@@ -120,9 +117,21 @@ func (g *Group) Ints(column string) ([]int64, error) {
 	return out, err
 }
 
+// appendInts appends the values of a page without a dictionary.
+func appendInts(dst []int64, p parquet.Page) []int64 {
+	data := p.Data()
+	if p.Type().Kind() == parquet.Int64 {
+		return append(dst, data.Int64()...)
+	}
+	for _, v := range data.Int32() {
+		dst = append(dst, int64(v))
+	}
+	return dst
+}
+
 // Hashes is a column of strings, each as of makes it a number; of is called once per distinct string where the column has a dictionary.
 func (g *Group) Hashes(column string, of func([]byte) uint64) ([]uint64, error) {
-	out := g.hashes[column][:0]
+	out := slices.Grow(g.hashes[column][:0], g.rows)
 	var known []uint64
 	var from parquet.Dictionary
 	err := g.pages(column, func(p parquet.Page) int {
@@ -167,11 +176,29 @@ func (g *Group) Bools(column string) ([]bool, error) {
 
 // Floats is an optional column: the values, and which of them are there.
 func (g *Group) Floats(column string) (values []float32, present []bool, err error) {
-	g.floats, g.present = g.floats[:0], g.present[:0]
+	g.floats, g.present = slices.Grow(g.floats[:0], g.rows), slices.Grow(g.present[:0], g.rows)
+	var known []float32
+	var from parquet.Dictionary
 	err = g.pages(column, func(p parquet.Page) int {
 		typed := p.Data()
-		data := typed.Float()
 		levels := p.DefinitionLevels()
+		if dict := p.Dictionary(); dict != nil {
+			if dict != from {
+				values := dict.Page().Data()
+				known, from = values.Float(), dict
+			}
+			numbers := typed.Int32()
+			for _, l := range levels {
+				if l == 0 {
+					g.floats, g.present = append(g.floats, 0), append(g.present, false)
+					continue
+				}
+				g.floats, g.present = append(g.floats, known[numbers[0]]), append(g.present, true)
+				numbers = numbers[1:]
+			}
+			return len(levels)
+		}
+		data := typed.Float()
 		for _, l := range levels {
 			if l == 0 {
 				g.floats, g.present = append(g.floats, 0), append(g.present, false)

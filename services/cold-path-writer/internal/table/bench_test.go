@@ -10,6 +10,7 @@ import (
 
 	"github.com/tocsin-io/tocsin/pkg/lake"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
+	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/colmerge"
 )
 
 // fleet makes judged frames of machines with ten slowly moving sensors each, samples apart by 5 s, interleaved as they would arrive.
@@ -74,6 +75,41 @@ func BenchmarkEncodeReadings(b *testing.B) {
 			rows := float64(f.Rows)
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/rows, "ns/row")
 			b.ReportMetric(float64(len(f.Data))/rows, "B/row")
+		})
+	}
+}
+
+// What a merge costs, an hour's files of five minutes into one: decode, merge, encode, compress, read back, compare; and the rollup of the same files.
+func BenchmarkMergeReadings(b *testing.B) {
+	readings := newReadings(nil).(*readings)
+	recs := fleet(b, 500, 60, 5)
+	var runs []colmerge.Run
+	for n := len(recs) / 12; len(recs) > 0; recs = recs[n:] {
+		f, err := readings.Encode(b.Context(), recs[:n], noMetadata)
+		if err != nil {
+			b.Fatal(err)
+		}
+		runs = append(runs, colmerge.Run{colmerge.Bytes(f.Data)})
+	}
+	minutes, _ := RollupOf("readings")
+	for name, do := range map[string]func(done func(File) error) error{
+		"merge": func(done func(File) error) error {
+			return readings.Merge(b.Context(), runs, 8_000_000, noMetadata, done)
+		},
+		"rollup": func(done func(File) error) error {
+			return minutes.Derive(b.Context(), runs, 8_000_000, noMetadata, done)
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			var size int
+			for b.Loop() {
+				if err := do(func(f File) error { size = len(f.Data); return nil }); err != nil {
+					b.Fatal(err)
+				}
+			}
+			const rows = 500 * 60 * 5 * 10
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/rows, "ns/row")
+			b.ReportMetric(float64(size)/rows, "B/row")
 		})
 	}
 }

@@ -23,6 +23,8 @@ type File struct {
 	Data []byte
 	Rows int64
 	Hash uint64
+	// Within is known of files that a merge by columns made.
+	Within Bounds
 }
 
 // Table is one table of the lake. Safe for concurrent use.
@@ -99,7 +101,11 @@ func (t *rowTable[T]) Encode(ctx context.Context, recs []Record, describe func(i
 }
 
 // verify reads the file back: what cannot be read, or reads differently, must not become the only copy.
-func verify(t Table, f File) error {
+func verify(t interface {
+	Name() string
+	Inspect(data []byte) (rows int64, hash uint64, err error)
+}, f File,
+) error {
 	rows, hash, err := t.Inspect(f.Data)
 	if err != nil {
 		return fmt.Errorf("table %s: read back: %w", t.Name(), err)

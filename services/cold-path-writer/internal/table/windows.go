@@ -36,17 +36,19 @@ type Window struct {
 	Offset        int64    `parquet:"offset,delta"`
 }
 
+var windowsOrder = []string{"equipment_id", "window_start", "sensor"}
+
 func newWindows() Table {
-	return &rowTable[Window]{
+	return windows{&rowTable[Window]{
 		name: "windows", topic: topic.Windows, typ: topic.TypeWindow,
-		sortedBy: []string{"equipment_id", "window_start", "sensor"},
+		sortedBy: windowsOrder,
 		compare: func(a, b *Window) int {
 			return cmp.Or(strings.Compare(a.EquipmentID, b.EquipmentID), cmp.Compare(a.Start, b.Start),
 				strings.Compare(a.Sensor, b.Sensor), cmp.Compare(a.Revision, b.Revision), cmp.Compare(a.Offset, b.Offset))
 		},
 		hash:   hashWindow,
 		decode: decodeWindow,
-	}
+	}}
 }
 
 func decodeWindow(_ context.Context, rows []Window, rec Record) ([]Window, error) {

@@ -90,7 +90,7 @@ func TestTableFollowsTheLake(t *testing.T) {
 		if err != nil {
 			w.Fatal(err)
 		}
-		key := lake.MergedKey("readings", w.hour.UnixMilli(), 0, 1, 0)
+		key := lake.MergedKey("readings", w.hour.UnixMilli(), 1, 0, 1, 0)
 		if err := w.bucket.PutIfAbsent(w.Context(), key, encode(w.T, append(rows(0, 0, 20), rows(1, 100, 10)...)), nil); err != nil {
 			w.Fatal(err)
 		}
