@@ -53,11 +53,9 @@ func (w *window) move(off, n int64) (err error) {
 
 // ReadAt implements io.ReaderAt.
 func (w *window) ReadAt(p []byte, off int64) (int, error) {
-	from := w.data
+	var from []byte
 	if off >= w.off && off-w.off <= int64(len(w.data)) {
 		from = w.data[off-w.off:]
-	} else {
-		from = nil
 	}
 	if len(from) >= len(p) {
 		return copy(p, from), nil

@@ -78,7 +78,7 @@ func (c *Catalog) Find(ctx context.Context, tables []string, within Range) (Part
 		}
 		var some []lake.Entry
 		for _, e := range all {
-			if !within.From.IsZero() && e.Hour.Before(within.From.Add(-slack).Truncate(time.Hour)) {
+			if !within.From.IsZero() && e.Last.Before(within.From.Add(-slack).Truncate(time.Hour)) {
 				continue
 			}
 			some = append(some, e)

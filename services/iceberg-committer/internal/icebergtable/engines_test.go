@@ -46,7 +46,7 @@ func TestOtherEnginesReadTheSame(t *testing.T) {
 		w.raw(w.hour.Add(time.Hour), 0, 1000, 1000)
 		w.sync(c)
 		w.engines(py, c, 3000)
-		key := lake.MergedKey("readings", w.hour.UnixMilli(), 0, 1, 0)
+		key := lake.MergedKey("readings", w.hour.UnixMilli(), 1, 0, 1, 0)
 		if err := w.bucket.PutIfAbsent(w.Context(), key, encode(w.T, append(rows(0, 0, 1000), rows(1, 0, 1000)...)), nil); err != nil {
 			w.Fatal(err)
 		}

@@ -174,11 +174,15 @@ func files(ctx context.Context, b objstore.Bucket, q *Query) ([]string, error) {
 			if err != nil || !strings.HasSuffix(info.Key, ".parquet") {
 				continue // not ours
 			}
-			if hour.Add(chunk).Before(q.From) || hour.After(q.To.Add(time.Duration(q.Late))) {
-				continue
+			last := hour
+			if e, counts, err := view.Counts(info.Key); err == nil {
+				if !counts {
+					continue // its rows stand in a merged file, or are to be forgotten
+				}
+				last = e.Last // a day's file lies in the folder of its first hour
 			}
-			if _, counts, err := view.Counts(info.Key); err == nil && !counts {
-				continue // its rows stand in a merged file, or are to be forgotten
+			if last.Add(chunk).Before(q.From) || hour.After(q.To.Add(time.Duration(q.Late))) {
+				continue
 			}
 			out = append(out, info.Key)
 		}

@@ -93,7 +93,7 @@ func TestMergedFilesCountOnce(t *testing.T) {
 	raw := layout.Object{Source: layout.Source{Table: "readings", Topic: "sensor.readings.v1"}, First: 10, End: 20, SinceMS: start().UnixMilli()}
 	rows := []reading{value("m1", 1, "a", 10), value("m1", 1, "b", 20), value("m2", 1, "a", 13), value("m2", 1, "b", 23)}
 	putAt(t, b, raw.Key(), rows...)
-	merged := layout.MergedKey("readings", start().Truncate(time.Hour).UnixMilli(), 1, 1, 0)
+	merged := layout.MergedKey("readings", start().Truncate(time.Hour).UnixMilli(), 1, 1, 1, 0)
 	putAt(t, b, merged, rows...)
 	files := func(want int, what string) {
 		t.Helper()
