@@ -205,6 +205,18 @@ bench-wide: ## frames of 25,000 features and batches of 64 of them, beside the m
 	$(GO) build -trimpath -o bin/ ./services/stream-processor/cmd/benchwide
 	@bin/benchwide -out out/wide.json
 
+.PHONY: journeys
+journeys: build ## ten journeys through the page in Chromium on the real stack, one with the API killed (pictures below out/images, to be looked at and kept in docs/images)
+	cd services/realtime-api/web && npm ci --no-audit --no-fund
+	mkdir -p out/images
+	cd deploy/e2e && GOWORK=off TOCSIN_JOURNEYS=1 TOCSIN_SHOTS=$(CURDIR)/out/images TOCSIN_REQUIRE_REAL=1 $(GO) test -run 'Test(Real)?Journeys$$' -count=1 -timeout 30m -v .
+
+.PHONY: bench-page
+bench-page: build ## the web page in a browser: 10,000 machines at full rate, frames a second, memory over MINUTES (default 30), and from a frame to the screen (out/page.json)
+	cd services/realtime-api/web && npm ci --no-audit --no-fund
+	cd services/realtime-api && GOWORK=off BENCH_MINUTES=$(or $(MINUTES),30) BENCH_OUT=$(CURDIR)/out/page.json TOCSIN_BINARY=$(CURDIR)/bin/tocsin \
+		$(GO) test -tags bench -run TestBenchPage -count=1 -timeout 0 -v .
+
 .PHONY: bench-memory
 bench-memory: ## heap bytes per sensor at 100,000 sensors with the default detectors, and what for (out/memory.json)
 	@mkdir -p bin

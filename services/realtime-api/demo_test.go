@@ -1,4 +1,4 @@
-//go:build demo
+//go:build demo || bench
 
 package realtimeapi
 
@@ -22,16 +22,25 @@ import (
 //
 //	DEMO_ADDR=127.0.0.1:8080 DEMO_MACHINES=140 go test -tags demo -run TestDemo -timeout 0 .
 func TestDemo(t *testing.T) {
-	k := kafkatest.Start(t, 4)
-	f := newFixture(t, k)
 	addr := os.Getenv("DEMO_ADDR")
 	if addr == "" {
-		addr = "127.0.0.1:0"
+		t.Skip("DEMO_ADDR is not set")
 	}
 	n, _ := strconv.Atoi(os.Getenv("DEMO_MACHINES"))
 	if n == 0 {
 		n = 140
 	}
+	k := kafkatest.Start(t, 4)
+	live := madeUpFleet(newFixture(t, k), n)
+	r := startAt(t, k, addr, nil)
+	fmt.Println("DEMO", r.url)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	live(ctx)
+}
+
+// madeUpFleet writes the history of n machines, some of them faulty; what it gives goes on at full rate until ctx ends.
+func madeUpFleet(f *fixture, n int) func(ctx context.Context) {
 	hist := 180
 	if n > 1000 {
 		hist = 5
@@ -107,28 +116,26 @@ func TestDemo(t *testing.T) {
 		f.alert(a)
 		f.alert(closed(a, a.StartedUs+int64(120+i*31)*1e6))
 	}
-	r := startAt(t, k, addr, nil)
-	fmt.Println("DEMO", r.url, ids[9])
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	for at := now; ; at += windowUS {
-		wait := time.Until(time.UnixMicro(at + windowUS))
-		per := max(wait, time.Millisecond) / time.Duration(n)
-		batch := []proto.Message{}
-		next := time.Now()
-		for i, id := range ids {
-			if w := emit(id, at); w != nil {
-				w.StartUs -= windowUS
-				w.EndUs -= windowUS
-				f.send(topic.Windows, id, topic.TypeWindow, w)
-			}
-			_ = batch
-			next = next.Add(per)
-			if i%8 == 0 {
-				select {
-				case <-ctx.Done():
-					return
-				case <-time.After(time.Until(next)):
+	return func(ctx context.Context) {
+		for at := now; ; at += windowUS {
+			wait := time.Until(time.UnixMicro(at + windowUS))
+			per := max(wait, time.Millisecond) / time.Duration(n)
+			batch := []proto.Message{}
+			next := time.Now()
+			for i, id := range ids {
+				if w := emit(id, at); w != nil {
+					w.StartUs -= windowUS
+					w.EndUs -= windowUS
+					f.send(topic.Windows, id, topic.TypeWindow, w)
+				}
+				_ = batch
+				next = next.Add(per)
+				if i%8 == 0 {
+					select {
+					case <-ctx.Done():
+						return
+					case <-time.After(time.Until(next)):
+					}
 				}
 			}
 		}

@@ -3,7 +3,7 @@ import { useNow } from "./clock";
 import { ago, causeName, count, eventTime, num, percent, span } from "./format";
 import { Icon, SeverityIcon, StateIcon } from "./icons";
 import { isClosed, severity, type Alert, type Contribution } from "./model";
-import { machineHref, setQuery } from "./route";
+import { href, machineHref, setQuery } from "./route";
 import type { Data } from "./store";
 import type { ViewProps } from "./view";
 
@@ -126,6 +126,11 @@ export function AlertCard({ alert, skew, link, unfolded = false }: { alert: Aler
             {done && <span className="chip">closed</span>}
           </p>
           <p className="summary">{alert.summary || "No description."}</p>
+          {!link && (
+            <a className="act" href={href("alerts", [alert.alert_id])}>
+              Acknowledge, shelve, say what it was worth
+            </a>
+          )}
         </div>
         <dl className="times">
           <div>

@@ -77,6 +77,10 @@ export function Fleet({ data, query }: ViewProps) {
                 aria-label="Find a machine"
                 value={search}
                 onChange={(e) => setQuery({ q: e.target.value })}
+                onKeyDown={(e) => {
+                  if (e.key === "Enter" && ids[0] !== undefined && search) location.hash = machineHref(ids[0]);
+                  if (e.key === "Escape") e.currentTarget.blur();
+                }}
               />
             </label>
             <span className="found" role="status">

@@ -1,0 +1,247 @@
+// Measures the page in a real browser. Run by `make bench-page`:
+//
+//   node bench.mjs '{"chromium","profile","fleet","machines","minutes","path","gateway","pages"}'
+//
+// fleet: a page over a fleet of so many machines that changes at full rate. path: a page behind the whole path, and its ingest gateway. The result is one line of JSON on standard output.
+import { chromium } from "playwright-core";
+
+const o = JSON.parse(process.argv[2]);
+const say = (...a) => console.error(...a);
+const wait = (ms) => new Promise((r) => setTimeout(r, ms));
+const args = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-precise-memory-info"];
+const browser = await chromium.launch({ executablePath: o.chromium, headless: true, args });
+const rank = (list, q) => [...list].sort((a, b) => a - b)[Math.min(list.length - 1, Math.max(0, Math.ceil(q * list.length) - 1))];
+const round = (v, d = 1) => (v === undefined ? null : Number(v.toFixed(d)));
+
+// Tells, in the page, when all machines stood on the map and when the main thread had been free for 200 ms after that.
+const watchFirst = (n) => {
+  window.first = {};
+  const done = new MutationObserver(() => {
+    const found = document.querySelector(".found")?.textContent ?? "";
+    if (!first.shown && found.replace(/\D/g, "") === String(n)) {
+      requestAnimationFrame(() => requestAnimationFrame(() => (first.shown = performance.now())));
+      done.disconnect();
+    }
+  });
+  document.addEventListener("DOMContentLoaded", () => done.observe(document.documentElement, { subtree: true, childList: true, characterData: true }));
+  window.long = [];
+  new PerformanceObserver((l) => l.getEntries().forEach((e) => long.push({ at: e.startTime, ms: e.duration }))).observe({ type: "longtask", buffered: true });
+};
+
+async function interactive() {
+  const out = { cold: [], warm: [], reply_ms: [] };
+  for (let i = 0; i < 5; i++) {
+    const context = await browser.newContext({ viewport: { width: 1920, height: 1080 } });
+    for (const kind of ["cold", "warm"]) {
+      const page = await context.newPage();
+      await page.addInitScript(watchFirst, o.machines);
+      await page.goto(`${o.fleet}/`);
+      await page.waitForFunction(() => window.first.shown, undefined, { timeout: 120_000 });
+      out[kind].push(round(await page.evaluate(() => window.first.shown), 0));
+      // What interactive is for: how long a key takes until the screen has changed.
+      out.reply_ms.push(
+        round(
+          await page.evaluate(
+            () =>
+              new Promise((r) => {
+                const t = performance.now();
+                document.querySelector(".tile.s-critical").click();
+                requestAnimationFrame(() => requestAnimationFrame(() => r(performance.now() - t)));
+              }),
+          ),
+        ),
+      );
+      await page.close();
+    }
+    await context.close();
+  }
+  return { first_visit_ms: out.cold, second_visit_ms: out.warm, worst_ms: Math.max(...out.cold, ...out.warm), click_to_frame_ms_worst: Math.max(...out.reply_ms) };
+}
+
+/** Frames as the compositor presented them, from a trace, while something moves at every frame. */
+async function frames(page, seconds, move) {
+  const cdp = await page.context().newCDPSession(page);
+  const events = [];
+  cdp.on("Tracing.dataCollected", (e) => events.push(...e.value.filter((v) => v.name === "DrawFrame" || v.name === "DroppedFrame" || (v.name === "RunTask" && v.dur > 50_000))));
+  await cdp.send("Tracing.start", { transferMode: "ReportEvents", traceConfig: { includedCategories: ["disabled-by-default-devtools.timeline", "disabled-by-default-devtools.timeline.frame", "devtools.timeline.frame"] } });
+  await page.evaluate(() => {
+    // A mark that moves at each frame, as a pointer or a chart does: without it nothing is drawn between two changes.
+    const e = document.createElement("div");
+    e.id = "mover";
+    document.body.append(e);
+    Object.assign(e.style, { position: "fixed", left: "0", bottom: "0", width: "8px", height: "8px", background: "gray", zIndex: "99" });
+    window.moved = [];
+    const step = (t) => {
+      window.moved.push(t);
+      e.style.transform = `translateX(${(t / 10) % 200}px)`;
+      if (e.isConnected) requestAnimationFrame(step);
+    };
+    requestAnimationFrame(step);
+  });
+  const until = Date.now() + seconds * 1000;
+  while (Date.now() < until) await move(page);
+  const moved = await page.evaluate(() => (document.getElementById("mover").remove(), window.moved));
+  const ended = new Promise((r) => cdp.once("Tracing.tracingComplete", r));
+  await cdp.send("Tracing.end");
+  await ended;
+  await cdp.detach();
+  const at = events.filter((e) => e.name === "DrawFrame").map((e) => e.ts / 1000).sort((a, b) => a - b);
+  const gaps = at.slice(1).map((t, i) => t - at[i]);
+  const ticks = moved.slice(1).map((t, i) => t - moved[i]);
+  return {
+    seconds: round((at.at(-1) - at[0]) / 1000),
+    frames_per_second: round(((at.length - 1) * 1000) / (at.at(-1) - at[0])),
+    interval_p50_ms: round(rank(gaps, 0.5)),
+    interval_p99_ms: round(rank(gaps, 0.99)),
+    interval_longest_ms: round(Math.max(...gaps)),
+    script_frames_per_second: round(((moved.length - 1) * 1000) / (moved.at(-1) - moved[0])),
+    script_interval_p99_ms: round(rank(ticks, 0.99)),
+    tasks_over_50_ms: events.filter((e) => e.name === "RunTask").length,
+  };
+}
+
+async function fleet() {
+  const result = { interactive: await interactive() };
+  say("interactive", JSON.stringify(result.interactive));
+  const context = await browser.newContext({ viewport: { width: 1920, height: 1080 } });
+  const page = await context.newPage();
+  await page.goto(`${o.fleet}/`);
+  await page.locator(".fleetmap canvas").first().waitFor({ timeout: 120_000 });
+  let n = 0;
+  const nothing = () => wait(200);
+  result.map = await frames(page, 20, nothing);
+  result.map_under_the_pointer = await frames(page, 10, async (p) => p.mouse.move(100 + ((n += 37) % 1200), 350 + ((n * 7) % 600)));
+  await page.goto(`${o.fleet}/#/?view=list`);
+  await page.locator(".cell").first().waitFor();
+  result.list_scrolled = await frames(page, 10, async (p) => (await p.mouse.move(600, 600), await p.mouse.wheel(0, 120)));
+  await page.goto(`${o.fleet}/#/?view=map&by=name`);
+  await page.locator(".fleetmap canvas").first().waitFor();
+  say("frames", JSON.stringify(result.map));
+  result.rows_per_second = await page.evaluate(() => Number(document.querySelector(".vital.rate b").textContent.replace(/\D/g, "")));
+  result.memory = await memory(page, o.minutes);
+  await context.close();
+  return result;
+}
+
+/** The heap after a full collection, and the document's nodes, over so many minutes of the map, with a visit to a machine's page in each round. */
+async function memory(page, minutes) {
+  const cdp = await page.context().newCDPSession(page);
+  await cdp.send("HeapProfiler.enable");
+  const samples = [];
+  const began = Date.now();
+  const every = Math.max(5000, (minutes * 60_000) / 60);
+  for (;;) {
+    await cdp.send("HeapProfiler.collectGarbage");
+    const { usedSize } = await cdp.send("Runtime.getHeapUsage");
+    const { nodes, jsEventListeners, documents } = await cdp.send("Memory.getDOMCounters");
+    samples.push({ s: Math.round((Date.now() - began) / 1000), heap_mb: round(usedSize / 2 ** 20, 2), nodes, listeners: jsEventListeners, documents });
+    if (Date.now() - began >= minutes * 60_000) break;
+    await page.evaluate(() => (location.hash = "#/?view=list"));
+    await wait(every / 3);
+    await page.evaluate(() => document.querySelector(".cell a, a.cell")?.click());
+    await wait(every / 3);
+    await page.evaluate(() => (location.hash = "#/?view=map&by=name"));
+    await wait(every / 3);
+  }
+  await cdp.detach();
+  // After the first tenth: what is filled once (the last 60 rates, the code's own caches) is full by then.
+  const kept = samples.slice(Math.ceil(samples.length / 10));
+  const mx = kept.reduce((a, v) => a + v.s, 0) / kept.length;
+  const my = kept.reduce((a, v) => a + v.heap_mb, 0) / kept.length;
+  const slope = kept.reduce((a, v) => a + (v.s - mx) * (v.heap_mb - my), 0) / Math.max(1, kept.reduce((a, v) => a + (v.s - mx) ** 2, 0));
+  return { minutes, samples: samples.length, first_mb: kept[0].heap_mb, last_mb: kept.at(-1).heap_mb, most_mb: Math.max(...kept.map((v) => v.heap_mb)), slope_mb_per_hour: round(slope * 3600, 2), nodes_first: kept[0].nodes, nodes_last: kept.at(-1).nodes, series: samples };
+}
+
+const windowMs = 5000;
+const latenessMs = 2000;
+
+/** From a frame to the screen, by the whole path: each window of a machine holds one value, and the page of that machine shows it. */
+async function path() {
+  const seconds = Math.max(60, Math.min(600, o.minutes * 60));
+  const machines = Array.from({ length: o.pages }, (_, i) => `mark-${i + 1}`);
+  const seen = new Map();
+  const context = await browser.newContext({ viewport: { width: 900, height: 700 } });
+  await context.exposeFunction("report", (machine, value, at) => {
+    const key = `${machine} ${value}`;
+    if (!seen.has(key)) seen.set(key, at);
+  });
+  const closing = new Map();
+  const lastOf = new Map();
+  const began = Date.now();
+  let sequence = began * 1000;
+  const sent = new Map();
+  const value = (k) => 1000 + (k % 9000);
+  const frame = async (m) => {
+    const at = Date.now();
+    const k = Math.floor(at / windowMs);
+    const r = await fetch(`${o.gateway}/v1/frames`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ equipment_id: m, gateway_id: "bench", sequence: ++sequence, base_time_us: at * 1000, sensors: ["marked"], values: [value(k)] }) });
+    if (!r.ok) throw new Error(`gateway: ${r.status} ${await r.text()}`);
+    lastOf.set(`${m} ${k}`, at);
+    // The first frame that is further than the allowed lateness past a window's end closes it.
+    for (let w = sent.get(m) ?? k; (w + 1) * windowMs + latenessMs <= at; w++) {
+      closing.set(`${m} ${w}`, at);
+      sent.set(m, w + 1);
+    }
+    if (!sent.has(m)) sent.set(m, k);
+  };
+  let stopped = false;
+  const sender = machines.map(async (m, i) => {
+    await wait((i * 1000) / machines.length);
+    for (let next = Date.now(); !stopped; ) {
+      await frame(m);
+      next += 250;
+      await wait(Math.max(0, next - Date.now()));
+    }
+  });
+  for (const m of machines) {
+    const page = await context.newPage();
+    await page.goto(`${o.path}/#/machine/${m}`);
+    await page.locator(".chart .now").first().waitFor({ timeout: 120_000 });
+    await page.evaluate((machine) => {
+      let before = "";
+      const look = () => {
+        const text = document.querySelector(".chart .now")?.textContent ?? "";
+        if (text === before) return;
+        before = text;
+        // On screen, not only in the document.
+        requestAnimationFrame(() => {
+          const c = new MessageChannel();
+          c.port1.onmessage = () => void window.report(machine, Number(text.replace(/[^\d.]/g, "")), Date.now());
+          c.port2.postMessage(0);
+        });
+      };
+      new MutationObserver(look).observe(document.getElementById("main"), { subtree: true, childList: true, characterData: true });
+    }, m);
+  }
+  await wait(seconds * 1000);
+  stopped = true;
+  await Promise.all(sender);
+  await wait(3000);
+  await context.close();
+  const fromClosing = [];
+  const fromLast = [];
+  let missed = 0;
+  const firstWindow = Math.ceil(began / windowMs) + 8;
+  const lastWindow = Math.floor((Date.now() - 15_000) / windowMs);
+  for (const m of machines) {
+    for (let k = firstWindow; k < lastWindow; k++) {
+      const at = seen.get(`${m} ${value(k)}`);
+      const closed = closing.get(`${m} ${k}`);
+      if (at === undefined || closed === undefined) {
+        missed++;
+        continue;
+      }
+      fromClosing.push(at - closed);
+      fromLast.push(at - lastOf.get(`${m} ${k}`));
+    }
+  }
+  const table = (l) => ({ windows: l.length, p50_ms: rank(l, 0.5), p90_ms: rank(l, 0.9), p99_ms: rank(l, 0.99), longest_ms: Math.max(...l) });
+  return { seconds, machines: machines.length, frames_per_second: machines.length * 4, never_seen: missed, from_the_frame_that_closes_the_window: table(fromClosing), from_the_last_frame_of_the_window: table(fromLast) };
+}
+
+const out = { machines: o.machines, chromium: browser.version() };
+if (o.path) out.path = await path();
+say("path", JSON.stringify(out.path ?? null));
+if (o.fleet) out.fleet = await fleet();
+await browser.close();
+console.log(JSON.stringify(out));
