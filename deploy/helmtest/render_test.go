@@ -277,7 +277,7 @@ func TestRoutingComesFromASecret(t *testing.T) {
 }
 
 func TestServicesCanBeLeftOut(t *testing.T) {
-	m := mustRender(t, "services: {ingest-gateway: {enabled: false}, historical-api: {enabled: false}, model-trainer: {enabled: false}}")
+	m := mustRender(t, "config: {realtime_api: {auth: {allow_anonymous: true}}}\nservices: {ingest-gateway: {enabled: false}, historical-api: {enabled: false}, model-trainer: {enabled: false}}")
 	if _, there := m.pods["ingest-gateway"]; there || len(m.services) != 4 || len(m.hpas) != 1 {
 		t.Errorf("workloads %q", slices.Sorted(maps.Keys(m.pods)))
 	}
@@ -287,11 +287,12 @@ func TestServicesCanBeLeftOut(t *testing.T) {
 func TestRefused(t *testing.T) {
 	for reason, values := range map[string]string{
 		"list the gateways":             "",
-		"list the clients":              "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}}",
-		"list the people":               "config: {ingest_gateway: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}",
-		"13 replicas, but only 12":      "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {stream-processor: {replicas: 13}}",
-		"min 9 is more than max 8":      "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {ingest-gateway: {autoscaling: {min: 9}}}",
-		"needs group, topic":            "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {realtime-api: {autoscaling: {mode: lag}}}",
+		"list the clients":              "config: {ingest_gateway: {auth: {allow_anonymous: true}}, realtime_api: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}}",
+		"list the people who may ask":   "config: {ingest_gateway: {auth: {allow_anonymous: true}}, realtime_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}",
+		"list the people who may look":  "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}",
+		"13 replicas, but only 12":      "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, realtime_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {stream-processor: {replicas: 13}}",
+		"min 9 is more than max 8":      "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, realtime_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {ingest-gateway: {autoscaling: {min: 9}}}",
+		"needs group, topic":            "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, realtime_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {realtime-api: {autoscaling: {mode: lag}}}",
 		"'replica' not allowed":         "services: {stream-processor: {replica: 3}}",
 		"'networkPolicies' not allowed": "networkPolicies: {}",
 		"'steam_processor' not allowed": "config: {steam_processor: {}}",

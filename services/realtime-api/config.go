@@ -1,14 +1,23 @@
 package realtimeapi
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/tocsin-io/tocsin/pkg/auth"
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
 
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/forward"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/gate"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/places"
 )
 
 // Config is the section realtime_api.
@@ -17,6 +26,47 @@ type Config struct {
 	LookBack time.Duration     `mapstructure:"look_back" doc:"How far before the end of the log windows and anomalies are read at the start. Alerts are always read from the start of retention."`
 	Keep     Keep              `mapstructure:"keep" doc:"How much is held in memory."`
 	Stream   Stream            `mapstructure:"stream" doc:"The WebSocket at /v1/stream."`
+	Auth     Auth              `mapstructure:"auth" doc:"Who may look, and at which machines."`
+	Backends Backends          `mapstructure:"backends" doc:"The other services, for the page: requests under /v1/router, /v1/history, /v1/models and /v1/tuning are taken there, with the asker's own token. List the same people with the same tokens in their auth sections."`
+	Places   Places            `mapstructure:"places" doc:"Where machines stand, by their equipment ids: for filters and the page's overview."`
+}
+
+// Auth says who may look.
+type Auth struct {
+	AllowAnonymous  bool          `mapstructure:"allow_anonymous" doc:"Let anybody who reaches the listener see every machine, and do through the backends what these let somebody without a token do. Without it that is only so when nobody is listed, the listener is on loopback, and the request is for a name of this machine."`
+	People          []Person      `mapstructure:"people" doc:"Who may look, each with a token and machines."`
+	SessionLifetime time.Duration `mapstructure:"session_lifetime" doc:"How long a browser stays signed in. Sessions are kept in memory: they end with the process."`
+	SecureCookies   bool          `mapstructure:"secure_cookies" doc:"Mark the session's cookie as for TLS only though TLS ends in front of this service. Under TLS of its own it always is."`
+}
+
+// Person is one who may look.
+type Person struct {
+	Name      string   `mapstructure:"name" doc:"Who it is."`
+	Token     string   `mapstructure:"token" doc:"The bearer token, at least 16 characters, to sign in with or to send as Authorization. Take it from the environment: ${NAME}." secret:"true"`
+	Equipment []string `mapstructure:"equipment" doc:"The machines: exact equipment ids, a prefix followed by *, or * for all. Others do not exist for this person."`
+}
+
+// Backends are the addresses of other services.
+type Backends struct {
+	AlertRouter   string `mapstructure:"alert_router" doc:"URL of the alert-router: the page's incident inbox and push subscriptions. Empty: the page is without."`
+	HistoricalAPI string `mapstructure:"historical_api" doc:"URL of the historical-api: the page's look into the lake. Empty: the page is without."`
+	ModelTrainer  string `mapstructure:"model_trainer" doc:"URL of the model-trainer: the page's models. Empty: the page is without."`
+	TuningBench   string `mapstructure:"tuning_bench" doc:"URL of the tuning-bench: settings tried on history. Empty: the page is without."`
+	CAFile        string `mapstructure:"ca_file" doc:"PEM file with the authorities that https:// backends are checked against. Empty: the system's."`
+}
+
+// Places says where machines stand.
+type Places struct {
+	IDPattern string  `mapstructure:"id_pattern" doc:"Regular expression (RE2) on equipment ids with captures called site, line and group, such as ^(?P<site>[^-]+)-(?P<line>[^-]+)-. Empty: none."`
+	Rules     []Place `mapstructure:"rules" doc:"Places of machines by id. Of site, line and group each, the first rule that names one holds; then the pattern."`
+}
+
+// Place is a rule.
+type Place struct {
+	Site      string   `mapstructure:"site" doc:"Site. Empty: the rule says nothing of it."`
+	Line      string   `mapstructure:"line" doc:"Line."`
+	Group     string   `mapstructure:"group" doc:"Group: any other way to divide the fleet."`
+	Equipment []string `mapstructure:"equipment" doc:"Its machines: exact equipment ids, a prefix followed by *, or * for all."`
 }
 
 // Keep bounds the memory.
@@ -50,9 +100,61 @@ func DefaultConfig() Config {
 			MachineAnomalies: l.MachineAnomalies, OpenAlerts: l.OpenAlerts, ClosedAlerts: l.ClosedAlerts,
 		},
 		Stream: Stream{
-			Interval: 250 * time.Millisecond, WriteTimeout: time.Minute, PingInterval: 20 * time.Second, MaxClients: 256,
+			Interval: 250 * time.Millisecond, WriteTimeout: time.Minute, PingInterval: 20 * time.Second, MaxClients: 1500,
 		},
+		Auth: Auth{SessionLifetime: 12 * time.Hour},
 	}
+}
+
+// gate is who is let in.
+func (c Config) gate() gate.Config {
+	g := gate.Config{Anybody: c.Auth.AllowAnonymous, Secure: c.Auth.SecureCookies, Lifetime: c.Auth.SessionLifetime}
+	if !g.Anybody && len(c.Auth.People) == 0 && auth.Loopback(c.HTTP.Listen) {
+		g.Anybody, g.Here = true, true
+	}
+	for _, p := range c.Auth.People {
+		g.People = append(g.People, gate.Person(p))
+	}
+	return g
+}
+
+func (b Backends) bases() map[forward.Service]string {
+	return map[forward.Service]string{forward.Router: b.AlertRouter, forward.History: b.HistoricalAPI, forward.Models: b.ModelTrainer, forward.Tuning: b.TuningBench}
+}
+
+// validate names the first field that is wrong.
+func (b Backends) validate() error {
+	for _, u := range []struct{ name, url string }{{"alert_router", b.AlertRouter}, {"historical_api", b.HistoricalAPI}, {"model_trainer", b.ModelTrainer}, {"tuning_bench", b.TuningBench}} {
+		if err := forward.CheckBase(u.url); err != nil {
+			return fmt.Errorf("%s: %w", u.name, err)
+		}
+	}
+	_, err := b.roots()
+	return err
+}
+
+// roots are the authorities of ca_file; nil: the system's.
+func (b Backends) roots() (*tls.Config, error) {
+	if b.CAFile == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(b.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("ca_file: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("ca_file: no certificate in %s", b.CAFile)
+	}
+	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
+}
+
+func (p Places) compile() (*places.Map, error) {
+	rules := make([]places.Rule, len(p.Rules))
+	for i, r := range p.Rules {
+		rules[i] = places.Rule{Place: places.Place{Site: r.Site, Line: r.Line, Group: r.Group}, Equipment: r.Equipment}
+	}
+	return places.New(p.IDPattern, rules)
 }
 
 func (k Keep) limits() hub.Limits {
@@ -72,6 +174,22 @@ func (c Config) Validate() error {
 	}
 	if err := c.Keep.limits().Validate(); err != nil {
 		return fmt.Errorf("keep.%w", err)
+	}
+	g := c.gate()
+	if err := gate.CheckLifetime(g.Lifetime); err != nil {
+		return fmt.Errorf("auth.session_lifetime: %s is %w", g.Lifetime, err)
+	}
+	if !g.Anybody && len(g.People) == 0 {
+		return fmt.Errorf("auth.people: empty, so anybody who reaches http.listen (%s) could see the fleet; list people, listen on loopback, or set auth.allow_anonymous", c.HTTP.Listen)
+	}
+	if _, err := gate.New(g, metrics.NewSet()); err != nil {
+		return fmt.Errorf("auth.%w", err)
+	}
+	if err := c.Backends.validate(); err != nil {
+		return fmt.Errorf("backends.%w", err)
+	}
+	if _, err := c.Places.compile(); err != nil {
+		return fmt.Errorf("places.%w", err)
 	}
 	s := c.Stream
 	switch {

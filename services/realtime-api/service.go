@@ -14,10 +14,13 @@ import (
 	"time"
 
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
+	"github.com/tocsin-io/tocsin/pkg/launch"
 	"github.com/tocsin-io/tocsin/pkg/service"
 
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/backlog"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/follow"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/forward"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/gate"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/page"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/rest"
@@ -27,10 +30,12 @@ import (
 
 // Service is one instance. Make it with New, call Run once or Close.
 type Service struct {
-	http   *httpserver.Server
-	follow *follow.Follower
-	stream *stream.Server
-	waits  *backlog.Watcher
+	http    *httpserver.Server
+	follow  *follow.Follower
+	stream  *stream.Server
+	gate    *gate.Gate
+	forward *forward.Forwarder
+	waits   *backlog.Watcher
 }
 
 // New opens the listener; nothing is read or served before Run.
@@ -42,11 +47,26 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	where, err := cfg.Places.compile()
+	if err != nil {
+		return nil, fmt.Errorf("realtime-api: places.%w", err)
+	}
+	roots, err := cfg.Backends.roots()
+	if err != nil {
+		return nil, fmt.Errorf("realtime-api: backends.%w", err)
+	}
+	door, err := gate.New(cfg.gate(), deps.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("realtime-api: auth.%w", err)
+	}
 	h := hub.New(cfg.Keep.limits())
+	h.Locate(where)
 	flow := follow.NewFlow(deps.Metrics)
 	now := func() wire.Flow { return flow.Summary(time.Now()) }
 	s := &Service{
-		follow: follow.New(follow.Config{Kafka: deps.Kafka, LookBack: cfg.LookBack}, h, flow, deps.Log, deps.Metrics),
+		gate:    door,
+		forward: forward.New(cfg.Backends.bases(), roots, deps.Net(), deps.Log, deps.Metrics),
+		follow:  follow.New(follow.Config{Kafka: deps.Kafka, LookBack: cfg.LookBack}, h, flow, deps.Log, deps.Metrics),
 		stream: stream.New(stream.Config{
 			Interval: cfg.Stream.Interval, WriteTimeout: cfg.Stream.WriteTimeout, PingInterval: cfg.Stream.PingInterval,
 			MaxClients: cfg.Stream.MaxClients, AllowedOrigins: cfg.Stream.AllowedOrigins, Build: build,
@@ -58,14 +78,25 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	api := rest.New(h, now, deps.Metrics)
-	for _, r := range api.Routes() {
-		s.http.Handle(r.Method+" "+r.Path, r.Handler)
-	}
-	s.http.Handle("GET /v1/stream", s.stream)
-	s.http.Handle("/v1/", http.HandlerFunc(api.NotFound))
-	s.http.Handle("/", pageHandler)
+	s.routes(rest.New(h, now, deps.Metrics), pageHandler, gate.About{Features: s.forward.Features(), Build: build, Version: launch.Version(), Instance: s.stream.Instance()})
 	return s, nil
+}
+
+// routes says what is served, and for whom. All under /v1 is for people whom the gate knows, but for signing in; the page and its contract hold nothing of any machine.
+func (s *Service) routes(api *rest.API, pageHandler http.Handler, about gate.About) {
+	for _, r := range api.Routes() {
+		s.http.Handle(r.Method+" "+r.Path, s.gate.Guard(r.Handler))
+	}
+	for _, r := range forward.Table() {
+		s.http.Handle(r.Method+" "+r.Path, s.gate.Guard(s.forward.Handler(r)))
+	}
+	s.http.Handle("GET /v1/stream", s.gate.Guard(s.stream.Serve))
+	s.http.Handle("GET /v1/session", s.gate.Show(about))
+	s.http.Handle("POST /v1/session", s.gate.Begin(about))
+	s.http.Handle("DELETE /v1/session", s.gate.End())
+	s.http.Handle("/v1/", s.gate.Guard(func(w http.ResponseWriter, r *http.Request, _ *gate.Identity) { api.NotFound(w, r) }))
+	s.http.Handle("GET /openapi.yaml", http.HandlerFunc(rest.Contract))
+	s.http.Handle("/", pageHandler)
 }
 
 // expose publishes the hub's sizes.
@@ -80,7 +111,7 @@ func expose(deps service.Deps, h *hub.Hub) {
 		`tocsin_api_evicted_total{what="alert"}`:   func(c hub.Counts) int { return int(c.Stats.EvictedAlerts) },
 		`tocsin_api_stale_window_revisions_total`:  func(c hub.Counts) int { return int(c.Stats.StaleRevisions) },
 	} {
-		deps.Metrics.GetOrCreateGauge(name, func() float64 { return float64(read(h.Counts())) })
+		deps.Metrics.GetOrCreateGauge(name, func() float64 { return float64(read(h.Counts(nil))) })
 	}
 }
 
@@ -104,8 +135,14 @@ func (s *Service) Run(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
+	s.gate.Close()
+	s.forward.Close()
 	return errors.Join(errs...)
 }
 
 // Close releases the listener when Run was never called. Idempotent.
-func (s *Service) Close() error { return s.http.Close() }
+func (s *Service) Close() error {
+	s.gate.Close()
+	s.forward.Close()
+	return s.http.Close()
+}

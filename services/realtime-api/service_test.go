@@ -174,6 +174,13 @@ func TestConfigNamesTheField(t *testing.T) {
 		"stream.ping_interval":   func(c *Config) { c.Stream.PingInterval = 0 },
 		"stream.max_clients":     func(c *Config) { c.Stream.MaxClients = 0 },
 		"stream.allowed_origins": func(c *Config) { c.Stream.AllowedOrigins = []string{"["} },
+		"auth.people":            func(c *Config) { c.HTTP.Listen = "0.0.0.0:0" },
+		"auth.people[0].token":   func(c *Config) { c.Auth.People = []Person{{Name: "a", Token: "short", Equipment: []string{"*"}}} },
+		"auth.session_lifetime":  func(c *Config) { c.Auth.SessionLifetime = 0 },
+		"backends.alert_router":  func(c *Config) { c.Backends.AlertRouter = "127.0.0.1:8083" },
+		"backends.ca_file":       func(c *Config) { c.Backends.CAFile = "/nowhere" },
+		"places.id_pattern":      func(c *Config) { c.Places.IDPattern = "(" },
+		"places.rules[0]":        func(c *Config) { c.Places.Rules = []Place{{Equipment: []string{"*"}}} },
 	} {
 		c := DefaultConfig()
 		breakIt(&c)

@@ -232,11 +232,12 @@ func TestFleetConfigurationsAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := fleetKeys(t, generated)
-	// Containers listen on all their addresses, which gateway, history and trainer refuse without an explicit word, and have no address of their own
+	// Containers listen on all their addresses, which gateway, history, trainer and realtime-api refuse without an explicit word, and have no address of their own
 	// that a person could follow.
 	want["ingest_gateway.auth.allow_anonymous"] = true
 	want["historical_api.auth.allow_anonymous"] = true
 	want["model_trainer.auth.allow_anonymous"] = true
+	want["realtime_api.auth.allow_anonymous"] = true
 	want["alert_router.external_url"] = true
 	if got := fleetKeys(t, read(t, "deploy/docker/tocsin.yaml")); !maps.Equal(got, want) {
 		t.Errorf("keys of deploy/docker/tocsin.yaml\n%q, want\n%q", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))

@@ -33,6 +33,19 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 {{- if and (index .Values.services "historical-api").enabled (not $people.people) (not $people.allow_anonymous) }}
 {{- fail "config.historical_api.auth.people is empty: list the people who may ask, set allow_anonymous: true, or leave the service out with services.historical-api.enabled: false" }}
 {{- end }}
+{{- $viewers := dig "realtime_api" "auth" dict $config }}
+{{- if and (index .Values.services "realtime-api").enabled (not $viewers.people) (not $viewers.allow_anonymous) }}
+{{- fail "config.realtime_api.auth.people is empty: list the people who may look, set allow_anonymous: true, or leave the service out with services.realtime-api.enabled: false" }}
+{{- end }}
+{{- $backends := dig "realtime_api" "backends" dict $config }}
+{{- range $key, $name := dict "alert_router" "alert-router" "historical_api" "historical-api" "model_trainer" "model-trainer" }}
+{{- if and (not (hasKey $backends $key)) (index $.Values.services $name).enabled }}
+{{- $_ := set $backends $key (printf "http://%s-%s:%v" (include "tocsin.fullname" $) $name (index $.Values.services $name).ports.http) }}
+{{- end }}
+{{- end }}
+{{- if $config.realtime_api }}
+{{- $_ := set $config.realtime_api "backends" $backends }}
+{{- end }}
 {{- $clients := dig "model_trainer" "auth" dict $config }}
 {{- if and (index .Values.services "model-trainer").enabled (not $clients.clients) (not $clients.allow_anonymous) }}
 {{- fail "config.model_trainer.auth.clients is empty: list the clients that may ask, set allow_anonymous: true, or leave the service out with services.model-trainer.enabled: false" }}

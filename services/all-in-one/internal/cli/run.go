@@ -17,6 +17,9 @@ import (
 	fleetsimulator "github.com/tocsin-io/tocsin/services/fleet-simulator"
 )
 
+// simulatedPlaces divides a simulated fleet by its ids: pump-0123 is a pump of site 01, line 2. A line has 50 machines, a site 500.
+const simulatedPlaces = `^(?P<group>[a-z]+)-(?P<site>\d\d)(?P<line>\d)\d$`
+
 func runCommand() *cobra.Command {
 	var file, dir, faults string
 	var targets, brokers []string
@@ -46,6 +49,9 @@ and as many processes as you like share the work. Ctrl-C drains and stops; a sec
 				cfg.Simulator.Machines = simulate
 				demo := fleetsimulator.DemoConfig()
 				cfg.Simulator.Faults, cfg.Simulator.FirstFaultAfter, cfg.Simulator.History = faults, demo.FirstFaultAfter, demo.History
+				if p := &cfg.Realtime.Places; p.IDPattern == "" && len(p.Rules) == 0 {
+					p.IDPattern = simulatedPlaces
+				}
 				list = append(slices.DeleteFunc(list, func(s string) bool { return s == "fleet-simulator" }), "fleet-simulator")
 			}
 			return run(cmd.Context(), cfg, file, dir, list, cmd.OutOrStdout(), cmd.ErrOrStderr())

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tocsin-io/tocsin/pkg/config"
+	"github.com/tocsin-io/tocsin/pkg/httpserver"
 	"github.com/tocsin-io/tocsin/pkg/launch"
 	"github.com/tocsin-io/tocsin/pkg/service"
 	alertrouter "github.com/tocsin-io/tocsin/services/alert-router"
@@ -93,8 +94,8 @@ func (c *Config) Sections() []config.Section {
 	)
 }
 
-// Names of the services, in the order they start in.
-var names = []string{"realtime-api", "historical-api", "model-trainer", "tuning-bench", "cold-path-writer", "alert-router", "stream-processor", "ingest-gateway", "fleet-simulator"}
+// Names of the services, in the order they start in. The realtime-api asks those before it.
+var names = []string{"historical-api", "model-trainer", "tuning-bench", "cold-path-writer", "alert-router", "realtime-api", "stream-processor", "ingest-gateway", "fleet-simulator"}
 
 // Targets turns --target's list into names; "all" is every service but the simulator.
 func Targets(list []string) ([]string, error) {
@@ -190,7 +191,12 @@ func (f *Fleet) make(name string, deps service.Deps) (service.Runner, map[string
 	}
 	switch name {
 	case "realtime-api":
-		return bound(realtimeapi.New(f.cfg.Realtime, deps))
+		cfg := f.cfg.Realtime
+		f.besides(&cfg.Backends.HistoricalAPI, "historical-api", f.cfg.History.HTTP)
+		f.besides(&cfg.Backends.ModelTrainer, "model-trainer", f.cfg.Trainer.HTTP)
+		f.besides(&cfg.Backends.TuningBench, "tuning-bench", f.cfg.Tuning.HTTP)
+		f.besides(&cfg.Backends.AlertRouter, "alert-router", f.cfg.Router.HTTP)
+		return bound(realtimeapi.New(cfg, deps))
 	case "historical-api":
 		return bound(historicalapi.New(f.cfg.History, deps))
 	case "model-trainer":
@@ -218,6 +224,17 @@ func (f *Fleet) make(name string, deps service.Deps) (service.Runner, map[string
 		return s, nil, err
 	}
 	return nil, nil, fmt.Errorf("no service is called %q", name)
+}
+
+// besides fills in where a service of this process is, unless the configuration says where to ask.
+func (f *Fleet) besides(url *string, name string, at httpserver.Config) {
+	addr, ok := f.Addrs[name]
+	switch {
+	case *url != "" || !ok:
+	case at.TLS.Enabled(): // under which name its certificate is good the configuration has to say
+	default:
+		*url = "http://" + addr
+	}
 }
 
 // Run works until ctx ends or a service fails; then it stops what sends before what receives, and the broker last.

@@ -102,7 +102,7 @@ func (f *Follower) Run(ctx context.Context) error {
 			}
 		})
 		if pending != nil && f.progress(pending) {
-			f.log.Info("caught up with the log", zap.Int("machines", f.hub.Counts().Machines), zap.Int("open_alerts", f.hub.Counts().OpenAlerts))
+			f.log.Info("caught up with the log", zap.Int("machines", f.hub.Counts(nil).Machines), zap.Int("open_alerts", f.hub.Counts(nil).OpenAlerts))
 			pending = nil
 		}
 	}

@@ -91,10 +91,10 @@ func (h *Hub) Coverage(id string) (*eventv1.MachineCoverage, bool) {
 }
 
 // CoverageRecords are the newest records of the machines that match, in order of their ids, from the first after a given one on, limit at most; and how many match in all.
-func (h *Hub) CoverageRecords(match func(*eventv1.MachineCoverage) bool, after string, limit int) (rows []*eventv1.MachineCoverage, total int) {
+func (h *Hub) CoverageRecords(in Scope, match func(*eventv1.MachineCoverage) bool, after string, limit int) (rows []*eventv1.MachineCoverage, total int) {
 	h.cov.mu.RLock()
 	for _, c := range h.cov.machines {
-		if !match(c) {
+		if !match(c) || in != nil && !in(c.EquipmentId, h.where.Of(c.EquipmentId)) {
 			continue
 		}
 		total++
@@ -152,8 +152,8 @@ func StatesOf(c *eventv1.MachineCoverage) (states []CoverageTotal, sensors, judg
 	return t.list(), sensors, judged
 }
 
-// FleetCoverage counts all machines; of gateways those with the most sensors that are not judged, limit at most. Cost: a look at every machine.
-func (h *Hub) FleetCoverage(limit int) FleetCoverage {
+// FleetCoverage counts the machines in scope; of gateways those with the most sensors that are not judged, limit at most. Cost: a look at every machine.
+func (h *Hub) FleetCoverage(in Scope, limit int) FleetCoverage {
 	var out FleetCoverage
 	fleet := tally{}
 	type gateway struct {
@@ -163,6 +163,9 @@ func (h *Hub) FleetCoverage(limit int) FleetCoverage {
 	gateways := map[string]*gateway{}
 	h.cov.mu.RLock()
 	for _, c := range h.cov.machines {
+		if in != nil && !in(c.GetEquipmentId(), h.where.Of(c.GetEquipmentId())) {
+			continue
+		}
 		fleet.add(c)
 		g := gateways[c.GetGatewayId()]
 		if g == nil {

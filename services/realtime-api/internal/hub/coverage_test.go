@@ -40,7 +40,7 @@ func TestCoverageIsBoundedAndTheNewestStands(t *testing.T) {
 			t.Errorf("%v is taken", c)
 		}
 	}
-	f := h.FleetCoverage(1)
+	f := h.FleetCoverage(nil, 1)
 	if len(f.Gateways) != 1 || f.Gateways[0].Machines != 3 || f.Totals[0].Sensors != 25_002 {
 		t.Errorf("%+v", f)
 	}

@@ -26,6 +26,8 @@ import (
 
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 	queryv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/query/v1"
+
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/places"
 )
 
 // Limits bound the hub's memory.
@@ -109,6 +111,7 @@ type Hub struct {
 	openCount    int
 
 	stats Stats
+	where *places.Map
 
 	cov covered // under a lock of its own
 }
@@ -136,6 +139,9 @@ func New(lim Limits) *Hub {
 	}
 }
 
+// Locate says where machines stand. Call before anything is applied.
+func (h *Hub) Locate(where *places.Map) { h.where = where }
+
 // next stamps a change. Call with the lock held.
 func (h *Hub) next() uint64 {
 	h.version++
@@ -155,7 +161,7 @@ func (h *Hub) machine(id string) *machine {
 		open = make(map[string]*alert)
 		h.open[id] = open
 	}
-	m := &machine{id: id, state: queryv1.MachineState_MACHINE_STATE_LEARNING, open: open}
+	m := &machine{id: id, place: h.where.Of(id), state: queryv1.MachineState_MACHINE_STATE_LEARNING, open: open}
 	m.elem = h.recent.PushFront(m)
 	h.machines[id] = m
 	h.states[m.state]++

@@ -91,18 +91,18 @@ func dump(h *Hub) map[string]string {
 			c.Version = 0
 			out[fmt.Sprintf("window %s %d", r.ID, w.StartUS)] = fmt.Sprintf("%+v", c)
 		}
-		for i, a := range h.Anomalies(r.ID, 1000) {
+		for i, a := range h.Anomalies(nil, r.ID, 1000) {
 			out[fmt.Sprintf("anomaly %s %d", r.ID, i)] = a.AnomalyId
 		}
 	}
-	for i, a := range h.Anomalies("", 1000) {
+	for i, a := range h.Anomalies(nil, "", 1000) {
 		out[fmt.Sprint("anomaly ", i)] = a.AnomalyId
 	}
-	for _, a := range h.Alerts("", true, 1000) {
+	for _, a := range alertsOf(h, true, 1000) {
 		out["alert "+a.AlertId] = a.EventId
 	}
-	c := h.Counts()
-	out["open"] = fmt.Sprint(c.OpenAlerts, len(h.Alerts("", false, 1000)))
+	c := h.Counts(nil)
+	out["open"] = fmt.Sprint(c.OpenAlerts, len(alertsOf(h, false, 1000)))
 	for s, n := range c.States {
 		if n != states[queryv1.MachineState(s)] {
 			out["miscounted"] = fmt.Sprint(c.States, states)
@@ -138,7 +138,7 @@ func TestReadersOfChangesEndWithTheWhole(t *testing.T) {
 		windows := map[int64]uint32{}
 		var seenFleet, seenAlerts, seenMachine uint64
 		look := func() {
-			d := h.FleetSince(seenFleet)
+			d := h.FleetSince(seenFleet, nil)
 			if d.Reset {
 				clear(rows)
 			}
@@ -149,7 +149,7 @@ func TestReadersOfChangesEndWithTheWhole(t *testing.T) {
 				rows[r.ID] = r
 			}
 			seenFleet = d.Version
-			as, v := h.AlertsSince(seenAlerts)
+			as, v := h.AlertsSince(seenAlerts, nil)
 			for _, a := range as {
 				alerts[a.AlertId] = a.EventId
 			}
@@ -181,7 +181,7 @@ func TestReadersOfChangesEndWithTheWhole(t *testing.T) {
 				rt.Fatalf("reader has %+v, hub %+v", rows[r.ID], r)
 			}
 		}
-		for _, a := range h.Alerts("", true, 1000) {
+		for _, a := range alertsOf(h, true, 1000) {
 			if alerts[a.AlertId] != a.EventId {
 				rt.Fatalf("reader has alert %q, hub %q", alerts[a.AlertId], a.EventId)
 			}
@@ -205,7 +205,7 @@ func TestBoundsHold(t *testing.T) {
 		h := New(lim)
 		for _, e := range genEvents(rt) {
 			apply(t, h, e)
-			c := h.Counts()
+			c := h.Counts(nil)
 			// One machine's single window is kept even when it is wider than the bound.
 			if c.Cells > max(lim.Cells, 4) || c.Machines > lim.Machines || c.Anomalies > lim.Anomalies ||
 				c.OpenAlerts > lim.OpenAlerts || c.ClosedAlerts > lim.ClosedAlerts || len(h.alerts) != c.OpenAlerts+c.ClosedAlerts {
@@ -290,7 +290,7 @@ func TestWideMachineEvictsNobody(t *testing.T) {
 		}
 		apply(t, h, window("wide", at*5, 600))
 	}
-	if c := h.Counts(); c.Machines != 21 || c.Stats.EvictedMachines != 0 || c.Cells > 1000 {
+	if c := h.Counts(nil); c.Machines != 21 || c.Stats.EvictedMachines != 0 || c.Cells > 1000 {
 		t.Fatalf("%+v", c)
 	}
 }
@@ -313,7 +313,7 @@ func TestInvalidRecordsAreRefused(t *testing.T) {
 			t.Errorf("alert %v accepted", a)
 		}
 	}
-	if c := h.Counts(); c.Machines != 0 {
+	if c := h.Counts(nil); c.Machines != 0 {
 		t.Errorf("%d machines made by invalid records", c.Machines)
 	}
 }
@@ -326,10 +326,15 @@ func TestEventsAreCut(t *testing.T) {
 		a.Labels[fmt.Sprint(i)] = "x"
 	}
 	apply(t, h, a)
-	got := h.Alerts("", false, 1)[0]
+	got := alertsOf(h, false, 1)[0]
 	if proto.Size(got) > 64<<10 || len(got.Contributions) != maxContributions || got.Contributions[0].Sensor != "24999" {
 		t.Fatalf("%d bytes, %d contributions, first %v", proto.Size(got), len(got.Contributions), got.Contributions[0])
 	}
+}
+
+func alertsOf(h *Hub, closed bool, limit int) []*eventv1.AlertEvent {
+	list, _ := h.Alerts(AlertQuery{IncludeClosed: closed, Limit: limit})
+	return list
 }
 
 func BenchmarkApplyWindow(b *testing.B) {

@@ -7,6 +7,8 @@ import (
 
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 	queryv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/query/v1"
+
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/places"
 )
 
 // Cell is one sensor's statistics over one window. Sensor values are float32 on the wire, so float32 is kept.
@@ -34,6 +36,7 @@ type Window struct {
 // machine is what is known of one machine. The hub's lock guards it.
 type machine struct {
 	id        string
+	place     places.Place
 	gatewayID string
 	gatewayAt int64 // observed_us of the report that named the gateway
 	state     queryv1.MachineState

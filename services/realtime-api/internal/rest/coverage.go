@@ -1,9 +1,6 @@
 package rest
 
 import (
-	"encoding/base64"
-	"net/http"
-	"net/url"
 	"strconv"
 
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
@@ -13,26 +10,26 @@ import (
 
 const maxGateways = 1000
 
-func (a *API) coverage(dst []byte, _ *http.Request, q url.Values) ([]byte, *fault) {
-	size, after, f := page(q)
+func (a *API) coverage(dst []byte, r *asked) ([]byte, *fault) {
+	size, after, f := page(r.q)
 	if f != nil {
 		return nil, f
 	}
-	want, f := states[eventv1.CoverageState](q, eventv1.CoverageState_value, "COVERAGE_STATE_",
+	want, f := states[eventv1.CoverageState](r.q, eventv1.CoverageState_value, "COVERAGE_STATE_",
 		"judged, learning, silent, late, bad_quality, shelved, gateway_down, clock_wrong, dead_lettered, model_failed, refused")
 	if f != nil {
 		return nil, f
 	}
-	gateway, whole := q.Get("gateway_id"), !q.Has("gateway_id")
-	rows, total := a.hub.CoverageRecords(func(c *eventv1.MachineCoverage) bool {
+	gateway, whole := r.q.Get("gateway_id"), !r.q.Has("gateway_id")
+	rows, total := a.hub.CoverageRecords(r.scope(), func(c *eventv1.MachineCoverage) bool {
 		return (whole || c.GetGatewayId() == gateway) && (want == nil || in(c, want))
 	}, after, int(size)+1)
 	next := ""
 	if len(rows) > int(size) {
 		rows = rows[:size]
-		next = base64.RawURLEncoding.EncodeToString([]byte(rows[size-1].GetEquipmentId()))
+		next = token(rows[size-1].GetEquipmentId())
 	}
-	fleet := a.hub.FleetCoverage(maxGateways)
+	fleet := a.hub.FleetCoverage(r.scope(), maxGateways)
 	dst = wire.AppendFleetCoverage(append(dst, '{'), &fleet)
 	dst = append(dst, `,"machines":[`...)
 	for i, c := range rows {
@@ -57,10 +54,14 @@ func in(c *eventv1.MachineCoverage, states map[eventv1.CoverageState]bool) bool 
 	return false
 }
 
-func (a *API) machineCoverage(dst []byte, r *http.Request, _ url.Values) ([]byte, *fault) {
-	c, ok := a.hub.Coverage(r.PathValue("id"))
+func (a *API) machineCoverage(dst []byte, r *asked) ([]byte, *fault) {
+	id, f := r.machineID()
+	if f != nil {
+		return nil, f
+	}
+	c, ok := a.hub.Coverage(id)
 	if !ok {
-		return nil, unknownMachine(r.PathValue("id"))
+		return nil, unknownMachine(id)
 	}
 	return append(wire.AppendCoverage(append(dst, `{"coverage":`...), c), '}'), nil
 }

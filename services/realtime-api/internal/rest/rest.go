@@ -20,7 +20,9 @@ import (
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 	queryv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/query/v1"
 
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/gate"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/places"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/wire"
 )
 
@@ -53,35 +55,37 @@ func New(h *hub.Hub, flow func() wire.Flow, set *metrics.Set) *API {
 // Route is one operation, with a pattern of net/http's.
 type Route struct {
 	Method, Path string
-	Handler      http.Handler
+	Handler      gate.Handler
 }
 
 // Routes lists every operation; openapi.yaml describes the same (a test compares).
 func (a *API) Routes() []Route {
 	routes := []Route{
-		a.route("/v1/machines", []string{"page_size", "page_token", "search", "state"}, a.machines),
+		a.route("/v1/machines", []string{"page_size", "page_token", "search", "state", "site", "line", "group"}, a.machines),
 		a.route("/v1/machines/{id}", nil, a.machine),
 		a.route("/v1/machines/{id}/windows", []string{"since_us", "limit", "sensor"}, a.windows),
-		a.route("/v1/anomalies", []string{"equipment_id", "page_size"}, a.anomalies),
-		a.route("/v1/alerts", []string{"include_closed", "equipment_id", "page_size"}, a.alerts),
-		a.route("/v1/summary", nil, a.summary),
-		a.route("/v1/coverage", []string{"page_size", "page_token", "state", "gateway_id"}, a.coverage),
+		a.route("/v1/anomalies", []string{"equipment_id", "page_size", "site", "line", "group"}, a.anomalies),
+		a.route("/v1/alerts", []string{"include_closed", "equipment_id", "page_size", "page_token", "search", "severity", "site", "line", "group"}, a.alerts),
+		a.route("/v1/summary", []string{"site", "line", "group"}, a.summary),
+		a.route("/v1/places", nil, a.places),
+		a.route("/v1/coverage", []string{"page_size", "page_token", "state", "gateway_id", "site", "line", "group"}, a.coverage),
 		a.route("/v1/equipment/{id}/coverage", nil, a.machineCoverage),
-		a.route("/openapi.yaml", nil, nil),
 	}
-	routes[len(routes)-1].Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/yaml; charset=utf-8")
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		_, _ = w.Write(OpenAPI) // the client is gone: nothing left to tell it
-	})
 	return routes
+}
+
+// Contract serves the OpenAPI document, to anybody.
+func Contract(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/yaml; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	_, _ = w.Write(OpenAPI) // the client is gone: nothing left to tell it
 }
 
 // NotFound answers requests under /v1 that no route takes.
 func (a *API) NotFound(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		httpserver.Problem(w, http.StatusMethodNotAllowed, "Method not allowed", "everything under /v1 is read with GET", nil)
+		httpserver.Problem(w, http.StatusMethodNotAllowed, "Method not allowed", "nothing here can be changed; /openapi.yaml lists what there is", nil)
 		return
 	}
 	httpserver.Problem(w, http.StatusNotFound, "Not found", "no such resource; /openapi.yaml lists what there is", nil)
@@ -100,10 +104,42 @@ func bad(param, format string, args ...any) *fault {
 	return &fault{http.StatusBadRequest, "Invalid parameter", param + ": " + fmt.Sprintf(format, args...), param}
 }
 
+// asked is one request: the parameters, checked to be known, and whose machines it is about.
+type asked struct {
+	*http.Request
+	q   url.Values
+	who *gate.Identity
+}
+
+type operation func(dst []byte, r *asked) ([]byte, *fault)
+
+// scope is the machines that the asker sees, of those asked for.
+func (r *asked) scope() hub.Scope {
+	see := r.who.Sees()
+	site, bySite := r.q.Get("site"), r.q.Has("site")
+	line, byLine := r.q.Get("line"), r.q.Has("line")
+	group, byGroup := r.q.Get("group"), r.q.Has("group")
+	if see == nil && !bySite && !byLine && !byGroup {
+		return nil
+	}
+	return func(id string, at places.Place) bool {
+		return (see == nil || see(id)) && (!bySite || at.Site == site) && (!byLine || at.Line == line) && (!byGroup || at.Group == group)
+	}
+}
+
+// machineID is the machine of the path; one that the asker does not see is not there.
+func (r *asked) machineID() (string, *fault) {
+	id := r.PathValue("id")
+	if see := r.who.Sees(); see != nil && !see(id) {
+		return "", unknownMachine(id)
+	}
+	return id, nil
+}
+
 // route wraps a handler: it checks the query, counts, and turns a fault into problem details.
-func (a *API) route(path string, params []string, h func(dst []byte, r *http.Request, q url.Values) ([]byte, *fault)) Route {
-	return Route{Method: http.MethodGet, Path: path, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, f := answer(r, params, h)
+func (a *API) route(path string, params []string, h operation) Route {
+	return Route{Method: http.MethodGet, Path: path, Handler: func(w http.ResponseWriter, r *http.Request, who *gate.Identity) {
+		body, f := answer(r, who, params, h)
 		status := http.StatusOK
 		if f != nil {
 			status = f.status
@@ -121,10 +157,10 @@ func (a *API) route(path string, params []string, h func(dst []byte, r *http.Req
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		_, _ = w.Write(append(body, '\n')) // the client is gone: nothing left to tell it
-	})}
+	}}
 }
 
-func answer(r *http.Request, params []string, h func([]byte, *http.Request, url.Values) ([]byte, *fault)) ([]byte, *fault) {
+func answer(r *http.Request, who *gate.Identity, params []string, h operation) ([]byte, *fault) {
 	if len(r.URL.RawQuery) > maxQueryBytes {
 		return nil, &fault{http.StatusRequestURITooLong, "Query too long", fmt.Sprintf("at most %d bytes", maxQueryBytes), ""}
 	}
@@ -140,7 +176,7 @@ func answer(r *http.Request, params []string, h func([]byte, *http.Request, url.
 			return nil, bad(name, "given %d times", len(values))
 		}
 	}
-	return h(make([]byte, 0, 16<<10), r, q)
+	return h(make([]byte, 0, 16<<10), &asked{r, q, who})
 }
 
 func number(q url.Values, name string, def, lo, hi int64) (int64, *fault) {
@@ -190,23 +226,26 @@ func page(q url.Values) (size int64, after string, f *fault) {
 	return size, string(b), nil
 }
 
-func (a *API) machines(dst []byte, _ *http.Request, q url.Values) ([]byte, *fault) {
-	size, after, f := page(q)
+// token is where the next page begins: a token means nothing to whoever gets it.
+func token(key string) string { return base64.RawURLEncoding.EncodeToString([]byte(key)) }
+
+func (a *API) machines(dst []byte, r *asked) ([]byte, *fault) {
+	size, after, f := page(r.q)
 	if f != nil {
 		return nil, f
 	}
-	want, f := states[queryv1.MachineState](q, queryv1.MachineState_value, "MACHINE_STATE_", "learning, ok, warning, critical, silent")
+	want, f := states[queryv1.MachineState](r.q, queryv1.MachineState_value, "MACHINE_STATE_", "learning, ok, warning, critical, silent")
 	if f != nil {
 		return nil, f
 	}
-	search := strings.ToLower(q.Get("search"))
-	rows, total := a.hub.Rows(func(r *hub.Row) bool {
-		return (want == nil || want[r.State]) && (search == "" || strings.Contains(strings.ToLower(r.ID), search))
+	in, search := r.scope(), strings.ToLower(r.q.Get("search"))
+	rows, total := a.hub.Rows(func(m *hub.Row) bool {
+		return (want == nil || want[m.State]) && (in == nil || in(m.ID, m.Place)) && found(search, m.ID, m.Place)
 	}, after, int(size)+1)
 	next := ""
 	if len(rows) > int(size) {
 		rows = rows[:size]
-		next = base64.RawURLEncoding.EncodeToString([]byte(rows[size-1].ID))
+		next = token(rows[size-1].ID)
 	}
 	dst = append(dst, `{"machines":[`...)
 	for i := range rows {
@@ -221,14 +260,31 @@ func (a *API) machines(dst []byte, _ *http.Request, q url.Values) ([]byte, *faul
 	return append(strconv.AppendInt(dst, int64(total), 10), '}'), nil
 }
 
+// found tells whether a search, in small letters, is part of a machine's id or of where it stands.
+func found(search, id string, at places.Place) bool {
+	if search == "" {
+		return true
+	}
+	for _, s := range []string{id, at.Site, at.Line, at.Group} {
+		if strings.Contains(strings.ToLower(s), search) {
+			return true
+		}
+	}
+	return false
+}
+
 func unknownMachine(id string) *fault {
 	return &fault{http.StatusNotFound, "Unknown machine", fmt.Sprintf("nothing has been heard of machine %.160q", id), ""}
 }
 
-func (a *API) machine(dst []byte, r *http.Request, _ url.Values) ([]byte, *fault) {
-	row, sensors, ok := a.hub.Machine(r.PathValue("id"))
+func (a *API) machine(dst []byte, r *asked) ([]byte, *fault) {
+	id, f := r.machineID()
+	if f != nil {
+		return nil, f
+	}
+	row, sensors, ok := a.hub.Machine(id)
 	if !ok {
-		return nil, unknownMachine(r.PathValue("id"))
+		return nil, unknownMachine(id)
 	}
 	if sensors == nil {
 		sensors = []string{}
@@ -237,24 +293,28 @@ func (a *API) machine(dst []byte, r *http.Request, _ url.Values) ([]byte, *fault
 	return append(dst, '}'), nil
 }
 
-func (a *API) windows(dst []byte, r *http.Request, q url.Values) ([]byte, *fault) {
-	since, f := number(q, "since_us", -1<<63, -1<<63, 1<<63-1)
+func (a *API) windows(dst []byte, r *asked) ([]byte, *fault) {
+	id, f := r.machineID()
 	if f != nil {
 		return nil, f
 	}
-	limit, f := number(q, "limit", 180, 1, maxWindows)
+	since, f := number(r.q, "since_us", -1<<63, -1<<63, 1<<63-1)
 	if f != nil {
 		return nil, f
 	}
-	if n := len(q["sensor"]); n > maxSensors {
+	limit, f := number(r.q, "limit", 180, 1, maxWindows)
+	if f != nil {
+		return nil, f
+	}
+	if n := len(r.q["sensor"]); n > maxSensors {
 		return nil, bad("sensor", "%d named, at most %d", n, maxSensors)
 	}
-	ws, ok := a.hub.Windows(r.PathValue("id"), since, int(limit))
+	ws, ok := a.hub.Windows(id, since, int(limit))
 	if !ok {
-		return nil, unknownMachine(r.PathValue("id"))
+		return nil, unknownMachine(id)
 	}
 	var keep func(string) bool
-	if names := q["sensor"]; len(names) > 0 {
+	if names := r.q["sensor"]; len(names) > 0 {
 		keep = func(s string) bool { return slices.Contains(names, s) }
 	} else if len(ws) > 0 {
 		if top := hub.TopSensors(ws[len(ws)-1], maxSensors); top != nil {
@@ -271,35 +331,32 @@ func (a *API) windows(dst []byte, r *http.Request, q url.Values) ([]byte, *fault
 	return append(dst, `]}`...), nil
 }
 
-func (a *API) anomalies(dst []byte, _ *http.Request, q url.Values) ([]byte, *fault) {
-	size, f := number(q, "page_size", defaultPage, 1, maxPage)
+func (a *API) anomalies(dst []byte, r *asked) ([]byte, *fault) {
+	size, f := number(r.q, "page_size", defaultPage, 1, maxPage)
 	if f != nil {
 		return nil, f
 	}
-	return appendList(dst, "anomalies", a.hub.Anomalies(q.Get("equipment_id"), int(size)), wire.AppendAnomaly), nil
+	return append(appendList(dst, "anomalies", a.hub.Anomalies(r.scope(), r.q.Get("equipment_id"), int(size)), wire.AppendAnomaly), '}'), nil
 }
 
-func (a *API) alerts(dst []byte, _ *http.Request, q url.Values) ([]byte, *fault) {
-	size, f := number(q, "page_size", defaultPage, 1, maxPage)
-	if f != nil {
-		return nil, f
-	}
-	closed := false
-	if s := q.Get("include_closed"); s != "" {
-		v, err := strconv.ParseBool(s)
-		if err != nil {
-			return nil, bad("include_closed", "%.40q is not true or false", s)
-		}
-		closed = v
-	}
-	return appendList(dst, "alerts", a.hub.Alerts(q.Get("equipment_id"), closed, int(size)), wire.AppendAlert), nil
-}
-
-func (a *API) summary(dst []byte, _ *http.Request, _ url.Values) ([]byte, *fault) {
-	c, f := a.hub.Counts(), a.flow()
+func (a *API) summary(dst []byte, r *asked) ([]byte, *fault) {
+	c, f := a.hub.Counts(r.scope()), a.flow()
 	return append(wire.AppendSummary(append(dst, '{'), &c, &f), '}'), nil
 }
 
+// places lists where the machines stand that the asker sees.
+func (a *API) places(dst []byte, r *asked) ([]byte, *fault) {
+	dst = append(dst, `{"places":[`...)
+	for i, p := range a.hub.Places(r.scope()) {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = wire.AppendPlace(dst, &p)
+	}
+	return append(dst, `]}`...), nil
+}
+
+// appendList begins an object whose first member is the list.
 func appendList[E *eventv1.Anomaly | *eventv1.AlertEvent](dst []byte, name string, list []E, one func([]byte, E) []byte) []byte {
 	dst = append(wire.AppendString(append(dst, '{'), name), ':', '[')
 	for i, e := range list {
@@ -308,5 +365,5 @@ func appendList[E *eventv1.Anomaly | *eventv1.AlertEvent](dst []byte, name strin
 		}
 		dst = one(dst, e)
 	}
-	return append(dst, ']', '}')
+	return append(dst, ']')
 }

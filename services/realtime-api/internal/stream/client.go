@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"github.com/coder/websocket"
 	"go.uber.org/zap"
 
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/gate"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/wire"
 )
@@ -25,10 +27,16 @@ const (
 	machineTag  = "machine:"
 )
 
+// statusOver closes a client whose session has ended: signing in again helps, connecting again does not.
+const statusOver websocket.StatusCode = 4401
+
+var errOver = errors.New("the session is over")
+
 // request is what a client may say.
 type request struct {
 	Type     string   `json:"type"`
 	Channels []string `json:"channels"`
+	Filter   *filter  `json:"filter"`
 	Resume   *struct {
 		Instance string `json:"instance"`
 		Version  uint64 `json:"version"`
@@ -45,16 +53,19 @@ type channel struct {
 
 type client struct {
 	s    *Server
+	who  *gate.Identity
 	conn *websocket.Conn
 	raw  net.Conn // under conn
 
 	mu     sync.Mutex
 	wanted []string // channels asked for last
+	filter *filter
 	resume uint64
 	fault  string // to be told to the client
 	fresh  bool   // wanted has not been taken over yet
 	wake   chan struct{}
 
+	view     *view
 	channels map[string]*channel
 	order    []string
 	behind   uint64 // ticks coalesced since the last summary
@@ -62,8 +73,8 @@ type client struct {
 	taken    time.Time
 }
 
-func newClient(s *Server, conn *websocket.Conn, raw net.Conn) *client {
-	return &client{s: s, conn: conn, raw: raw, wake: make(chan struct{}, 1), channels: map[string]*channel{}}
+func newClient(s *Server, who *gate.Identity, conn *websocket.Conn, raw net.Conn) *client {
+	return &client{s: s, who: who, conn: conn, raw: raw, wake: make(chan struct{}, 1), channels: map[string]*channel{}}
 }
 
 // run serves the client until it leaves, its line is dead, or the server ends.
@@ -84,7 +95,16 @@ func (c *client) run(ctx context.Context, cancel context.CancelFunc) {
 			}
 		}
 	})
-	if err := c.write(ctx); err != nil {
+	c.view = c.s.look(viewOf(c.who, nil))
+	err := c.write(ctx)
+	c.s.leaveView(c.view)
+	if errors.Is(err, errOver) {
+		cut := time.AfterFunc(goodbye, func() { _ = c.raw.Close() })
+		_ = c.conn.Close(statusOver, "the session is over")
+		cut.Stop()
+		return
+	}
+	if err != nil {
 		c.s.log.Debug("stream client left", zap.Error(err))
 		_ = c.conn.CloseNow() // unblocks the reader
 		return
@@ -118,7 +138,7 @@ func (c *client) read(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		wanted, resume, fault := c.parse(typ, data)
+		req, resume, fault := c.parse(typ, data)
 		if fault != "" {
 			c.s.faults.Inc()
 			if faults++; faults > maxFaults {
@@ -132,7 +152,7 @@ func (c *client) read(ctx context.Context) {
 		if fault != "" {
 			c.fault = fault
 		} else {
-			c.wanted, c.resume, c.fresh = wanted, resume, true
+			c.wanted, c.filter, c.resume, c.fresh = req.Channels, req.Filter, resume, true
 		}
 		c.mu.Unlock()
 		select {
@@ -142,30 +162,29 @@ func (c *client) read(ctx context.Context) {
 	}
 }
 
-func (c *client) parse(typ websocket.MessageType, data []byte) (channels []string, resume uint64, fault string) {
-	var r request
+func (c *client) parse(typ websocket.MessageType, data []byte) (r request, resume uint64, fault string) {
 	if typ != websocket.MessageText {
-		return nil, 0, "a request is a JSON text message"
+		return r, 0, "a request is a JSON text message"
 	}
 	if err := json.Unmarshal(data, &r); err != nil {
-		return nil, 0, "not a JSON request"
+		return r, 0, "not a JSON request"
 	}
 	if r.Type != "subscribe" {
-		return nil, 0, fmt.Sprintf("unknown type %.40q; known: subscribe", r.Type)
+		return r, 0, fmt.Sprintf("unknown type %.40q; known: subscribe", r.Type)
 	}
 	if len(r.Channels) > maxChannels {
-		return nil, 0, fmt.Sprintf("%d channels, at most %d", len(r.Channels), maxChannels)
+		return r, 0, fmt.Sprintf("%d channels, at most %d", len(r.Channels), maxChannels)
 	}
 	for _, ch := range r.Channels {
 		id, isMachine := strings.CutPrefix(ch, machineTag)
 		if len(ch) > maxChannel || (ch != "fleet" && ch != "alerts" && (!isMachine || id == "")) {
-			return nil, 0, fmt.Sprintf("unknown channel %.80q; known: fleet, alerts, machine:<id>", ch)
+			return r, 0, fmt.Sprintf("unknown channel %.80q; known: fleet, alerts, machine:<id>", ch)
 		}
 	}
 	if r.Resume != nil && r.Resume.Instance == c.s.instance {
 		resume = r.Resume.Version
 	}
-	return r.Channels, resume, ""
+	return r, resume, ""
 }
 
 // write sends at each tick what is new; it returns nil when the server ends, else why the client is lost.
@@ -179,6 +198,8 @@ func (c *client) write(ctx context.Context) error {
 		select {
 		case <-c.s.done:
 			return nil
+		case <-c.who.Ends:
+			return errOver
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-t.next:
@@ -195,16 +216,17 @@ func (c *client) write(ctx context.Context) error {
 		if err := c.takeOver(ctx); err != nil {
 			return err
 		}
+		n := c.s.newsOf(c.view)
 		for _, name := range c.order {
-			for _, m := range c.news(name, c.channels[name], &t) {
+			for _, m := range c.news(name, c.channels[name], &n) {
 				if err := c.send(ctx, m); err != nil {
 					return err
 				}
 			}
 		}
-		if t.summaryTick > c.summed {
-			c.summed = t.summaryTick
-			m := append([]byte(`{"type":"summary",`), t.summary...)
+		if n.summaryTick > c.summed {
+			c.summed = n.summaryTick
+			m := append([]byte(`{"type":"summary",`), n.summary...)
 			m = append(m, `,"coalesced_ticks":`...)
 			m = append(strconv.AppendUint(m, c.behind, 10), '}')
 			c.behind = 0
@@ -218,7 +240,7 @@ func (c *client) write(ctx context.Context) error {
 // takeOver makes the channels what the client asked for last; a channel that stays keeps its place.
 func (c *client) takeOver(ctx context.Context) error {
 	c.mu.Lock()
-	wanted, resume, fresh, fault := c.wanted, c.resume, c.fresh, c.fault
+	wanted, asked, resume, fresh, fault := c.wanted, c.filter, c.resume, c.fresh, c.fault
 	c.fresh, c.fault = false, ""
 	c.mu.Unlock()
 	if fault != "" {
@@ -231,6 +253,13 @@ func (c *client) takeOver(ctx context.Context) error {
 	}
 	c.taken = time.Now()
 	old := c.channels
+	if key, scope := viewOf(c.who, asked); key != c.view.key {
+		// Another part of the fleet: what was told of the one before says nothing. A resume was asked for together with the filter, so it holds.
+		c.s.leaveView(c.view)
+		c.view, c.summed = c.s.look(key, scope), 0
+		delete(old, "fleet")
+		delete(old, "alerts")
+	}
 	c.channels, c.order = make(map[string]*channel, len(wanted)), c.order[:0]
 	for _, name := range wanted {
 		if c.channels[name] != nil {
@@ -247,7 +276,7 @@ func (c *client) takeOver(ctx context.Context) error {
 }
 
 // news is what the channel has not been told yet.
-func (c *client) news(name string, ch *channel, t *tick) [][]byte {
+func (c *client) news(name string, ch *channel, t *news) [][]byte {
 	// What is shared goes from t.from to t.to; for a channel that has some of it already the rest is right and the
 	// overlap harmless, since everything sent is the latest state.
 	shared := t.from > 0 && t.from <= ch.since && ch.since < t.to
@@ -257,7 +286,7 @@ func (c *client) news(name string, ch *channel, t *tick) [][]byte {
 			ch.since = t.to
 			return t.fleet
 		}
-		d := c.s.hub.FleetSince(ch.since)
+		d := c.s.hub.FleetSince(ch.since, c.view.scope)
 		d.Reset = d.Reset || !ch.told
 		if d.Reset {
 			c.s.resets.Inc()
@@ -274,7 +303,7 @@ func (c *client) news(name string, ch *channel, t *tick) [][]byte {
 			since, ch.told = 0, false
 		}
 		reset := !ch.told
-		alerts, version := c.s.hub.AlertsSince(since)
+		alerts, version := c.s.hub.AlertsSince(since, c.view.scope)
 		ch.since, ch.told = version, true
 		return alertMessages(alerts, version, reset)
 	}
@@ -283,12 +312,12 @@ func (c *client) news(name string, ch *channel, t *tick) [][]byte {
 
 func (c *client) machineNews(id string, ch *channel) [][]byte {
 	since := ch.since
-	d := c.s.hub.MachineSince(id, since)
+	d := c.machineSince(id, since)
 	switch {
 	case since > d.Version, d.Known && !ch.known:
 		if since > 0 { // it has come (back): from the start
 			since = 0
-			d = c.s.hub.MachineSince(id, 0)
+			d = c.machineSince(id, 0)
 			ch.told = false
 		}
 	case !d.Known && ch.told && !ch.known:
@@ -307,6 +336,14 @@ func (c *client) machineNews(id string, ch *channel) [][]byte {
 	}
 	ch.since, ch.told, ch.known = d.Version, true, d.Known
 	return machineMessages(id, &d, reset, ch.keep)
+}
+
+// machineSince is the hub's, but machines that the client may not see are not known.
+func (c *client) machineSince(id string, since uint64) hub.MachineDelta {
+	if see := c.who.Sees(); see != nil && !see(id) {
+		return hub.MachineDelta{Version: c.s.hub.Version()}
+	}
+	return c.s.hub.MachineSince(id, since)
 }
 
 func (c *client) send(ctx context.Context, m []byte) error {

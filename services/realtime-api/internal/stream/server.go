@@ -2,8 +2,8 @@
 //
 // # Protocol
 //
-// The client sends {"type":"subscribe","channels":["fleet","alerts","machine:<id>"]}; each subscribe replaces the
-// one before. With "resume":{"instance":I,"version":V} from an earlier connection, channels go on from there
+// The client sends {"type":"subscribe","channels":["fleet","alerts","machine:<id>"],"filter":{"site":S,"line":L,"group":G}}; each subscribe replaces the
+// one before. The filter, of which any part may be missing, is on fleet, alerts and the summary. Machines that the client may not see are as if there were none. With "resume":{"instance":I,"version":V} from an earlier connection, channels go on from there
 // instead of from the start, if this is still the same instance. The server sends hello first; then fleet, alerts and machine
 // messages, each with the version it brings the channel to ("reset": forget what was before; "more": the next message carries on), and a
 // summary each second, which is also the heartbeat.
@@ -16,7 +16,7 @@
 //
 // # Cost
 //
-// What changed since the last tick is encoded once for all clients that keep up. Memory: one encoded change set,
+// What changed since the last tick is encoded once for all clients of the same rights and filter that keep up. Memory: one encoded change set,
 // and per client at most one snapshot under way. One goroutine ticks; each client has a reader, a writer and a pinger.
 package stream
 
@@ -38,6 +38,7 @@ import (
 
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
 
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/gate"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/wire"
 )
@@ -62,6 +63,7 @@ type Server struct {
 
 	mu      sync.Mutex
 	tick    tick
+	views   map[string]*view // those that somebody looks at
 	clients int
 	closing bool
 	wg      sync.WaitGroup
@@ -70,14 +72,10 @@ type Server struct {
 	sent, bytes, coalesced, resets, refused, faults *metrics.Counter
 }
 
-// tick is what one interval brought. Immutable once published, but for next, which is closed when it is over.
+// tick is one interval; next is closed when it is over.
 type tick struct {
-	next          chan struct{}
-	number        uint64
-	from, to      uint64
-	fleet, alerts [][]byte
-	summary       []byte // the latest summary's members, and in which tick it was made
-	summaryTick   uint64
+	next   chan struct{}
+	number uint64
 }
 
 // New makes a server over the hub.
@@ -86,7 +84,7 @@ func New(cfg Config, h *hub.Hub, flow func() wire.Flow, log *zap.Logger, set *me
 	_, _ = rand.Read(id[:]) // never fails (crypto/rand)
 	s := &Server{
 		cfg: cfg, hub: h, flow: flow, log: log, instance: hex.EncodeToString(id[:]), done: make(chan struct{}),
-		tick:      tick{next: make(chan struct{})},
+		tick: tick{next: make(chan struct{})}, views: map[string]*view{},
 		sent:      set.GetOrCreateCounter(`tocsin_api_stream_messages_total`),
 		bytes:     set.GetOrCreateCounter(`tocsin_api_stream_bytes_total`),
 		coalesced: set.GetOrCreateCounter(`tocsin_api_stream_coalesced_ticks_total`),
@@ -101,6 +99,9 @@ func New(cfg Config, h *hub.Hub, flow func() wire.Flow, log *zap.Logger, set *me
 	})
 	return s
 }
+
+// Instance is the random name of this server, under which versions count.
+func (s *Server) Instance() string { return s.instance }
 
 // Run ticks until ctx ends; then it says goodbye to all clients, waits for them, and returns nil.
 func (s *Server) Run(ctx context.Context) error {
@@ -126,44 +127,68 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 }
 
-// advance ends the current tick and publishes the next.
+// advance finds out what is new in each view, ends the current tick and publishes the next.
 func (s *Server) advance(summary bool) {
 	s.mu.Lock()
-	last, watched := s.tick, s.clients > 0
+	last := s.tick
+	views := make([]*view, 0, len(s.views))
+	before := make([]news, 0, len(s.views))
+	for _, v := range s.views {
+		views = append(views, v)
+		before = append(before, v.news)
+	}
 	s.mu.Unlock()
-	next := tick{
-		next: make(chan struct{}), number: last.number + 1, from: last.to, to: last.to,
-		summary: last.summary, summaryTick: last.summaryTick,
+	next := tick{next: make(chan struct{}), number: last.number + 1}
+	after := make([]news, len(views))
+	var flow wire.Flow
+	if summary && len(views) > 0 {
+		flow = s.flow()
 	}
-	if watched {
-		d := s.hub.FleetSince(last.to)
-		alerts, version := s.hub.AlertsSince(last.to)
-		if last.to > 0 && !d.Reset && version == d.Version {
-			next.fleet, next.alerts = fleetMessages(&d), alertMessages(alerts, version, false)
+	for i, v := range views {
+		after[i] = s.news(v, before[i])
+		if summary {
+			c := s.hub.Counts(v.scope)
+			after[i].summary, after[i].summaryTick = wire.AppendSummary([]byte{'{'}, &c, &flow)[1:], next.number
 		}
-		// Where a record came between the two looks nothing is shared this time: each client looks for itself.
-		next.to = d.Version
-		if last.to == 0 || d.Reset || version != d.Version {
-			next.from = next.to
-		}
-	} else {
-		next.to = 0 // nobody watches: the next client starts sharing anew
-		next.from = 0
-	}
-	if summary && watched {
-		c, f := s.hub.Counts(), s.flow()
-		next.summary, next.summaryTick = wire.AppendSummary([]byte{'{'}, &c, &f)[1:], next.number
 	}
 	s.mu.Lock()
+	for i, v := range views {
+		v.news = after[i]
+	}
 	s.tick = next
 	s.mu.Unlock()
 	close(last.next)
+}
+
+// news is what is new in a view since the last time.
+func (s *Server) news(v *view, last news) news {
+	n := news{from: last.to, to: last.to, summary: last.summary, summaryTick: last.summaryTick}
+	if last.to == 0 { // a first look: each client looks for itself
+		n.to = s.hub.Version()
+		n.from = n.to
+		return n
+	}
+	d, alerts := s.hub.Since(last.to, v.scope)
+	n.to = d.Version
+	if d.Reset {
+		n.from = n.to
+		return n
+	}
+	n.fleet, n.alerts = fleetMessages(&d), alertMessages(alerts, n.to, false)
+	return n
 }
 
 func (s *Server) current() tick {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.tick
+}
+
+// newsOf is what the latest tick brought of a view.
+func (s *Server) newsOf(v *view) news {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return v.news
 }
 
 var errFull = errors.New("too many clients")
@@ -189,8 +214,8 @@ func (s *Server) leave() {
 	s.wg.Done()
 }
 
-// ServeHTTP takes a client in and serves it until it leaves.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// Serve takes a client in and serves it until it leaves, or its session ends.
+func (s *Server) Serve(w http.ResponseWriter, r *http.Request, who *gate.Identity) {
 	if err := s.enter(); err != nil {
 		s.refused.Inc()
 		w.Header().Set("Retry-After", "5")
@@ -214,7 +239,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Not the request's context: it may end before the goodbye is said.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	defer cancel()
-	c := newClient(s, conn, catch.raw)
+	c := newClient(s, who, conn, catch.raw)
 	c.run(ctx, cancel)
 }
 

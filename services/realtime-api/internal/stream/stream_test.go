@@ -17,8 +17,10 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
+	"github.com/tocsin-io/tocsin/pkg/auth"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/gate"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/wire"
 )
@@ -45,7 +47,8 @@ func setup(t *testing.T, change func(*Config)) *fixture {
 	lim.Machines = 3000
 	h := hub.New(lim)
 	s := New(cfg, h, func() wire.Flow { return wire.Flow{DelayMS: -1} }, zap.NewNop(), metrics.NewSet())
-	web := httptest.NewServer(s)
+	who := &gate.Identity{Machines: auth.Every()}
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.Serve(w, r, who) }))
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = s.Run(ctx) })
@@ -191,7 +194,7 @@ func (f *fixture) alert(id string, tr eventv1.AlertTransition) {
 // want is what a reader of the fleet should know.
 func (f *fixture) want() map[string]string {
 	out := map[string]string{}
-	for _, row := range f.hub.FleetSince(0).Rows {
+	for _, row := range f.hub.FleetSince(0, nil).Rows {
 		var v map[string]any
 		_ = json.Unmarshal(wire.AppendRow(nil, &row), &v)
 		out[row.ID] = fmt.Sprint(v)

@@ -15,6 +15,7 @@ import (
 	queryv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/query/v1"
 
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/places"
 )
 
 const hex = "0123456789abcdef"
@@ -125,11 +126,38 @@ func AppendMachine(dst []byte, r *hub.Row, sensors []string) []byte {
 	dst = appendInt(dst, "last_window_us", r.LastUS)
 	dst = appendInt(dst, "open_alerts", int64(r.OpenAlerts))
 	dst = appendText(dst, "severity", severityName(r.Severity))
+	dst = appendPlace(dst, "site", "line", "group", r.Place)
+	return append(dst, '}')
+}
+
+// appendPlace appends the members that say anything.
+func appendPlace(dst []byte, site, line, group string, p places.Place) []byte {
+	if p.Site != "" {
+		dst = appendText(dst, site, p.Site)
+	}
+	if p.Line != "" {
+		dst = appendText(dst, line, p.Line)
+	}
+	if p.Group != "" {
+		dst = appendText(dst, group, p.Group)
+	}
+	return dst
+}
+
+// AppendPlace appends a place with how many machines stand there.
+func AppendPlace(dst []byte, p *hub.PlaceCount) []byte {
+	dst = append(dst, '{')
+	dst = appendText(dst, "site", p.Site)
+	dst = appendText(dst, "line", p.Line)
+	dst = appendText(dst, "group", p.Group)
+	dst = appendInt(dst, "machines", int64(p.Machines))
+	dst = appendInt(dst, "open_alerts", int64(p.OpenAlerts))
 	return append(dst, '}')
 }
 
 // AppendRow appends a machine in the stream's short form: id, st (MachineState's number), sv (Severity's number),
-// sc (score, six decimals), t (end of the last window, us), al (open alerts), gw (gateway).
+// sc (score, six decimals), t (end of the last window, us), al (open alerts), gw (gateway),
+// si, li, gr (site, line, group, where known).
 func AppendRow(dst []byte, r *hub.Row) []byte {
 	dst = append(dst, '{')
 	dst = appendText(dst, "id", r.ID)
@@ -145,6 +173,7 @@ func AppendRow(dst []byte, r *hub.Row) []byte {
 	if r.GatewayID != "" {
 		dst = appendText(dst, "gw", r.GatewayID)
 	}
+	dst = appendPlace(dst, "si", "li", "gr", r.Place)
 	return append(dst, '}')
 }
 
