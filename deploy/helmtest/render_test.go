@@ -283,6 +283,36 @@ func TestServicesCanBeLeftOut(t *testing.T) {
 	}
 }
 
+// withIceberg is least with the Iceberg tables, which are off by default.
+func withIceberg(t *testing.T) string {
+	return strings.Replace(least(t), "services:\n", `  iceberg_committer:
+    iceberg: {catalog: "postgres://tocsin:${ICEBERG_PASSWORD}@postgres/tocsin"}
+services:
+  iceberg-committer:
+    enabled: true
+    env:
+      - name: ICEBERG_PASSWORD
+        valueFrom:
+          secretKeyRef: {name: iceberg, key: password}
+`, 1)
+}
+
+func TestIcebergIsAskedFor(t *testing.T) {
+	const name = "iceberg-committer"
+	m := mustRender(t, least(t))
+	if _, there := m.config["iceberg_committer"]; there || m.deploys[name] != nil {
+		t.Error("there without being asked for")
+	}
+	m = mustRender(t, withIceberg(t))
+	section, _ := m.config["iceberg_committer"].(map[string]any)
+	listener, _ := section["http"].(map[string]any)
+	pod, there := m.pods[name]
+	if !there || m.services[name] == nil || m.policies[name] == nil || listener["listen"] != "0.0.0.0:8089" || pod.Spec.Containers[0].Ports[0].ContainerPort != 8089 {
+		t.Errorf("section %v, pod %+v", section, pod.Spec)
+	}
+	checkMounts(t, name, pod.Spec, pod.Spec.Containers[0])
+}
+
 // What cannot work is refused before it reaches a cluster, and the reason is said.
 func TestRefused(t *testing.T) {
 	for reason, values := range map[string]string{
@@ -293,6 +323,7 @@ func TestRefused(t *testing.T) {
 		"13 replicas, but only 12":      "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, realtime_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {stream-processor: {replicas: 13}}",
 		"min 9 is more than max 8":      "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, realtime_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {ingest-gateway: {autoscaling: {min: 9}}}",
 		"needs group, topic":            "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, realtime_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {realtime-api: {autoscaling: {mode: lag}}}",
+		"iceberg.catalog is empty":      "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, realtime_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {iceberg-committer: {enabled: true}}",
 		"'replica' not allowed":         "services: {stream-processor: {replica: 3}}",
 		"'networkPolicies' not allowed": "networkPolicies: {}",
 		"'steam_processor' not allowed": "config: {steam_processor: {}}",
@@ -319,18 +350,20 @@ func TestConfigurationIsValid(t *testing.T) {
 		}
 		t.Skip("NOT PROVEN HERE, bin/tocsin is missing (make build)")
 	}
-	b, err := sigsyaml.Marshal(mustRender(t, least(t)+"\nalertRouting: {existingSecret: routing}\n").config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "tocsin.yaml")
-	if err := os.WriteFile(file, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), tocsin, "validate", "--config", file)
-	cmd.Env = append(os.Environ(), "GATEWAY_LINE_1=0123456789abcdef", "TRAINER_ANALYSTS=0123456789abcdef", "HISTORY_ANALYSTS=0123456789abcdef")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+	for what, values := range map[string]string{"least": least(t), "Iceberg": withIceberg(t)} {
+		b, err := sigsyaml.Marshal(mustRender(t, values+"\nalertRouting: {existingSecret: routing}\n").config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), "tocsin.yaml")
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), tocsin, "validate", "--config", file)
+		cmd.Env = append(os.Environ(), "GATEWAY_LINE_1=0123456789abcdef", "TRAINER_ANALYSTS=0123456789abcdef", "HISTORY_ANALYSTS=0123456789abcdef", "ICEBERG_PASSWORD=x")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", what, err, out)
+		}
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/tocsin-io/tocsin/pkg/objstore"
@@ -87,6 +89,15 @@ func (v *View) Files(ctx context.Context, from, to time.Time) iter.Seq2[Entry, e
 			}
 		}
 	}
+}
+
+// Tables names the tables that have a folder in the lake, sorted; whether a file counts there it does not ask.
+func Tables(ctx context.Context, b objstore.Bucket) ([]string, error) {
+	all, err := objstore.Folders(ctx, b, Root)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(name string) bool { return strings.HasPrefix(name, "_") }), nil
 }
 
 // maxDays are listed each on its own; above, the whole table is.

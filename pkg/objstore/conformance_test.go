@@ -20,6 +20,7 @@ func conformance(t *testing.T, open func(t *testing.T) Bucket) {
 		"never overwrites":     neverOverwrites,
 		"one of many wins":     oneWins,
 		"lists in key order":   lists,
+		"names folders":        folders,
 		"refuses bad keys":     refuses,
 		"absent":               absent,
 		"empty and large":      sizes,
@@ -169,6 +170,27 @@ func lists(t *testing.T, b Bucket) {
 	}
 }
 
+// wrapped is a Bucket that this package does not know.
+type wrapped struct{ Bucket }
+
+func folders(t *testing.T, b Bucket) {
+	for _, k := range []string{"f/b/x", "f/b/c/y", "f/a-b/x", "f/a/x", "f/file", "g/x"} {
+		must(t, b.PutIfAbsent(t.Context(), k, []byte(k), nil))
+	}
+	for dir, want := range map[string][]string{"f": {"a", "a-b", "b"}, "f/b": {"c"}, "g": nil, "nothing": nil} {
+		for what, b := range map[string]Bucket{"": b, " (wrapped)": wrapped{b}} {
+			got, err := Folders(t.Context(), b, dir)
+			must(t, err)
+			if slices.Sort(got); !slices.Equal(got, want) {
+				t.Errorf("folders of %s%s: %q, want %q", dir, what, got, want)
+			}
+		}
+	}
+	if _, err := Folders(t.Context(), b, "../etc"); !errors.Is(err, ErrInvalidKey) {
+		t.Errorf("folders outside: %v", err)
+	}
+}
+
 var badKeys = []string{
 	"", "/", "/etc/passwd", "a/", "a//b", ".", "..", "../x", "a/../../x", "a/..", "a/./b", ".objstore/lock", "a/.hidden", "a\\b", "a\x00b",
 	"a\nb", "a b", "a*b", "é", "%2e%2e/x", "a/\xff", "C:/x?", strings.Repeat("a", 241), strings.Repeat("a/", 450) + "b",
@@ -256,6 +278,9 @@ func canceled(t *testing.T, b Bucket) {
 		if err == nil {
 			t.Error("list goes on after its context's end")
 		}
+	}
+	if _, err := Folders(ctx, b, "x"); !errors.Is(err, context.Canceled) {
+		t.Errorf("folders: %v", err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -110,6 +111,19 @@ func (c Config) Validate() error {
 		return errors.New("timeout: must be positive")
 	}
 	return nil
+}
+
+// Address is how other programs call the object at key: a path without scheme in a directory, s3://bucket/prefix/key in S3.
+func (c Config) Address(key string) (string, error) {
+	dir, ok := strings.CutPrefix(c.URL, schemeFile)
+	if !ok {
+		return strings.TrimRight(c.URL, "/") + "/" + key, nil
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("lake directory: %w", err)
+	}
+	return filepath.Join(abs, filepath.FromSlash(key)), nil
 }
 
 // s3Location splits s3://bucket/prefix; the prefix has no slash at either end.

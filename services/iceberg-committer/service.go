@@ -12,6 +12,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
+	"github.com/tocsin-io/tocsin/pkg/icebergconfig"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
 	"github.com/tocsin-io/tocsin/pkg/service"
 	"github.com/tocsin-io/tocsin/services/iceberg-committer/internal/icebergtable"
@@ -20,46 +21,10 @@ import (
 const name = "iceberg-committer"
 
 // Config of the iceberg-committer.
-type Config struct {
-	HTTP    httpserver.Config   `mapstructure:"http" doc:"Health, metrics, configuration."`
-	Lake    objstore.Config     `mapstructure:"lake" doc:"Where the Parquet files are kept: as cold_path_writer.lake."`
-	Tables  []string            `mapstructure:"tables" doc:"Tables of the lake to keep Iceberg tables of."`
-	Iceberg icebergtable.Config `mapstructure:"iceberg" doc:"Catalog and snapshots."`
-}
+type Config = icebergconfig.Config
 
 // DefaultConfig keeps the catalog beside the lake of the working directory.
-func DefaultConfig() Config {
-	return Config{
-		HTTP: httpserver.DefaultConfig("127.0.0.1:8087"), Lake: objstore.DefaultConfig("./.tocsin/lake"),
-		Tables:  []string{"readings", "windows", "anomalies", "alerts", "readings_1m", "readings_1h"},
-		Iceberg: icebergtable.DefaultConfig(),
-	}
-}
-
-// Validate names the first field that is wrong.
-func (c Config) Validate() error {
-	for _, part := range []struct {
-		name string
-		err  error
-	}{
-		{"http", c.HTTP.Validate()},
-		{"lake", c.Lake.Validate()},
-		{"iceberg", c.Iceberg.Validate()},
-	} {
-		if part.err != nil {
-			return fmt.Errorf("%s.%w", part.name, part.err)
-		}
-	}
-	if len(c.Tables) == 0 {
-		return errors.New("tables: must not be empty")
-	}
-	for i, t := range c.Tables {
-		if err := objstore.ValidateKey(t); err != nil {
-			return fmt.Errorf("tables[%d]: %w", i, err)
-		}
-	}
-	return nil
-}
+func DefaultConfig() Config { return icebergconfig.Default() }
 
 // Service is the running committer.
 type Service struct {
@@ -83,7 +48,7 @@ func New(cfg Config, deps service.Deps) (_ *Service, err error) {
 			err = errors.Join(err, s.release())
 		}
 	}()
-	if s.tables, err = icebergtable.New(cfg.Iceberg, cfg.Lake, s.bucket, cfg.Tables, deps.Log, newMeter(deps.Metrics, cfg.Tables)); err != nil {
+	if s.tables, err = icebergtable.New(cfg.Iceberg, cfg.Lake, s.bucket, cfg.Tables, deps.Log, meter{deps.Metrics}); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	deps.Metrics.GetOrCreateGauge("tocsin_iceberg_synced_timestamp_seconds", func() float64 { return float64(s.tables.Synced().UnixMilli()) / 1000 })
@@ -142,14 +107,11 @@ func (s *Service) release() error {
 // meter counts what the committer does. It implements icebergtable.Observer.
 type meter struct{ set *metrics.Set }
 
-func newMeter(set *metrics.Set, tables []string) meter {
-	m := meter{set}
-	for _, t := range tables { // so that they are there, as 0, before the first event
-		for _, metric := range []string{"commits", "files_added", "files_removed", "failures", "races"} {
-			m.count(metric, t, 0)
-		}
+// IcebergTable implements icebergtable.Observer.
+func (m meter) IcebergTable(table string) {
+	for _, metric := range []string{"commits", "files_added", "files_removed", "failures", "races"} {
+		m.count(metric, table, 0) // so that they are there before the first event
 	}
-	return m
 }
 
 func (m meter) count(metric, table string, n int) {

@@ -31,12 +31,12 @@ const repo = "testdata/repo"
 func onlyInCompose() []string { return []string{"grafana"} }
 
 func ours() []string {
-	return []string{"ingest-gateway", "stream-processor", "alert-router", "cold-path-writer", "realtime-api", "historical-api", "model-trainer"}
+	return []string{"ingest-gateway", "stream-processor", "alert-router", "cold-path-writer", "realtime-api", "historical-api", "model-trainer", "iceberg-committer"}
 }
 
 func load(t *testing.T) *types.Project {
 	t.Helper()
-	opts, err := cli.NewProjectOptions([]string{filepath.Join(repo, "docker-compose.yml")}, cli.WithWorkingDirectory(repo))
+	opts, err := cli.NewProjectOptions([]string{filepath.Join(repo, "docker-compose.yml")}, cli.WithWorkingDirectory(repo), cli.WithProfiles([]string{"iceberg"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,8 +154,12 @@ func checkOwn(t *testing.T, name string, s types.ServiceConfig) {
 	if _, err := os.Stat(filepath.Join(s.Build.Context, s.Build.Dockerfile)); err != nil {
 		t.Error(err)
 	}
-	if _, needs := s.DependsOn["kafka"]; !needs {
-		t.Errorf("%s does not wait for kafka", name)
+	store := "kafka"
+	if name == "iceberg-committer" { // sees the lake only
+		store = "s3"
+	}
+	if _, needs := s.DependsOn[store]; !needs {
+		t.Errorf("%s does not wait for %s", name, store)
 	}
 }
 
@@ -263,7 +267,7 @@ func TestFleetConfigurationsAreValid(t *testing.T) {
 	}
 	for _, path := range []string{file, filepath.Join(repo, "deploy/docker/tocsin.yaml")} {
 		cmd := exec.CommandContext(t.Context(), tocsin, "validate", "--config", path)
-		cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b")
+		cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b", "PGPASSWORD=c")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", path, err, out)
 		}

@@ -20,6 +20,8 @@ type component struct {
 	groups []string
 	needs  []string // components or groups that must be up first
 	ports  []string // port names that it binds
+	// optional: left out where it is missing, unless it is asked for by its name.
+	optional bool
 
 	missing func() error                               // nil, or a *MissingError
 	prepare func(ctx context.Context) (command, error) // writes files, formats stores; idempotent

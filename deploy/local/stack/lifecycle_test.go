@@ -96,6 +96,27 @@ func TestServiceIsStartedKilledAndStartedAgain(t *testing.T) {
 	}
 }
 
+// The iceberg-committer's module is one of its own: a stack without the binary is whole, and says how to get it only to who asks.
+func TestIcebergIsLeftOutUnlessItIsBuilt(t *testing.T) {
+	const name = "iceberg-committer"
+	ctx := deadline(t)
+	without := stacktest.New(t, stack.Options{Bin: t.TempDir(), Only: []string{stack.GroupServices}})
+	if err := without.Up(ctx); err == nil || !strings.Contains(err.Error(), "cold-path-writer") || strings.Contains(err.Error(), name) {
+		t.Errorf("up without any binary: %v", err)
+	}
+	var missing *stack.MissingError
+	if err := without.Start(ctx, name); !errors.As(err, &missing) || missing.Install != "make iceberg" {
+		t.Errorf("started without its binary: %v", err)
+	}
+	with := stacktest.New(t, stack.Options{Bin: standIns(t, name)})
+	if err := with.Start(ctx, name); err != nil {
+		t.Fatal(err)
+	}
+	if st := statusOf(t, with, name); st.State != stack.Healthy {
+		t.Errorf("%+v", st)
+	}
+}
+
 // A frozen process does not hear SIGTERM; Down must not hang on it nor have to kill it.
 func TestDownWakesWhatIsFrozen(t *testing.T) {
 	ctx := deadline(t)

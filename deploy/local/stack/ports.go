@@ -30,6 +30,7 @@ var documented = []struct { //nolint:gochecknoglobals // a constant table
 	{"cold-path-writer", 8084},
 	{"historical-api", 8086},
 	{"model-trainer", 8087},
+	{icebergCommitter, 8089},
 }
 
 // Auto ports lie below the kernel's default ephemeral range (32768 up), so no outgoing connection takes one between

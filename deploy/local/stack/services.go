@@ -21,6 +21,9 @@ func serviceNames() []string {
 	return []string{"ingest-gateway", "stream-processor", "alert-router", "cold-path-writer", "realtime-api", "historical-api", "model-trainer"}
 }
 
+// icebergCommitter is in the stack when its binary has been built: it is a module of its own, which few need.
+const icebergCommitter = "iceberg-committer"
+
 // sharedServices may run several times: their instances share the partitions.
 func sharedServices() []string {
 	return []string{"stream-processor", "alert-router", "cold-path-writer"}
@@ -63,7 +66,18 @@ func (s *Stack) services() []*component {
 			})
 		}
 	}
-	return cs
+	return append(cs, &component{
+		name:     icebergCommitter,
+		groups:   []string{GroupServices},
+		needs:    []string{"s3", "postgres"},
+		ports:    []string{icebergCommitter},
+		optional: true,
+		missing: func() error {
+			return programMissing(icebergCommitter, filepath.Join(s.opts.Bin, icebergCommitter), "make iceberg")
+		},
+		prepare: func(context.Context) (command, error) { return s.prepareService(icebergCommitter, 1) },
+		healthy: s.httpHealth(icebergCommitter, "/health/ready"),
+	})
 }
 
 // ConfigFile is the fleet's generated configuration.
@@ -121,6 +135,7 @@ func (s *Stack) FleetConfig() ([]byte, error) {
 		"Lake":        s.lakeAddr(),
 		"Bucket":      Bucket,
 		"Region":      S3Region,
+		"Database":    Database,
 		"Data":        s.dataDir,
 	})
 	if err != nil {

@@ -115,6 +115,9 @@ func (s *Stack) Start(ctx context.Context, name string) error {
 	}
 	return s.each(cs, func(c *component) error {
 		if err := c.missing(); err != nil {
+			if c.optional && c.name != name {
+				return nil
+			}
 			return err
 		}
 		return s.start(ctx, c)
@@ -308,8 +311,11 @@ func (s *Stack) each(cs []*component, f func(*component) error) error {
 
 // wanted lists what Up starts: Options.Only and all that it needs.
 func (s *Stack) wanted() []*component {
+	absent := func(c *component) bool {
+		return c.optional && !slices.Contains(s.opts.Only, c.name) && c.missing() != nil
+	}
 	if len(s.opts.Only) == 0 {
-		return s.components
+		return slices.DeleteFunc(slices.Clone(s.components), absent)
 	}
 	want := map[string]bool{}
 	var add func(name string)
@@ -326,7 +332,7 @@ func (s *Stack) wanted() []*component {
 	for _, name := range s.opts.Only {
 		add(name)
 	}
-	return slices.DeleteFunc(slices.Clone(s.components), func(c *component) bool { return !want[c.name] })
+	return slices.DeleteFunc(slices.Clone(s.components), func(c *component) bool { return !want[c.name] || absent(c) })
 }
 
 // named lists the component called name, or the members of the group so called.

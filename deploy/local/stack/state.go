@@ -90,7 +90,7 @@ func (s *Stack) addPorts(to *settings) (added bool, err error) {
 		taken[p] = true
 	}
 	ports := maps.Clone(to.Ports)
-	for _, name := range s.opts.extraPorts(max(to.Brokers, 1)) {
+	for _, name := range append(s.opts.extraPorts(max(to.Brokers, 1)), icebergCommitter) { // which folders of before it do not know
 		if _, ok := ports[name]; ok {
 			continue
 		}

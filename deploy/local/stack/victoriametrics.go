@@ -67,7 +67,11 @@ func (s *Stack) vmalert() *component {
 func (s *Stack) scrapeConfig() string {
 	var b strings.Builder
 	b.WriteString("global:\n  scrape_interval: 5s\nscrape_configs:\n")
-	for _, name := range serviceNames() {
+	names := serviceNames()
+	if programMissing("", filepath.Join(s.opts.Bin, icebergCommitter), "") == nil {
+		names = append(names, icebergCommitter)
+	}
+	for _, name := range names {
 		fmt.Fprintf(&b, "  - job_name: %s\n    static_configs:\n      - targets: [%q]\n", name, s.Addr(name))
 	}
 	return b.String()

@@ -50,6 +50,11 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 {{- if and (index .Values.services "model-trainer").enabled (not $clients.clients) (not $clients.allow_anonymous) }}
 {{- fail "config.model_trainer.auth.clients is empty: list the clients that may ask, set allow_anonymous: true, or leave the service out with services.model-trainer.enabled: false" }}
 {{- end }}
+{{- if not (index .Values.services "iceberg-committer").enabled }}
+{{- $_ := unset $config "iceberg_committer" }}
+{{- else if not (dig "iceberg_committer" "iceberg" "catalog" "" $config) }}
+{{- fail "config.iceberg_committer.iceberg.catalog is empty: name the PostgreSQL database or the REST catalog that the tables shall be in" }}
+{{- end }}
 {{- if .Values.alertRouting.existingSecret }}
 {{- $_ := set $config.alert_router "routing_file" "/etc/tocsin/routing/routing.yml" }}
 {{- end }}

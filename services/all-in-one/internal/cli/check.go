@@ -101,7 +101,15 @@ func lakeCommand() *cobra.Command {
 		b, err := objstore.Open(cmd.Context(), cfg.Writer.Lake)
 		return b, cfg.Writer.Maintenance, err
 	}
-	for _, c := range maintenanceCommands(open) {
+	files := filesCommand(func(cmd *cobra.Command) (objstore.Bucket, objstore.Config, error) {
+		cfg, err := loadFleet(file, dir)
+		if err != nil {
+			return nil, objstore.Config{}, badConfig(err)
+		}
+		b, err := objstore.Open(cmd.Context(), cfg.Writer.Lake)
+		return b, cfg.Writer.Lake, err
+	})
+	for _, c := range append(maintenanceCommands(open), files) {
 		c.Flags().StringVar(&file, "config", "", "the fleet's YAML `FILE`")
 		c.Flags().StringVar(&dir, "data-dir", "./.tocsin", "`DIR` of tocsin run, whose lake it is when the configuration names none")
 		cmd.AddCommand(c)

@@ -30,7 +30,7 @@ func tocsin(args ...string) (code int, stdout, stderr string) {
 }
 
 func TestHelp(t *testing.T) {
-	commands := []string{"", "run", "simulate", "replay", "backtest", "replay-alert", "validate", "doctor", "dlq", "dlq list", "dlq show", "dlq retry", "lake", "lake audit", "models", "models train", "models list", "models show", "models promote", "models shadow", "models compare", "models score", "sql", "version"}
+	commands := []string{"", "run", "simulate", "replay", "backtest", "replay-alert", "validate", "doctor", "dlq", "dlq list", "dlq show", "dlq retry", "lake", "lake audit", "lake files", "models", "models train", "models list", "models show", "models promote", "models shadow", "models compare", "models score", "sql", "version"}
 	commands = append(commands, "alerts", "alerts list", "alerts show", "alerts journal", "alerts figures", "alerts routes test", "alerts ack", "alerts shelve",
 		"alerts unshelve", "alerts remove", "alerts return", "alerts verdict", "alerts oncall")
 	for _, command := range commands {
@@ -67,6 +67,8 @@ func TestAWrongCommandLineExitsWith2(t *testing.T) {
 		{"run --simulate many", `"many"`},
 		{"run --target stream-procesor --data-dir " + dir, `no service is called "stream-procesor"`},
 		{"validate", `"config"`},
+		{"lake files", "arg"},
+		{"lake files readings --from yesterday --data-dir " + dir, "--from is neither a day"},
 		{"backtest --input x.csv", `"output"`},
 		{"backtest --input " + some + " --output " + dir + "/o.csv --train " + some + " --train-rows 1", "give one of them"},
 		{"replay --input " + dir + "/*.nothing", "no such file"},

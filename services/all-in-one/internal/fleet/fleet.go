@@ -17,6 +17,7 @@ import (
 
 	"github.com/tocsin-io/tocsin/pkg/config"
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
+	"github.com/tocsin-io/tocsin/pkg/icebergconfig"
 	"github.com/tocsin-io/tocsin/pkg/launch"
 	"github.com/tocsin-io/tocsin/pkg/service"
 	alertrouter "github.com/tocsin-io/tocsin/services/alert-router"
@@ -44,6 +45,8 @@ type Config struct {
 	Trainer   modeltrainer.Config
 	Tuning    tuning.Config
 	Simulator fleetsimulator.Config
+	// Iceberg is checked and documented here; its process is one of its own.
+	Iceberg icebergconfig.Config
 }
 
 // DefaultConfig is what the services ship with.
@@ -52,7 +55,7 @@ func DefaultConfig() Config {
 		Process: launch.DefaultProcess(), Broker: broker.DefaultConfig(), Gateway: ingestgateway.DefaultConfig(),
 		Processor: streamprocessor.DefaultConfig(), Router: alertrouter.DefaultConfig(), Writer: coldpathwriter.DefaultConfig(),
 		Realtime: realtimeapi.DefaultConfig(), History: historicalapi.DefaultConfig(), Trainer: modeltrainer.DefaultConfig(), Tuning: tuning.DefaultConfig(),
-		Simulator: fleetsimulator.DefaultConfig(),
+		Simulator: fleetsimulator.DefaultConfig(), Iceberg: icebergconfig.Default(),
 	}
 }
 
@@ -90,6 +93,7 @@ func (c *Config) Sections() []config.Section {
 		config.Section{Name: "historical_api", Value: &c.History},
 		config.Section{Name: "model_trainer", Value: &c.Trainer},
 		config.Section{Name: "tuning_bench", Value: &c.Tuning},
+		config.Section{Name: "iceberg_committer", Value: &c.Iceberg},
 		config.Section{Name: "fleet_simulator", Value: &c.Simulator},
 	)
 }

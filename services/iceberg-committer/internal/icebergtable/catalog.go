@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/catalog"
@@ -21,54 +20,11 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib"             // the driver "pgx"
 	_ "modernc.org/sqlite"                         // the driver "sqlite"
 
+	"github.com/tocsin-io/tocsin/pkg/icebergconfig"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
 )
 
-// Config of the Iceberg tables.
-type Config struct {
-	Catalog   string        `mapstructure:"catalog" doc:"sqlite:///absolute/file.db, postgres://user:password@host/database, or the http(s) address of a REST catalog. Empty: sqlite beside a lake in a directory." secret:"true"`
-	Token     string        `mapstructure:"token" doc:"Bearer token for a REST catalog." secret:"true"`
-	Name      string        `mapstructure:"name" doc:"Name of the catalog: one SQL database may hold several."`
-	Namespace string        `mapstructure:"namespace" doc:"Namespace of the tables."`
-	Warehouse string        `mapstructure:"warehouse" doc:"Where the tables' metadata is kept, as a file:// or s3:// address; empty: tocsin/_iceberg in the lake."`
-	Interval  time.Duration `mapstructure:"interval" doc:"How often new files are committed to the tables."`
-	Keep      time.Duration `mapstructure:"keep_snapshots" doc:"Snapshots that old, and what is of no use without them, are removed. Merged and removed files stay as long."`
-}
-
-// DefaultConfig keeps the catalog beside a lake in a directory.
-func DefaultConfig() Config {
-	return Config{Name: "tocsin", Namespace: "tocsin", Interval: time.Minute, Keep: 24 * time.Hour}
-}
-
-// Validate names the first field that is wrong.
-func (c Config) Validate() error {
-	switch {
-	case c.Catalog != "" && !strings.HasPrefix(c.Catalog, schemeSQLite) && !c.postgres() && !c.rest():
-		return errors.New("catalog: begins with none of sqlite:///, postgres://, http://, https://")
-	case c.Name == "":
-		return errors.New("name: must not be empty")
-	case c.Namespace == "" || strings.ContainsAny(c.Namespace, "./ "):
-		return fmt.Errorf("namespace: %q is empty or has a dot, slash or space", c.Namespace)
-	case c.Interval < time.Second:
-		return errors.New("interval: must be 1s or more")
-	case c.Keep < time.Hour:
-		return errors.New("keep_snapshots: must be 1h or more")
-	}
-	return nil
-}
-
-const (
-	schemeFile   = "file://"
-	schemeSQLite = "sqlite://"
-)
-
-func (c Config) postgres() bool {
-	return strings.HasPrefix(c.Catalog, "postgres://") || strings.HasPrefix(c.Catalog, "postgresql://")
-}
-
-func (c Config) rest() bool {
-	return strings.HasPrefix(c.Catalog, "http://") || strings.HasPrefix(c.Catalog, "https://")
-}
+const schemeFile = "file://"
 
 // LakeURI is the lake's address as every engine can resolve it.
 func LakeURI(store objstore.Config) (string, error) {
@@ -84,8 +40,8 @@ func LakeURI(store objstore.Config) (string, error) {
 }
 
 // properties are what the library reaches the store with.
-func (c Config) properties(store objstore.Config, lakeURI string) iceberg.Properties {
-	props := iceberg.Properties{"warehouse": c.warehouse(lakeURI)}
+func properties(c icebergconfig.Iceberg, store objstore.Config, lakeURI string) iceberg.Properties {
+	props := iceberg.Properties{"warehouse": warehouse(c, lakeURI)}
 	if strings.HasPrefix(store.URL, "s3://") {
 		for k, v := range map[string]string{
 			icebergio.S3Region: store.Region, icebergio.S3EndpointURL: store.Endpoint,
@@ -101,9 +57,9 @@ func (c Config) properties(store objstore.Config, lakeURI string) iceberg.Proper
 }
 
 // openCatalog connects to the catalog. close is never nil.
-func openCatalog(ctx context.Context, c Config, store objstore.Config, props iceberg.Properties) (_ catalog.Catalog, closeIt func() error, err error) {
+func openCatalog(ctx context.Context, c icebergconfig.Iceberg, store objstore.Config, props iceberg.Properties) (_ catalog.Catalog, closeIt func() error, err error) {
 	none := func() error { return nil }
-	if c.rest() {
+	if c.REST() {
 		opts := []rest.Option{rest.WithAdditionalProps(props)}
 		if c.Token != "" {
 			opts = append(opts, rest.WithOAuthToken(c.Token))
@@ -131,15 +87,15 @@ func openCatalog(ctx context.Context, c Config, store objstore.Config, props ice
 	return cat, db.Close, nil
 }
 
-func (c Config) warehouse(lakeURI string) string {
+func warehouse(c icebergconfig.Iceberg, lakeURI string) string {
 	if c.Warehouse != "" {
 		return strings.TrimRight(c.Warehouse, "/")
 	}
 	return lakeURI + "/tocsin/_iceberg"
 }
 
-func openSQL(c Config, store objstore.Config) (*sql.DB, catalogsql.SupportedDialect, error) {
-	if c.postgres() {
+func openSQL(c icebergconfig.Iceberg, store objstore.Config) (*sql.DB, catalogsql.SupportedDialect, error) {
+	if c.Postgres() {
 		db, err := sql.Open("pgx", c.Catalog)
 		if err != nil {
 			return nil, "", errors.New("catalog: not a PostgreSQL address") // the error would show the password
@@ -147,7 +103,7 @@ func openSQL(c Config, store objstore.Config) (*sql.DB, catalogsql.SupportedDial
 		db.SetMaxOpenConns(4)
 		return db, catalogsql.Postgres, nil
 	}
-	path := strings.TrimPrefix(c.Catalog, schemeSQLite)
+	path := strings.TrimPrefix(c.Catalog, icebergconfig.SchemeSQLite)
 	if path == "" {
 		dir, ok := strings.CutPrefix(store.URL, schemeFile)
 		if !ok {

@@ -20,12 +20,15 @@ import (
 	"github.com/apache/iceberg-go/table"
 	"go.uber.org/zap"
 
+	"github.com/tocsin-io/tocsin/pkg/icebergconfig"
 	"github.com/tocsin-io/tocsin/pkg/lake"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
 )
 
 // Observer is told what happens, for metrics. Its methods may be called concurrently.
 type Observer interface {
+	// IcebergTable: a table is looked after from now on.
+	IcebergTable(table string)
 	// IcebergCommitted: a snapshot with so many files more and fewer.
 	IcebergCommitted(table string, added, removed int)
 	// IcebergFailed: a try to bring a table up to date failed.
@@ -52,7 +55,7 @@ const (
 
 // Committer brings the tables up to date. Safe for concurrent use, also with committers of other processes.
 type Committer struct {
-	cfg    Config
+	cfg    icebergconfig.Iceberg
 	store  objstore.Config
 	bucket objstore.Bucket
 	uri    string
@@ -79,13 +82,13 @@ type tableState struct {
 	reconciled int64 // version of the manifest that needed no commit
 }
 
-// New makes a Committer over the lake in bucket, which store describes. It does not reach for the catalog.
-func New(cfg Config, store objstore.Config, bucket objstore.Bucket, tables []string, log *zap.Logger, watch Observer) (*Committer, error) {
+// New makes a Committer over the lake in bucket, which store describes. Without tables it looks after all that stand in the lake. It does not reach for the catalog.
+func New(cfg icebergconfig.Iceberg, store objstore.Config, bucket objstore.Bucket, tables []string, log *zap.Logger, watch Observer) (*Committer, error) {
 	uri, err := LakeURI(store)
 	if err != nil {
 		return nil, err
 	}
-	return &Committer{cfg: cfg, store: store, bucket: bucket, uri: uri, props: cfg.properties(store, uri), tables: tables, log: log, watch: watch, state: map[string]*tableState{}}, nil
+	return &Committer{cfg: cfg, store: store, bucket: bucket, uri: uri, props: properties(cfg, store, uri), tables: tables, log: log, watch: watch, state: map[string]*tableState{}}, nil
 }
 
 // Run brings all tables up to date every interval until ctx ends. Failures are logged and tried again: Iceberg is a view of the lake, which goes on
@@ -150,8 +153,15 @@ func (c *Committer) Sync(ctx context.Context) error {
 		}
 		c.cat, c.closeCat = cat, closeIt
 	}
+	tables := c.tables
+	if len(tables) == 0 {
+		var err error
+		if tables, err = lake.Tables(ctx, c.bucket); err != nil {
+			return err
+		}
+	}
 	var errs []error
-	for _, name := range c.tables {
+	for _, name := range tables {
 		if err := c.table(ctx, name); err != nil {
 			c.watch.IcebergFailed(name)
 			errs = append(errs, fmt.Errorf("iceberg %s: %w", name, err))
@@ -166,6 +176,7 @@ func (c *Committer) table(ctx context.Context, name string) error {
 	if st == nil {
 		st = &tableState{}
 		c.state[name] = st
+		c.watch.IcebergTable(name)
 	}
 	for races := 0; ; {
 		tbl, err := c.load(ctx, name)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
+	"github.com/tocsin-io/tocsin/pkg/icebergconfig"
 	"github.com/tocsin-io/tocsin/pkg/lake"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
 )
@@ -37,7 +39,7 @@ func committerProcess(dir string) int {
 		fmt.Println(err)
 		return 1
 	}
-	c, err := New(DefaultConfig(), store, b, []string{"readings"}, zap.NewNop(), silent{})
+	c, err := New(icebergconfig.DefaultIceberg(), store, b, []string{"readings"}, zap.NewNop(), silent{})
 	if err != nil {
 		fmt.Println(err)
 		return 1
@@ -125,6 +127,40 @@ func (h hooked) List(ctx context.Context, prefix string) iter.Seq2[objstore.Info
 }
 
 // Each time a committer has loaded the table, another is faster.
+// Without a list, what stands in the lake is looked after, from the moment that it does.
+func TestEveryTableOfTheLake(t *testing.T) {
+	each(t, func(w *world) {
+		c := w.committerOf(nil)
+		w.sync(c) // no lake yet
+		w.raw(w.hour, 0, 0, 10)
+		m, err := lake.LoadManifest(w.Context(), w.bucket, "readings")
+		if err != nil {
+			w.Fatal(err)
+		}
+		if err := m.Commit(w.Context(), w.bucket, time.Now(), lake.Action{}); err != nil { // a folder that is no table
+			w.Fatal(err)
+		}
+		w.sync(c)
+		w.whole(c, 1)
+		o := lake.Object{Source: source(0), End: 3, SinceMS: w.hour.UnixMilli(), Rows: 3, Config: "test"}
+		o.Table = "alerts"
+		if err := w.bucket.PutIfAbsent(w.Context(), o.Key(), encode(w.T, rows(0, 0, 3)), o.Metadata()); err != nil {
+			w.Fatal(err)
+		}
+		w.sync(c)
+		var got []string
+		for ident, err := range c.cat.ListTables(w.Context(), []string{"tocsin"}) {
+			if err != nil {
+				w.Fatal(err)
+			}
+			got = append(got, strings.Join(ident, "."))
+		}
+		if slices.Sort(got); !slices.Equal(got, []string{"tocsin.alerts", "tocsin.readings"}) {
+			w.Errorf("tables %q", got)
+		}
+	})
+}
+
 func TestLostRacesCommitNothingTwice(t *testing.T) {
 	each(t, func(w *world) {
 		fast := w.committer(nil)
@@ -165,7 +201,7 @@ func TestAFileThatAListingMisses(t *testing.T) {
 type passing struct {
 	objstore.Bucket
 	key  string
-	hide func(old, new bool) bool
+	hide func(before, after bool) bool
 }
 
 func (p *passing) List(ctx context.Context, prefix string) iter.Seq2[objstore.Info, error] {

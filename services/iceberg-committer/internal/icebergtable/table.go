@@ -52,8 +52,8 @@ func (c *Committer) create(ctx context.Context, ident table.Identifier, foot foo
 			"comment":                                 "written by tocsin; others read",
 		}),
 	}
-	if !c.cfg.rest() || c.cfg.Warehouse != "" {
-		opts = append(opts, catalog.WithLocation(c.cfg.warehouse(c.uri)+"/"+ident[1]))
+	if !c.cfg.REST() || c.cfg.Warehouse != "" {
+		opts = append(opts, catalog.WithLocation(warehouse(c.cfg, c.uri)+"/"+ident[1]))
 	}
 	_, err = c.cat.CreateTable(ctx, ident, foot.schema, opts...)
 	if errors.Is(err, catalog.ErrTableAlreadyExists) {

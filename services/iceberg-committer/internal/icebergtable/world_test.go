@@ -23,6 +23,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/tocsin-io/tocsin/pkg/icebergconfig"
 	"github.com/tocsin-io/tocsin/pkg/lake"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
 )
@@ -56,7 +57,7 @@ type newer struct {
 type world struct {
 	*testing.T
 	store  objstore.Config
-	cfg    Config
+	cfg    icebergconfig.Iceberg
 	bucket objstore.Bucket
 	hour   time.Time
 }
@@ -68,7 +69,7 @@ func newWorld(t *testing.T, store objstore.Config, catalog string) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.Close() })
-	cfg := DefaultConfig()
+	cfg := icebergconfig.DefaultIceberg()
 	cfg.Catalog = catalog
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
@@ -80,8 +81,13 @@ func inDirectory(t *testing.T) *world {
 	return newWorld(t, objstore.DefaultConfig(t.TempDir()), "")
 }
 
-// committer over bucket; nil: the world's own.
+// committer of the table readings over bucket; nil: the world's own.
 func (w *world) committer(bucket objstore.Bucket) *Committer {
+	w.Helper()
+	return w.committerOf(bucket, "readings")
+}
+
+func (w *world) committerOf(bucket objstore.Bucket, tables ...string) *Committer {
 	w.Helper()
 	if bucket == nil {
 		bucket = w.bucket
@@ -90,7 +96,7 @@ func (w *world) committer(bucket objstore.Bucket) *Committer {
 	if testing.Verbose() {
 		log = zaptest.NewLogger(w.T)
 	}
-	c, err := New(w.cfg, w.store, bucket, []string{"readings"}, log, silent{})
+	c, err := New(w.cfg, w.store, bucket, tables, log, silent{})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -107,6 +113,7 @@ func (w *world) sync(c *Committer) {
 
 type silent struct{}
 
+func (silent) IcebergTable(string)               {}
 func (silent) IcebergCommitted(string, int, int) {}
 func (silent) IcebergFailed(string)              {}
 func (silent) IcebergRaced(string)               {}
