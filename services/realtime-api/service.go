@@ -21,8 +21,10 @@ import (
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/follow"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/forward"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/gate"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hops"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/page"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/pipeline"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/rest"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/stream"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/wire"
@@ -35,7 +37,9 @@ type Service struct {
 	stream  *stream.Server
 	gate    *gate.Gate
 	forward *forward.Forwarder
-	waits   *backlog.Watcher
+
+	pipeline *pipeline.Desk
+	waits    *backlog.Watcher
 }
 
 // New opens the listener; nothing is read or served before Run.
@@ -69,7 +73,7 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 		follow:  follow.New(follow.Config{Kafka: deps.Kafka, LookBack: cfg.LookBack}, h, flow, deps.Log, deps.Metrics),
 		stream: stream.New(stream.Config{
 			Interval: cfg.Stream.Interval, WriteTimeout: cfg.Stream.WriteTimeout, PingInterval: cfg.Stream.PingInterval,
-			MaxClients: cfg.Stream.MaxClients, AllowedOrigins: cfg.Stream.AllowedOrigins, Build: build,
+			MaxClients: cfg.Stream.MaxClients, AllowedOrigins: cfg.Stream.AllowedOrigins, Build: build, Hops: &flow.Hops,
 		}, h, now, deps.Log, deps.Metrics),
 		waits: backlog.New(deps.Kafka, deps.Log, deps.Metrics),
 	}
@@ -78,6 +82,10 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.pipeline = pipeline.New(pipeline.Sources{
+		Hops:    func(now time.Time) []hops.Figures { f := flow.Hops.Read(now); return f[:] },
+		Backlog: s.waits.Report, Flow: now, Services: s.forward.Ready, Ready: s.Ready,
+	})
 	s.routes(rest.New(h, now, deps.Metrics), pageHandler, gate.About{Features: s.forward.Features(), Build: build, Version: launch.Version(), Instance: s.stream.Instance()})
 	return s, nil
 }
@@ -90,6 +98,7 @@ func (s *Service) routes(api *rest.API, pageHandler http.Handler, about gate.Abo
 	for _, r := range forward.Table() {
 		s.http.Handle(r.Method+" "+r.Path, s.gate.Guard(s.forward.Handler(r)))
 	}
+	s.http.Handle("GET /v1/health/pipeline", s.gate.Guard(s.pipeline.Serve))
 	s.http.Handle("GET /v1/stream", s.gate.Guard(s.stream.Serve))
 	s.http.Handle("GET /v1/session", s.gate.Show(about))
 	s.http.Handle("POST /v1/session", s.gate.Begin(about))

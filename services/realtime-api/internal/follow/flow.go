@@ -10,6 +10,7 @@ import (
 
 	"github.com/tocsin-io/tocsin/pkg/topic"
 
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hops"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/wire"
 )
 
@@ -18,6 +19,8 @@ const span = 10
 
 // Flow measures how records come in. It may be used from any goroutine.
 type Flow struct {
+	// Hops is how long records took on their way here, once the past has been read.
+	Hops     hops.Recorder
 	caughtUp atomic.Bool
 	delay    map[string]*metrics.Histogram
 

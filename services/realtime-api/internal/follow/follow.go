@@ -29,6 +29,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/topic"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hops"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
 )
 
@@ -116,6 +117,7 @@ func (f *Follower) progress(p *pending) bool {
 	}
 	f.starting.Store(nil)
 	f.flow.caughtUp.Store(true)
+	f.flow.Hops.Start()
 	return true
 }
 
@@ -268,15 +270,26 @@ func (f *Follower) take(r *kgo.Record, now time.Time) {
 		if err = proto.Unmarshal(r.Value, &w); err == nil {
 			kind, err = "invalid", f.hub.ApplyWindow(&w)
 		}
+		if err == nil && w.Revision == 0 { // a correction comes when late rows do
+			f.hop(hops.Gathered, time.UnixMilli(w.ClosedAtMs).Sub(time.UnixMicro(w.EndUs)), now)
+			f.hop(hops.Judged, r.Timestamp.Sub(time.UnixMilli(w.ClosedAtMs)), now)
+			f.hop(hops.Delivered, now.Sub(r.Timestamp), now)
+		}
 	case topic.Anomalies:
 		var a eventv1.Anomaly
 		if err = proto.Unmarshal(r.Value, &a); err == nil {
 			kind, err = "invalid", f.hub.ApplyAnomaly(&a)
 		}
+		if err == nil {
+			f.hop(hops.Reported, r.Timestamp.Sub(time.UnixMilli(a.JudgedAtMs)), now)
+		}
 	case topic.Alerts:
 		var a eventv1.AlertEvent
 		if err = proto.Unmarshal(r.Value, &a); err == nil {
 			kind, err = "invalid", f.hub.ApplyAlert(&a)
+		}
+		if err == nil && a.Transition <= eventv1.AlertTransition_ALERT_TRANSITION_CLOSED { // what people do has no report
+			f.hop(hops.Routed, r.Timestamp.Sub(time.UnixMilli(a.AtMs)), now)
 		}
 	case topic.Coverage:
 		var c eventv1.MachineCoverage
@@ -295,6 +308,8 @@ func (f *Follower) take(r *kgo.Record, now time.Time) {
 			zap.Int32("partition", r.Partition), zap.Int64("offset", r.Offset), zap.String("kind", kind), zap.Error(err))
 	}
 }
+
+func (f *Follower) hop(h hops.Hop, d time.Duration, now time.Time) { f.flow.Hops.Add(h, d, now) }
 
 func (f *Follower) count(topic, result string) {
 	f.set.GetOrCreateCounter(fmt.Sprintf(`tocsin_api_records_total{topic=%q,result=%q}`, topic, result)).Inc()

@@ -36,6 +36,14 @@ func boundAnomaly(ev *eventv1.Anomaly) {
 	ev.Cause = boundText(ev.Cause)
 	ev.GatewayId = boundText(ev.GatewayId)
 	ev.EpisodeId = boundText(ev.EpisodeId)
+	ev.Regime = boundText(ev.Regime)
+	ev.Detectors = ev.Detectors[:min(len(ev.Detectors), maxContributions)]
+	for i, d := range ev.Detectors {
+		ev.Detectors[i] = boundText(d)
+	}
+	if ev.Earlier != nil {
+		ev.Earlier.EpisodeId = boundText(ev.Earlier.EpisodeId)
+	}
 }
 
 func boundAlert(ev *eventv1.AlertEvent) {
@@ -43,6 +51,7 @@ func boundAlert(ev *eventv1.AlertEvent) {
 	ev.Summary = boundText(ev.Summary)
 	ev.Cause = boundText(ev.Cause)
 	ev.EventId = boundText(ev.EventId)
+	ev.Actor, ev.Comment = boundText(ev.Actor), boundText(ev.Comment)
 	ev.Labels = boundPairs(ev.Labels)
 	ev.Annotations = boundPairs(ev.Annotations)
 }

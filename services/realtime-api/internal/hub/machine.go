@@ -27,6 +27,7 @@ type Window struct {
 	Score          float64
 	Revision       uint32
 	Learning       bool
+	Regime         string
 	Sensors        []string // parallel to Cells; shared between windows
 	Cells          []Cell
 	// Version is the hub's version when this window came in.
@@ -58,7 +59,7 @@ func (m *machine) compact(w *eventv1.Window) *Window {
 	n := len(w.Sensors)
 	nw := &Window{
 		EquipmentID: m.id, StartUS: w.StartUs, EndUS: w.EndUs, ClosedAtMS: w.ClosedAtMs, Score: w.Score,
-		Revision: w.Revision, Learning: w.Learning, Cells: make([]Cell, n),
+		Revision: w.Revision, Learning: w.Learning, Regime: boundText(w.Regime), Cells: make([]Cell, n),
 	}
 	var names []string
 	if len(m.windows) > 0 {

@@ -31,6 +31,8 @@ type Row struct {
 	LastUS     int64
 	OpenAlerts int
 	Version    uint64
+	// ClosedAtMS is the broker's time of the frame that closed its last window, if that window is the latest change; else 0.
+	ClosedAtMS int64
 }
 
 func (m *machine) row() Row {
@@ -40,6 +42,9 @@ func (m *machine) row() Row {
 	}
 	if w := m.latest(); w != nil {
 		r.Score, r.LastUS = w.Score, w.EndUS
+		if w.Version == m.version {
+			r.ClosedAtMS = w.ClosedAtMS
+		}
 	}
 	return r
 }

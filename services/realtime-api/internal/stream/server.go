@@ -22,6 +22,7 @@ package stream
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -39,6 +40,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
 
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/gate"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hops"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/wire"
 )
@@ -46,11 +48,13 @@ import (
 // Config of the stream.
 type Config struct {
 	Interval       time.Duration // between two messages about the same thing
+	Summary        time.Duration // between two summaries; 0: a second
 	WriteTimeout   time.Duration
 	PingInterval   time.Duration
 	MaxClients     int
-	AllowedOrigins []string // beside the page's own; patterns as of path.Match on the host
-	Build          string   // the page's version, told in hello: a page of another loads itself anew
+	AllowedOrigins []string       // beside the page's own; patterns as of path.Match on the host
+	Hops           *hops.Recorder // nil: nobody measures
+	Build          string         // the page's version, told in hello: a page of another loads itself anew
 }
 
 // Server serves streams. Make one with New; Run must run for clients to be served.
@@ -118,7 +122,7 @@ func (s *Server) Run(ctx context.Context) error {
 			s.wg.Wait()
 			return nil
 		case now := <-t.C:
-			summary := now.Sub(lastSummary) >= time.Second-s.cfg.Interval/2
+			summary := now.Sub(lastSummary) >= cmp.Or(s.cfg.Summary, time.Second)-s.cfg.Interval/2
 			if summary {
 				lastSummary = now
 			}
@@ -169,6 +173,13 @@ func (s *Server) news(v *view, last news) news {
 		return n
 	}
 	d, alerts := s.hub.Since(last.to, v.scope)
+	if now := time.Now(); s.cfg.Hops != nil && s.cfg.Hops.Live() {
+		for i := range d.Rows {
+			if at := d.Rows[i].ClosedAtMS; at > 0 {
+				s.cfg.Hops.Add(hops.Shown, now.Sub(time.UnixMilli(at)), now)
+			}
+		}
+	}
 	n.to = d.Version
 	if d.Reset {
 		n.from = n.to

@@ -211,6 +211,7 @@ func AppendWindow(dst []byte, w *hub.Window, keep func(sensor string) bool) []by
 	dst = appendReal(dst, "score", w.Score)
 	dst = appendBool(dst, "learning", w.Learning)
 	dst = appendInt(dst, "closed_at_ms", w.ClosedAtMS)
+	dst = appendText(dst, "regime", w.Regime)
 	return append(dst, '}')
 }
 
@@ -233,6 +234,23 @@ func AppendAnomaly(dst []byte, a *eventv1.Anomaly) []byte {
 	dst = appendText(dst, "gateway_id", a.GatewayId)
 	dst = appendText(dst, "origin", enumName(eventv1.Origin_name, int32(a.Origin)))
 	dst = appendInt(dst, "machines", int64(a.Machines))
+	dst = appendText(dst, "regime", a.Regime)
+	dst = appendInt(dst, "cohort", int64(a.Cohort))
+	dst = append(appendKey(dst, "detectors"), '[')
+	for i, d := range a.Detectors {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = AppendString(dst, d)
+	}
+	dst = append(dst, ']')
+	if e := a.Earlier; e != nil {
+		dst = append(appendKey(dst, "earlier"), '{')
+		dst = appendText(dst, "episode_id", e.EpisodeId)
+		dst = appendInt(dst, "started_us", e.StartedUs)
+		dst = appendInt(dst, "ended_us", e.EndedUs)
+		dst = append(appendReal(dst, "similarity", e.Similarity), '}')
+	}
 	return append(dst, '}')
 }
 
@@ -253,6 +271,13 @@ func AppendAlert(dst []byte, a *eventv1.AlertEvent) []byte {
 	dst = appendPairs(dst, "labels", a.Labels)
 	dst = appendPairs(dst, "annotations", a.Annotations)
 	dst = appendContributions(dst, a.Contributions)
+	dst = appendReal(dst, "confidence", a.Confidence)
+	dst = appendText(dst, "actor", a.Actor)
+	dst = appendText(dst, "comment", a.Comment)
+	dst = appendInt(dst, "until_ms", a.UntilMs)
+	dst = appendText(dst, "verdict", enumName(eventv1.AlertVerdict_name, int32(a.Verdict)))
+	dst = appendText(dst, "origin", enumName(eventv1.Origin_name, int32(a.Origin)))
+	dst = appendInt(dst, "machines", int64(a.Machines))
 	return append(dst, '}')
 }
 
