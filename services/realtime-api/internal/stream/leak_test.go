@@ -179,7 +179,7 @@ func TestSessionEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.CloseNow() //nolint:errcheck // the other side has closed it
+	defer conn.CloseNow()
 	if _, _, err := conn.Read(ctx); err != nil {
 		t.Fatal(err)
 	}
