@@ -23,7 +23,7 @@ func TestCheckOnDemand(t *testing.T) {
 	store(f, "readings", begin.AddDate(0, 0, days), rows)
 	r := start(t, f, nil)
 	end := begin.AddDate(0, 0, days).Format(time.RFC3339)
-	a := r.get(lineToken, "/v1/anomalies/check", "entity", "line-a-1", "metric", "orders", "aggregate", "sum", "at", end)
+	a := r.get(lineToken, "/v1/anomalies/check", "entity", "line-a-1", "metric", "orders", "source", "sensor_sum", "at", end)
 	if a.status != 200 || len(a.Findings) == 0 || a.Findings[0].Kind != "volume" && a.Findings[0].Kind != "shape" {
 		t.Fatal(a.status, a.text)
 	}
@@ -34,7 +34,7 @@ func TestCheckOnDemand(t *testing.T) {
 	if !found {
 		t.Error(a.text)
 	}
-	before := r.get(lineToken, "/v1/anomalies/check", "entity", "line-a-1", "metric", "orders", "aggregate", "sum", "at", begin.AddDate(0, 0, days-1).Format(time.RFC3339))
+	before := r.get(lineToken, "/v1/anomalies/check", "entity", "line-a-1", "metric", "orders", "source", "sensor_sum", "at", begin.AddDate(0, 0, days-1).Format(time.RFC3339))
 	for _, x := range before.Findings {
 		if x.Severity != "info" {
 			t.Error(before.text)
@@ -44,7 +44,8 @@ func TestCheckOnDemand(t *testing.T) {
 		"entity":    {"entity", "vault-1", "metric", "orders"},
 		"metric":    {"entity", "line-a-1"},
 		"hours":     {"entity", "line-a-1", "metric", "orders", "hours", "1000"},
-		"aggregate": {"entity", "line-a-1", "metric", "orders", "aggregate", "median"},
+		"source":    {"entity", "line-a-1", "metric", "orders", "source", "median"},
+		"job":       {"entity", "line-a-1", "metric", "orders", "job", "none"},
 		"time_zone": {"entity", "line-a-1", "metric", "orders", "time_zone", "Nowhere/Land"},
 		"at":        {"entity", "line-a-1", "metric", "orders", "at", "noon"},
 	} {

@@ -17,8 +17,9 @@ type Config struct {
 	HTTP    httpserver.Config `mapstructure:"http" doc:"HTTP: SQL, ready-made questions, health, metrics."`
 	Auth    Auth              `mapstructure:"auth" doc:"Who may ask, and about which machines."`
 	Lake    objstore.Config   `mapstructure:"lake" doc:"The lake of the cold-path-writer. It is only read."`
-	DataDir string            `mapstructure:"data_dir" doc:"Folder of its own: copies of a distant lake's files."`
+	DataDir string            `mapstructure:"data_dir" doc:"Folder of its own: copies of a distant lake's files, and what checks have found."`
 	Queries Queries           `mapstructure:"queries" doc:"What queries may take."`
+	Checks  Checks            `mapstructure:"checks" doc:"What is checked on a schedule. See docs/CHECKS.md."`
 	Refresh time.Duration     `mapstructure:"refresh" doc:"How long a list of the lake's files is good for; rows are seen at most so long after they were stored."`
 }
 
@@ -58,6 +59,7 @@ func DefaultConfig() Config {
 			Concurrent: 2, Wait: 10 * time.Second, Timeout: time.Minute, Threads: 2, MemoryBytes: 1 << 30, MaxRows: 100_000, MaxBytes: 64 << 20,
 			MaxQueryBytes: 256 << 10, CacheBytes: 64 << 20, CopyBytes: 10 << 30,
 		},
+		Checks: defaultChecks(),
 	}
 }
 
@@ -74,6 +76,9 @@ func (c Config) Validate() error {
 	}
 	if err := c.Queries.Validate(); err != nil {
 		return fmt.Errorf("queries.%w", err)
+	}
+	if err := c.Checks.Validate(); err != nil {
+		return fmt.Errorf("checks.%w", err)
 	}
 	switch {
 	case c.DataDir == "":

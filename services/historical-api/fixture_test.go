@@ -16,9 +16,11 @@ import (
 	"github.com/parquet-go/parquet-go"
 	"go.uber.org/goleak"
 
+	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/lake"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
 	"github.com/tocsin-io/tocsin/pkg/service"
+	"github.com/tocsin-io/tocsin/services/historical-api/internal/usage"
 )
 
 // sqlWorker is the program that queries run in, built without the race detector: that one needs more memory than a query may take.
@@ -163,6 +165,12 @@ type running struct {
 
 func start(t testing.TB, f *fixture, change func(*Config)) *running {
 	t.Helper()
+	return startOn(t, f, kafka.DefaultConfig(), change)
+}
+
+// startOn is start with a Kafka, which only checks need.
+func startOn(t testing.TB, f *fixture, broker kafka.Config, change func(*Config)) *running {
+	t.Helper()
 	cfg := DefaultConfig()
 	cfg.HTTP.Listen = "127.0.0.1:0"
 	cfg.HTTP.DrainTimeout = time.Second
@@ -175,7 +183,9 @@ func start(t testing.TB, f *fixture, change func(*Config)) *running {
 	if change != nil {
 		change(&cfg)
 	}
-	svc, err := New(cfg, service.Nop())
+	deps := service.Nop()
+	deps.Kafka = broker
+	svc, err := New(cfg, deps)
 	if err != nil {
 		t.Fatalf("New: %v", err)
 	}
@@ -253,6 +263,9 @@ type answer struct {
 	Columns   []struct{ Name, Type string }
 	Rows      [][]any
 	Truncated bool
+	// Of a check on demand.
+	Findings []usage.Finding
+	Verdict  string
 	// Of a problem.
 	Detail, Field, Kind string
 }

@@ -1,4 +1,4 @@
-// Package historicalapi answers questions about the lake: SQL, and ready-made ones.
+// Package historicalapi answers questions about the lake: SQL, and ready-made ones; and asks some itself, on a schedule (docs/CHECKS.md).
 //
 // States: listening after New (health says not ready), serving in Run once the lake could be listed, drained when Run returns. It writes nothing to the lake; any number of
 // instances may run, each with a data_dir of its own.
@@ -22,6 +22,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/service"
 	"github.com/tocsin-io/tocsin/services/historical-api/internal/api"
 	"github.com/tocsin-io/tocsin/services/historical-api/internal/catalog"
+	"github.com/tocsin-io/tocsin/services/historical-api/internal/checks"
 	"github.com/tocsin-io/tocsin/services/historical-api/internal/query"
 	"github.com/tocsin-io/tocsin/services/historical-api/internal/worker"
 )
@@ -32,6 +33,7 @@ type Service struct {
 	bucket  objstore.Bucket
 	catalog *catalog.Catalog
 	pool    *worker.Pool
+	checks  *checks.Runner
 	http    *httpserver.Server
 
 	mu    sync.Mutex
@@ -73,7 +75,14 @@ func New(cfg Config, deps service.Deps) (_ *Service, err error) {
 	if cfg.Auth.anonymous(cfg.HTTP.Listen) {
 		deps.Log.Warn("anybody who reaches the listener may read the whole lake", zap.String("http", s.http.Addr()))
 	}
-	h := api.New(desk, s.catalog, tokens, q.MaxQueryBytes, time.Now, deps.Log).Handler()
+	jobs, err := cfg.Checks.jobs()
+	if err != nil {
+		return nil, fmt.Errorf("checks.%w", err)
+	}
+	s.checks = checks.New(checks.Config{
+		Jobs: jobs, Instance: cfg.Checks.instance(), URL: cfg.Checks.URL, Dir: cfg.DataDir, Lease: cfg.Checks.Lease, Stand: cfg.Checks.Stand, Retention: cfg.Checks.Retention,
+	}, desk, deps, time.Now)
+	h := api.New(desk, s.catalog, s.checks, tokens, q.MaxQueryBytes, time.Now, deps.Log).Handler()
 	s.http.Handle("/v1/", h)
 	s.http.Handle("/openapi.yaml", h)
 	return s, nil
@@ -141,6 +150,7 @@ func (s *Service) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wg.Go(func() { s.awaitLake(ctx) })
+	wg.Go(func() { s.checks.Run(ctx) })
 	return s.http.Run(ctx)
 }
 

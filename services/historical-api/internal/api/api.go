@@ -19,6 +19,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
 	"github.com/tocsin-io/tocsin/services/historical-api/internal/answer"
 	"github.com/tocsin-io/tocsin/services/historical-api/internal/catalog"
+	"github.com/tocsin-io/tocsin/services/historical-api/internal/checks"
 	"github.com/tocsin-io/tocsin/services/historical-api/internal/query"
 	"github.com/tocsin-io/tocsin/services/historical-api/internal/worker"
 )
@@ -37,14 +38,15 @@ type API struct {
 	desk    *query.Desk
 	catalog *catalog.Catalog
 	tokens  *auth.Tokens[Identity]
+	checks  *checks.Runner
 	maxBody int64
 	now     func() time.Time
 	log     *zap.Logger
 }
 
-// New serves what desk answers to those whom tokens know.
-func New(desk *query.Desk, c *catalog.Catalog, tokens *auth.Tokens[Identity], maxBody int64, now func() time.Time, log *zap.Logger) *API {
-	return &API{desk: desk, catalog: c, tokens: tokens, maxBody: maxBody, now: now, log: log}
+// New serves what desk answers, and what checks have found, to those whom tokens know.
+func New(desk *query.Desk, c *catalog.Catalog, runner *checks.Runner, tokens *auth.Tokens[Identity], maxBody int64, now func() time.Time, log *zap.Logger) *API {
+	return &API{desk: desk, catalog: c, checks: runner, tokens: tokens, maxBody: maxBody, now: now, log: log}
 }
 
 type handler func(w http.ResponseWriter, r *http.Request, who Identity) error
@@ -53,14 +55,17 @@ type handler func(w http.ResponseWriter, r *http.Request, who Identity) error
 func (a *API) Handler() *http.ServeMux {
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]handler{
-		"POST /v1/sql":         a.sql,
-		"GET /v1/sql":          a.running,
-		"DELETE /v1/sql/{id}":  a.cancel,
-		"GET /v1/tables":       a.tables,
-		"GET /v1/series":       a.series,
-		"GET /v1/episodes":     a.episodes,
-		"GET /v1/availability": a.availability,
-		"GET /v1/compare":      a.compare,
+		"POST /v1/sql":            a.sql,
+		"GET /v1/sql":             a.running,
+		"DELETE /v1/sql/{id}":     a.cancel,
+		"GET /v1/tables":          a.tables,
+		"GET /v1/series":          a.series,
+		"GET /v1/episodes":        a.episodes,
+		"GET /v1/availability":    a.availability,
+		"GET /v1/compare":         a.compare,
+		"GET /v1/anomalies":       a.anomalies,
+		"GET /v1/anomalies/check": a.check,
+		"GET /v1/jobs":            a.jobs,
 	} {
 		mux.Handle(pattern, a.guard(h))
 	}
@@ -126,6 +131,9 @@ func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		}
 		status, title := kinds(failed.Kind)
 		httpserver.Problem(w, status, title, failed.Reason, map[string]any{"field": "sql", "kind": failed.Kind})
+	case errors.Is(err, checks.ErrNoStore):
+		w.Header().Set("Retry-After", "5")
+		httpserver.Problem(w, http.StatusServiceUnavailable, "Not possible now", "the checks' store is not open; the log says more", nil)
 	case errors.Is(err, worker.ErrNoEngine):
 		a.log.Error("no engine", zap.Error(err))
 		httpserver.Problem(w, http.StatusServiceUnavailable, "No SQL engine", "the program sql-worker is not there; it is built by make build on a machine with a C compiler", nil)

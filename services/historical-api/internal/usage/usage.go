@@ -23,6 +23,20 @@ type Rules struct {
 	Critical float64
 	// Of a day's shape: how far its distance lies beyond the usual, in deviations of its logarithm, and the least distance that is of any account.
 	ShapeWarning, ShapeCritical, ShapeLeast float64
+	// Off are days that are neither judged nor learned from (holidays, stocktaking), by the place's date.
+	Off map[Date]bool
+}
+
+// Date of a place's calendar.
+type Date struct {
+	Year  int
+	Month time.Month
+	Day   int
+}
+
+func date(t time.Time) Date {
+	y, m, d := t.Date()
+	return Date{y, m, d}
 }
 
 // DefaultRules are what the service ships with.
@@ -54,6 +68,17 @@ type Finding struct {
 	// Cosine to the usual day, of shape, and what it usually is.
 	Similarity float64 `json:"similarity,omitempty"`
 	Usual      float64 `json:"usual,omitempty"`
+	// Fewest earlier weekdays that it was judged by.
+	Weeks int `json:"weeks"`
+}
+
+// Result of a check: what is unusual, and of how many hours that could be said.
+type Result struct {
+	Findings []Finding
+	Judged   int // hours
+	Missing  int // hours without a figure
+	Short    int // hours with a figure, without enough history to judge it by
+	Off      int // hours of days that are not judged
 }
 
 // Series is hourly figures. Value i is of the hour that begins i hours after Start; NaN: there is none.
@@ -72,26 +97,48 @@ func (s Series) at(t time.Time) float64 {
 
 // Check judges the hours of [from, to) and the whole days in it, in the place's own time. Findings come in the order of their times. Hours without a figure are not
 // judged; who counts must put zeros where nothing was counted. Cost: about 4 us an hour.
-func Check(s Series, from, to time.Time, place *time.Location, r Rules) []Finding {
-	c := &checker{series: s, place: place, rules: r}
+func Check(s Series, from, to time.Time, place *time.Location, r Rules) Result {
+	return New(s, place, r).Check(from, to)
+}
+
+// Checker judges parts of one series; what it has judged once it remembers, so overlapping parts cost little more than their union. Not safe for concurrent use.
+type Checker struct {
+	series Series
+	place  *time.Location
+	rules  Rules
+	hours  map[int64]hour       // by Unix time
+	days   map[int64]shapeOfDay // by Unix time of their beginning
+}
+
+type shapeOfDay struct {
+	finding Finding
+	found   bool
+}
+
+// New judges s, whose figures must not change any more.
+func New(s Series, place *time.Location, r Rules) *Checker {
+	return &Checker{series: s, place: place, rules: r, hours: map[int64]hour{}, days: map[int64]shapeOfDay{}}
+}
+
+// Check is as the function of the same name. No figure of to or later counts.
+func (c *Checker) Check(from, to time.Time) Result {
 	out := c.volume(from, to)
-	day := midnight(from.In(place))
+	day := midnight(from.In(c.place))
 	if day.Before(from) {
 		day = next(day)
 	}
 	for ; !next(day).After(to); day = next(day) {
-		if f, ok := c.shape(day); ok {
-			out = append(out, f)
+		d, ok := c.days[day.Unix()]
+		if !ok {
+			d.finding, d.found = c.shape(day)
+			c.days[day.Unix()] = d
+		}
+		if d.found {
+			out.Findings = append(out.Findings, d.finding)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b Finding) int { return a.From.Compare(b.From) })
+	slices.SortStableFunc(out.Findings, func(a, b Finding) int { return a.From.Compare(b.From) })
 	return out
-}
-
-type checker struct {
-	series Series
-	place  *time.Location
-	rules  Rules
 }
 
 func midnight(t time.Time) time.Time {
@@ -103,7 +150,7 @@ func next(day time.Time) time.Time {
 }
 
 // same is the hour of t, days earlier, by the wall clock there.
-func (c *checker) same(t time.Time, days int) time.Time {
+func (c *Checker) same(t time.Time, days int) time.Time {
 	l := t.In(c.place)
 	return time.Date(l.Year(), l.Month(), l.Day()-days, l.Hour(), l.Minute(), 0, 0, c.place)
 }
@@ -121,10 +168,21 @@ const priorWeight = 10
 const outlying = 8
 
 // usual is learned from the days before t's.
-func (c *checker) usual(t time.Time) hour {
+func (c *Checker) usual(t time.Time) hour {
+	h, ok := c.hours[t.Unix()]
+	if !ok {
+		h = c.learn(t)
+		c.hours[t.Unix()] = h
+	}
+	return h
+}
+
+func (c *Checker) learn(t time.Time) hour {
 	bySlot := make([][]float64, 7)
 	for d := 1; d <= c.rules.Days; d++ {
-		if v := c.series.at(c.same(t, d)); !math.IsNaN(v) {
+		if then := c.same(t, d); c.rules.Off[date(then)] {
+			continue
+		} else if v := c.series.at(then); !math.IsNaN(v) {
 			bySlot[d%7] = append(bySlot[d%7], v)
 		}
 	}
@@ -189,8 +247,8 @@ func median(vs []float64) float64 {
 }
 
 // volume joins hours in a row that stand out in the same direction. Together they weigh as the sum of their z over the root of their number (Stouffer).
-func (c *checker) volume(from, to time.Time) []Finding {
-	var out []Finding
+func (c *Checker) volume(from, to time.Time) Result {
+	var out Result
 	var run Finding
 	var z, variance float64
 	hours := 0
@@ -207,13 +265,29 @@ func (c *checker) volume(from, to time.Time) []Finding {
 		default:
 			run.Severity = Info
 		}
-		out = append(out, run)
+		out.Findings = append(out.Findings, run)
 		hours = 0
 	}
 	for t := from.Truncate(time.Hour); t.Before(to); t = t.Add(time.Hour) {
+		if t.Before(from) {
+			continue
+		}
 		v := c.series.at(t)
-		h := c.usual(t)
-		if t.Before(from) || math.IsNaN(v) || h.weeks < c.rules.Weeks {
+		var h hour
+		switch {
+		case c.rules.Off[date(t.In(c.place))]:
+			out.Off++
+		case math.IsNaN(v):
+			out.Missing++
+		default:
+			if h = c.usual(t); h.weeks >= c.rules.Weeks && h.deviation > 0 {
+				out.Judged++
+			} else {
+				out.Short++
+				h.deviation = 0
+			}
+		}
+		if h.deviation == 0 {
 			end()
 			continue
 		}
@@ -226,11 +300,12 @@ func (c *checker) volume(from, to time.Time) []Finding {
 			end()
 		}
 		if hours == 0 {
-			run, z, variance = Finding{Kind: Volume, From: t}, 0, 0
+			run, z, variance = Finding{Kind: Volume, From: t.UTC(), Weeks: h.weeks}, 0, 0
 		}
 		hours++
+		run.Weeks = min(run.Weeks, h.weeks)
 		z, variance = z+one, variance+h.deviation*h.deviation
-		run.To, run.Observed, run.Expected = t.Add(time.Hour), run.Observed+v, run.Expected+h.mean
+		run.To, run.Observed, run.Expected = t.Add(time.Hour).UTC(), run.Observed+v, run.Expected+h.mean
 	}
 	end()
 	return out
@@ -238,7 +313,7 @@ func (c *checker) volume(from, to time.Time) []Finding {
 
 // day is the figures of a local day by the hours of the clock; an hour that comes twice (the end of summer time) counts by its mean, one that does not come by its neighbours'.
 // ok is false when more than two are missing.
-func (c *checker) day(day time.Time) (v [24]float64, ok bool) {
+func (c *Checker) day(day time.Time) (v [24]float64, ok bool) {
 	var n [24]int
 	for t := day; t.Before(next(day)); t = t.Add(time.Hour) {
 		if x := c.series.at(t); !math.IsNaN(x) {
@@ -264,14 +339,15 @@ func (c *checker) day(day time.Time) (v [24]float64, ok bool) {
 }
 
 // shape judges a day; false: it is as usual, or cannot be told.
-func (c *checker) shape(day time.Time) (Finding, bool) {
+func (c *Checker) shape(day time.Time) (Finding, bool) {
 	today, ok := c.day(day)
-	if !ok {
+	if !ok || c.rules.Off[date(day)] {
 		return Finding{}, false
 	}
 	var bySlot [7][][24]float64
 	for d := 1; d <= c.rules.Days; d++ {
-		if v, ok := c.day(c.same(day, d)); ok {
+		then := c.same(day, d)
+		if v, ok := c.day(then); ok && !c.rules.Off[date(then)] {
 			bySlot[d%7] = append(bySlot[d%7], v)
 		}
 	}
@@ -301,7 +377,7 @@ func (c *checker) shape(day time.Time) (Finding, bool) {
 	if z < c.rules.ShapeWarning || d < c.rules.ShapeLeast {
 		return Finding{}, false
 	}
-	f := Finding{Kind: Shape, Severity: Warning, From: day.UTC(), To: next(day).UTC(), Z: z, Similarity: 1 - d, Usual: 1 - math.Exp(centre)}
+	f := Finding{Kind: Shape, Severity: Warning, From: day.UTC(), To: next(day).UTC(), Z: z, Similarity: 1 - d, Usual: 1 - math.Exp(centre), Weeks: len(bySlot[0])}
 	if z >= c.rules.ShapeCritical {
 		f.Severity = Critical
 	}
@@ -336,4 +412,14 @@ func distance(a, b [24]float64) float64 {
 		return 1
 	}
 	return max(least, 1-ab/math.Sqrt(aa*bb))
+}
+
+// Any tells whether there is a figure of [from, to).
+func (c *Checker) Any(from, to time.Time) bool {
+	for t := from; t.Before(to); t = t.Add(time.Hour) {
+		if !math.IsNaN(c.series.at(t)) {
+			return true
+		}
+	}
+	return false
 }

@@ -7,70 +7,22 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/tocsin-io/tocsin/services/historical-api/internal/usage/usagetest"
 )
 
-// A generated business: 90 days of hourly counts with the week's and the day's course, growth, noise that grows with the volume, and seeded anomalies.
 type seeded struct {
 	series Series
-	// Days with something unusual, and what.
-	truth map[int]string
+	truth  map[int]string
 }
 
 var began = time.Date(2026, 8, 3, 0, 0, 0, 0, time.UTC) // a Monday
 
-const days = 90
+const days = usagetest.Days
 
 func generate(seed uint64) seeded {
-	r := rand.New(rand.NewPCG(seed, 90))
-	level := math.Exp(3 + 4*r.Float64()) // 20 to 1100 an hour
-	peak, width := 10+4*r.Float64(), 3+2*r.Float64()
-	weekend, growth := 0.3+0.6*r.Float64(), 0.02*r.NormFloat64()
-	noise := 0.04 + 0.06*r.Float64()
-	shape := func(h float64) float64 { return 0.1 + math.Exp(-(h-peak)*(h-peak)/(2*width*width)) }
-	g := seeded{Series{Start: began, Values: make([]float64, days*24)}, map[int]string{}}
-	for d := range days {
-		day := level * math.Exp(growth*float64(d)/30)
-		if d%7 >= 5 {
-			day *= weekend
-		}
-		day *= 1 + 0.03*r.NormFloat64()
-		kind := ""
-		if d >= 35 && r.Float64() < 0.06 { // what comes before is needed to learn
-			kind = []string{"more", "less", "burst", "outage", "shifted", "flat", "night"}[r.IntN(7)]
-			g.truth[d] = kind
-		}
-		total := 0.0
-		for h := range 24 {
-			total += shape(float64(h))
-		}
-		at := 6 + r.IntN(10)
-		for h := range 24 {
-			v := shape(float64(h))
-			switch kind {
-			case "more":
-				v *= 1.6
-			case "less":
-				v *= 0.5
-			case "burst":
-				if h >= at && h < at+3 {
-					v *= 2.5
-				}
-			case "outage":
-				if h >= at && h < at+4 {
-					v = 0
-				}
-			case "shifted":
-				v = shape(float64((h + 19) % 24))
-			case "flat":
-				v = total / 24
-			case "night":
-				v = shape(float64((h + 12) % 24))
-			}
-			mean := v * day
-			g.series.Values[d*24+h] = max(0, math.Round(mean*(1+noise*r.NormFloat64())+math.Sqrt(mean)*r.NormFloat64()))
-		}
-	}
-	return g
+	g := usagetest.Generate(seed)
+	return seeded{Series{Start: began, Values: g.Values}, g.Truth}
 }
 
 // TestSeeded states precision and recall by day over series that no rule was fitted to (their seeds lie elsewhere than those looked at while the rules were made).
@@ -82,7 +34,7 @@ func TestSeeded(t *testing.T) {
 	for seed := range uint64(series) {
 		g := generate(2_000_000 + seed)
 		found := map[int]string{}
-		for _, f := range Check(g.series, began, began.AddDate(0, 0, days), time.UTC, DefaultRules()) {
+		for _, f := range Check(g.series, began, began.AddDate(0, 0, days), time.UTC, DefaultRules()).Findings {
 			if d := int(f.From.Sub(began).Hours() / 24); f.Severity == Critical || f.Severity == Warning && found[d] == "" {
 				found[d] = f.Severity
 			}
@@ -135,8 +87,8 @@ func TestLaterFiguresChangeNothing(t *testing.T) {
 	g := generate(7)
 	end := began.AddDate(0, 0, 60)
 	cut := Series{began, g.series.Values[:60*24]}
-	a := Check(g.series, began, end, time.UTC, DefaultRules())
-	b := Check(cut, began, end, time.UTC, DefaultRules())
+	a := Check(g.series, began, end, time.UTC, DefaultRules()).Findings
+	b := Check(cut, began, end, time.UTC, DefaultRules()).Findings
 	if len(a) != len(b) {
 		t.Fatalf("%d and %d findings", len(a), len(b))
 	}
@@ -153,7 +105,7 @@ func TestAnyFigures(t *testing.T) {
 		values := rapid.SliceOfN(rapid.OneOf(rapid.Float64Range(-1e12, 1e12), rapid.Just(0.0), rapid.Just(math.NaN()), rapid.Float64Range(0, 10)), 0, 40*24).Draw(t, "values")
 		from := began.Add(time.Duration(rapid.IntRange(-48, 24*40).Draw(t, "from")) * time.Hour)
 		place := time.FixedZone("x", rapid.IntRange(-12, 12).Draw(t, "zone")*3600)
-		for _, f := range Check(Series{began, values}, from, from.Add(72*time.Hour), place, DefaultRules()) {
+		for _, f := range Check(Series{began, values}, from, from.Add(72*time.Hour), place, DefaultRules()).Findings {
 			if math.IsNaN(f.Z) || !f.From.Before(f.To) || f.From.Before(from.Truncate(time.Hour)) || f.Kind == Volume && math.Abs(f.Z) < 3-1e-9 {
 				t.Fatalf("%+v", f)
 			}
@@ -163,7 +115,7 @@ func TestAnyFigures(t *testing.T) {
 	for i := range steady.Values {
 		steady.Values[i] = 5
 	}
-	if f := Check(steady, began, began.AddDate(0, 0, 60), time.UTC, DefaultRules()); len(f) > 0 {
+	if f := Check(steady, began, began.AddDate(0, 0, 60), time.UTC, DefaultRules()).Findings; len(f) > 0 {
 		t.Error(f)
 	}
 }
@@ -182,7 +134,7 @@ func TestSummerTimeEnds(t *testing.T) {
 			s.Values[i] = 200 * (1 + 0.05*r.NormFloat64())
 		}
 	}
-	for _, f := range Check(s, began, began.AddDate(0, 0, days), place, DefaultRules()) {
+	for _, f := range Check(s, began, began.AddDate(0, 0, days), place, DefaultRules()).Findings {
 		if f.Severity != Info {
 			t.Errorf("%+v", f)
 		}
