@@ -313,7 +313,7 @@ func (w *work) failed(ctx context.Context, job *Job, cause error) error {
 	return w.store.SaveJob(ctx, w.token, state)
 }
 
-// slots runs as many slots as one reading of the lake serves, each saved by itself; it gives their number.
+// slots runs as many slots as one reading of the lake serves; it gives their number.
 func (w *work) slots(ctx context.Context, job *Job, state checkstore.Job, slots []time.Time) (int, error) {
 	n := 1
 	for n < len(slots) && job.end(slots[n]).Sub(job.end(slots[0])) <= chunk {
@@ -328,15 +328,16 @@ func (w *work) slots(ctx context.Context, job *Job, state checkstore.Job, slots 
 	for key, s := range figures.Series {
 		checkers[key] = usage.New(s, job.place, job.rules)
 	}
-	for _, slot := range slots[:n] {
-		if err := w.slot(ctx, job, &state, slot, checkers, figures); err != nil {
+	for i, slot := range slots[:n] {
+		if err := w.slot(ctx, job, &state, slot, i == n-1, checkers, figures); err != nil {
 			return 0, err
 		}
 	}
 	return n, nil
 }
 
-func (w *work) slot(ctx context.Context, job *Job, state *checkstore.Job, slot time.Time, checkers map[Key]*usage.Checker, figures Figures) error {
+// slot judges one and saves it; one that has brought nothing is saved with the next, unless it is the last.
+func (w *work) slot(ctx context.Context, job *Job, state *checkstore.Job, slot time.Time, last bool, checkers map[Key]*usage.Checker, figures Figures) error {
 	from, to := job.window(slot, state.Judged)
 	known, err := w.store.Recent(ctx, job.Name, from.Add(-24*time.Hour))
 	if err != nil {
@@ -371,8 +372,10 @@ func (w *work) slot(ctx context.Context, job *Job, state *checkstore.Job, slot t
 	state.Done, state.Judged = slot, latest(state.Judged, to)
 	state.Finished = w.now()
 	state.OK, state.Failures, state.Problem, state.Summary = state.Finished, 0, "", v.summary
-	if err := w.store.SaveSlot(ctx, w.token, *state, changed, alerts); err != nil {
-		return err
+	if last || len(changed) > 0 {
+		if err := w.store.SaveSlot(ctx, w.token, *state, changed, alerts); err != nil {
+			return err
+		}
 	}
 	w.count.slot(job.Name, v.summary, state.Finished.Sub(state.Started), state.Finished)
 	if len(alerts) > 0 {

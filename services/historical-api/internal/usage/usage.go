@@ -4,6 +4,8 @@
 // towards that of all weekdays' residuals at that hour of the day (an empirical Bayes estimate), and z is a prediction's: the mean's own uncertainty counts. Hours that stand out
 // of the baseline itself do not count in it, or an anomaly would hide its repetition.
 //
+// A day's sum is held against the same weekday's sums in the same way, where its hours have said nothing.
+//
 // Shape: a day is a vector of its 24 hours, held against the mean vector of the same weekday by the cosine of the two; how near days are usually is learned from
 // the days of the baseline, each held against the others. It does not see how much a day has, volume does not see that the same amount came at night.
 package usage
@@ -106,18 +108,18 @@ type Checker struct {
 	series Series
 	place  *time.Location
 	rules  Rules
-	hours  map[int64]hour       // by Unix time
-	days   map[int64]shapeOfDay // by Unix time of their beginning
+	hours  map[int64]hour      // by Unix time
+	days   map[int64]judgedDay // by Unix time of their beginning
 }
 
-type shapeOfDay struct {
-	finding Finding
-	found   bool
+type judgedDay struct {
+	shape, total       Finding
+	hasShape, hasTotal bool
 }
 
 // New judges s, whose figures must not change any more.
 func New(s Series, place *time.Location, r Rules) *Checker {
-	return &Checker{series: s, place: place, rules: r, hours: map[int64]hour{}, days: map[int64]shapeOfDay{}}
+	return &Checker{series: s, place: place, rules: r, hours: map[int64]hour{}, days: map[int64]judgedDay{}}
 }
 
 // Check is as the function of the same name. No figure of to or later counts.
@@ -130,11 +132,15 @@ func (c *Checker) Check(from, to time.Time) Result {
 	for ; !next(day).After(to); day = next(day) {
 		d, ok := c.days[day.Unix()]
 		if !ok {
-			d.finding, d.found = c.shape(day)
+			d.shape, d.hasShape = c.shape(day)
+			d.total, d.hasTotal = c.total(day)
 			c.days[day.Unix()] = d
 		}
-		if d.found {
-			out.Findings = append(out.Findings, d.finding)
+		if d.hasShape {
+			out.Findings = append(out.Findings, d.shape)
+		}
+		if d.hasTotal && !slices.ContainsFunc(out.Findings, d.total.within) {
+			out.Findings = append(out.Findings, d.total)
 		}
 	}
 	slices.SortStableFunc(out.Findings, func(a, b Finding) int { return a.From.Compare(b.From) })
@@ -186,6 +192,11 @@ func (c *Checker) learn(t time.Time) hour {
 			bySlot[d%7] = append(bySlot[d%7], v)
 		}
 	}
+	return estimate(bySlot)
+}
+
+// estimate is what is usual of the first slot, learned from all.
+func estimate(bySlot [][]float64) hour {
 	// What stands out among all residuals from their slots' medians does not count.
 	var residuals []float64
 	for _, vs := range bySlot {
@@ -336,6 +347,47 @@ func (c *Checker) day(day time.Time) (v [24]float64, ok bool) {
 		}
 	}
 	return v, missing <= 2
+}
+
+// within tells whether hours of f are found to have too much, or too little, as the whole of it has.
+func (f Finding) within(hours Finding) bool {
+	return hours.Kind == Volume && hours.Severity != Info && hours.Z*f.Z > 0 && hours.From.Before(f.To) && f.From.Before(hours.To)
+}
+
+// total judges how much a day has in all: half of the usual all day long may be nothing much in any of its hours.
+func (c *Checker) total(day time.Time) (Finding, bool) {
+	today, ok := c.sum(day)
+	if !ok {
+		return Finding{}, false
+	}
+	bySlot := make([][]float64, 7)
+	for d := 1; d <= c.rules.Days; d++ {
+		if v, ok := c.sum(c.same(day, d)); ok {
+			bySlot[d%7] = append(bySlot[d%7], v)
+		}
+	}
+	usual := estimate(bySlot)
+	if usual.weeks < c.rules.Weeks || usual.deviation == 0 {
+		return Finding{}, false
+	}
+	f := Finding{
+		Kind: Volume, Severity: Warning, From: day.UTC(), To: next(day).UTC(), Z: (today - usual.mean) / usual.deviation, Observed: today, Expected: usual.mean, Deviation: usual.deviation,
+		Weeks: usual.weeks,
+	}
+	if math.Abs(f.Z) >= c.rules.Critical {
+		f.Severity = Critical
+	}
+	return f, math.Abs(f.Z) >= c.rules.Warning
+}
+
+// sum of a day's figures; false when too many are missing, or the day is off.
+func (c *Checker) sum(day time.Time) (float64, bool) {
+	v, ok := c.day(day)
+	sum := 0.0
+	for _, x := range v {
+		sum += x
+	}
+	return sum, ok && !c.rules.Off[date(day)]
 }
 
 // shape judges a day; false: it is as usual, or cannot be told.

@@ -424,7 +424,7 @@ type Anomaly struct {
 	EpisodeId   string `protobuf:"bytes,2,opt,name=episode_id,json=episodeId,proto3" json:"episode_id,omitempty"`
 	EquipmentId string `protobuf:"bytes,3,opt,name=equipment_id,json=equipmentId,proto3" json:"equipment_id,omitempty"`
 	// Why: "limit", "behaviour", "flatline", "bad_quality", "silence", "clock"; "blind" (sensors are not judged though they should be), "model" (a
-	// detector has failed).
+	// detector has failed); "check:<job>:<volume|shape>:<metric>" (a scheduled check over the lake: docs/CHECKS.md).
 	Cause    string   `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"`
 	Phase    Phase    `protobuf:"varint,5,opt,name=phase,proto3,enum=tocsin.event.v1.Phase" json:"phase,omitempty"`
 	Severity Severity `protobuf:"varint,6,opt,name=severity,proto3,enum=tocsin.event.v1.Severity" json:"severity,omitempty"`
