@@ -244,6 +244,12 @@ iceberg-test: ## the Iceberg tables: faults, S3 and PostgreSQL, and pyiceberg, p
 		out/venv-iceberg/bin/python -m pip install --quiet "pyiceberg[sql-sqlite,pyarrow,s3fs]==0.12.0" pyarrow==26.0.1 duckdb==2.0.0 psycopg2-binary || { echo "MISSING: pyiceberg could not be installed from the package index"; exit 1; }
 	cd services/iceberg-committer && GOWORK=off TOCSIN_PYICEBERG="$(CURDIR)/out/venv-iceberg/bin/python" $(GO) test -count=1 ./...
 
+.PHONY: lake-checks
+lake-checks: ## scheduled checks: precision and recall over 2 x 100 generated businesses (out/checks.json), then the service killed while it makes up for weeks of runs
+	@mkdir -p out
+	TOCSIN_CHECKS_SERIES=100 TOCSIN_CHECKS_OUT="$(CURDIR)/out/checks.json" $(GO) test -count=1 -timeout 30m -v -run '^TestSeeded$$' ./services/historical-api/internal/usage
+	TOCSIN_REQUIRE_REAL=1 $(GO) test -count=1 -timeout 30m -v -run '^(TestSeededUsage|TestKilledChecks)$$' ./services/historical-api
+
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (default 30s)
 	@for m in $(MODULES); do (cd $$m && for p in $$($(GO) list ./...); do \

@@ -27,26 +27,25 @@ const (
 
 // Job is one check.
 type Job struct {
-	Name       string
-	Schedule   string // cron, five fields, or @hourly, @daily
-	TimeZone   string
-	Source     string
-	Rollup     bool // of the sources over sensors: read the table readings_1h
-	SQL        string
-	Entities   []string // of the sources over sensors: ids and prefixes followed by *; none: all
-	Metrics    []string // of the sources over sensors: names; none: all
-	ZeroGaps   bool     // an hour without a figure is a zero while other series have one
-	Delay      time.Duration
-	Since      string // where a new job begins; empty: now
-	CatchUp    int    // slots
-	Holidays   []string
-	Alert      bool
-	MaxSeries  int
-	place      *time.Location
-	schedule   cron.Schedule
-	rules      usage.Rules
-	since      time.Time
-	entitySees auth.Equipment
+	Name      string
+	Schedule  string // cron, five fields, or @hourly, @daily
+	TimeZone  string
+	Source    string
+	Rollup    bool // of the sources over sensors: read the table readings_1h
+	SQL       string
+	Entities  []string // of the sources over sensors: ids and prefixes followed by *; none: all
+	Metrics   []string // of the sources over sensors: names; none: all
+	ZeroGaps  bool     // an hour without a figure is a zero while other series have one
+	Delay     time.Duration
+	Since     string // where a new job begins; empty: now
+	CatchUp   int    // slots
+	Holidays  []string
+	Alert     bool
+	MaxSeries int
+	place     *time.Location
+	schedule  cron.Schedule
+	rules     usage.Rules
+	since     time.Time
 }
 
 const (
