@@ -40,7 +40,7 @@ func TestJourneys(t *testing.T) {
 		t.Skip("make journeys")
 	}
 	node, chromium := browserTools(t)
-	p := run(t, []string{"TOCSIN_HISTORICAL_API_HTTP_LISTEN=127.0.0.1:0", "TOCSIN_MODEL_TRAINER_HTTP_LISTEN=127.0.0.1:0", "TOCSIN_COLD_PATH_WRITER_COMMIT_INTERVAL=5s"},
+	p := run(t, []string{"TOCSIN_HISTORICAL_API_HTTP_LISTEN=127.0.0.1:0", "TOCSIN_MODEL_TRAINER_HTTP_LISTEN=127.0.0.1:0", "TOCSIN_COLD_PATH_WRITER_CHUNK_INTERVAL=5s"},
 		"--data-dir", t.TempDir(), "--simulate", "12", "--faults", faults(t, "10m5s"))
 	travel(t, node, map[string]any{"page": p.addrs["Live page"], "chromium": chromium, "find": "fan-0001"}, nil)
 	p.interrupt(t)
@@ -55,6 +55,7 @@ func TestRealJourneys(t *testing.T) {
 	s := stacktest.Up(t, stack.Options{
 		Only:          []string{"realtime-api", "ingest-gateway", "stream-processor", "alert-router", "cold-path-writer", "historical-api", "model-trainer"},
 		HealthTimeout: patience,
+		Config:        map[string]any{"cold_path_writer": map[string]any{"chunk": map[string]any{"interval": "10s"}}},
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -85,7 +85,7 @@ try {
   });
 
   await journey("acknowledge it", async () => {
-    await page.getByRole("button", { name: /^Acknowledge/ }).click();
+    await page.locator(".acts").getByRole("button", { name: /^Acknowledge/ }).click();
     const d = dialog("Acknowledge");
     await d.waitFor();
     await named(d);
@@ -113,26 +113,29 @@ try {
     await named(d);
     await d.getByRole("button", { name: "Shelve" }).click();
     await page.locator(".incidentpage .st-shelved").waitFor();
-    await page.getByRole("button", { name: /^End the shelf/ }).click();
+    await page.locator(".acts").getByRole("button", { name: /^End the shelf/ }).click();
     await page.locator(".incidentpage .st-shelved").waitFor({ state: "detached" });
   });
 
   await journey("zoom into history", async () => {
     await go(`#/machine/${encodeURIComponent(machine)}`);
     await page.locator(".chart canvas").first().waitFor();
-    const seen = (n) => page.waitForFunction((least) => document.querySelectorAll(".charts > div:not(.waiting) .chart canvas").length >= least, n);
+    const first = page.locator(".charts > div").first();
+    const loaded = () => page.waitForFunction(() => document.querySelector(".charts > div:first-child:not(.waiting) .chart canvas"));
     // The lake is written every some seconds: until it has the machine's first minutes, asked for again.
-    for (const until = Date.now() + 180_000; ; await page.waitForTimeout(2000)) {
+    for (const until = Date.now() + 240_000; ; ) {
       await page.getByRole("button", { name: "1 h", exact: true }).click();
       await page.locator(".note.past").waitFor();
-      await seen(1);
-      const empty = await page.locator(".chart .sub", { hasText: /nothing in the lake|loading/ }).count();
-      const failed = (await page.locator(".note.past").innerText()).includes(":  ");
-      if (!empty && !failed) break;
-      if (Date.now() > until) throw new Error(`the lake has nothing of ${machine}: ${await page.locator(".note.past").innerText()}`);
+      await first.locator(".sub", { hasText: /^(?!loading)/ }).waitFor();
+      const said = await first.locator(".sub").innerText();
+      if (/^expected|in this time$/.test(said)) break;
+      if (Date.now() > until) throw new Error(`the lake has nothing of ${machine}: ${said}`);
       await page.getByRole("button", { name: "Live", exact: true }).click();
+      await page.waitForTimeout(1000);
     }
+    await loaded();
     const before = new URL(page.url()).hash;
+    await page.locator(".chart .plot").first().scrollIntoViewIfNeeded();
     const box = await page.locator(".chart .plot").first().boundingBox();
     await page.mouse.move(box.x + box.width * 0.8, box.y + 60);
     await page.mouse.down();
@@ -140,7 +143,9 @@ try {
     await page.mouse.move(box.x + box.width * 0.97, box.y + 60, { steps: 4 });
     await page.mouse.up();
     await page.waitForFunction((h) => location.hash !== h, before);
-    await seen(1);
+    await loaded();
+    if (o.shots) await page.waitForFunction(() => [...document.querySelectorAll(".charts > div")].slice(0, 3).every((e) => !e.classList.contains("waiting")));
+    if (o.shots) await page.evaluate(() => document.querySelector(".charttools").scrollIntoView());
     await shot("history");
     await page.keyboard.press("-");
     await page.keyboard.press("ArrowLeft");

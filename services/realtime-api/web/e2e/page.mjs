@@ -33,7 +33,7 @@ let restarting = false;
 page.on("pageerror", (e) => wrong.push(`exception: ${e.message}`));
 page.on("console", (m) => {
   // While the server is away, failed connections are reported by the browser itself; so is a machine without coverage.
-  if (m.type() === "error" && !restarting && !/\/v1\/(session|equipment\/.*\/coverage)$/.test(m.location().url)) wrong.push(`console: ${m.text()}`);
+  if (m.type() === "error" && !restarting && !/\/v1\/equipment\/.*\/coverage$/.test(m.location().url)) wrong.push(`console: ${m.text()}`);
 });
 page.on("request", (r) => {
   if (!r.url().startsWith(base) && !r.url().startsWith("data:")) wrong.push(`request to ${r.url()}`);

@@ -36,7 +36,7 @@ export function Account({ onClose }: { onClose(): void }) {
       )}
       <section className="account">
         <h3>Pages to this device</h3>
-        {router ? <Push /> : <p className="hint">No alert-router stands behind this page (realtime_api.services).</p>}
+        {router ? <Push /> : <p className="hint">No alert-router stands behind this page (realtime_api.backends.alert_router).</p>}
       </section>
       <section className="account">
         <h3>Install</h3>

@@ -160,7 +160,7 @@ export function SensorChart({ sensor, windows, step, marks, past, onZoom, onZoom
         </span>
         <span className="sub">
           {at === null ? "" : `${eventTime((data[0][at] ?? 0) * 1e6, Date.now())} · `}
-          {low != null && high != null ? `expected ${num(low)} – ${num(high)}` : past ? (at === null ? past.note : "") : "nothing expected yet"}
+          {low != null && high != null ? `expected ${num(low)} – ${num(high)}` : past ? (at === null ? past.note : "\u00a0") : "nothing expected yet"}
           {latest && latest.unusable > 0 && at === null && <em> · {latest.unusable} unusable</em>}
         </span>
         {!past && (

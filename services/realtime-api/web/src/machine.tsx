@@ -1,9 +1,9 @@
 import { useEffect, useMemo, useRef, useState } from "react";
 import { AlertCard } from "./alerts";
-import { episodes, SensorChart, spacing, type Mark } from "./chart";
+import { episodes, SensorChart, spacing, type Columns, type Mark } from "./chart";
 import { useNow } from "./clock";
 import { CoverageLine } from "./covered";
-import { ago, causeName, count, eventTime, odds, scoreText, span as duration, surprise, surpriseMax } from "./format";
+import { ago, causeName, count, eventTime, num, odds, scoreText, span as duration, surprise, surpriseMax } from "./format";
 import { loadBands, loadEpisodes, loadSeries, panned, spanOf, withBands, zoomed, type Bands, type Span } from "./history";
 import { Icon, SeverityIcon, StateIcon, stateLabel } from "./icons";
 import { useShortcuts } from "./keys";
@@ -96,7 +96,7 @@ function Known({ data, detail, query }: { data: Data; detail: Detail; query: URL
           <h1>{row.id}</h1>
           <p>
             <b className="statename">{stateLabel[state]}</b>
-            {(row.si || row.li || row.gr) && <span>{[row.si, row.li, row.gr].filter(Boolean).join(" · ")}</span>}
+            {(row.si || row.li || row.gr) && <span>{[row.si && `site ${row.si}`, row.li && `line ${row.li}`, row.gr].filter(Boolean).join(" · ")}</span>}
             {row.gw && <span>via {row.gw}</span>}
             {windows.at(-1)?.regime && <span className="regime">regime {windows.at(-1)?.regime}</span>}
             <span>{detail.sensorsTotal === 1 ? "1 sensor" : `${count(detail.sensorsTotal)} sensors`}</span>
@@ -240,6 +240,12 @@ function usePast(id: string, span: Span | undefined): PastOfMachine | undefined 
   return { bands: bands.value, marks: marks.value ?? none, failed: (marks.error ?? bands.error)?.message ?? "" };
 }
 
+/** "0.52 to 3.1 in this time". */
+function extent(data: Columns): string {
+  const of = (k: number, pick: (...v: number[]) => number) => (data[k] as (number | null)[]).reduce<number | null>((m, v) => (v === null ? m : m === null ? v : pick(m, v)), null);
+  return `${num(of(2, Math.min))} to ${num(of(3, Math.max))} in this time`;
+}
+
 /** One sensor's chart of a span, loaded once it is in sight. */
 function PastChart({ id, sensor, span, bands, marks, onZoom, onZoomOut }: { id: string; sensor: string; span: Span; bands: Bands | undefined; marks: Mark[]; onZoom(a: number, b: number): void; onZoomOut(): void }) {
   const box = useRef<HTMLDivElement>(null);
@@ -252,7 +258,7 @@ function PastChart({ id, sensor, span, bands, marks, onZoom, onZoomOut }: { id: 
   const series = useLoad(`${seen} ${id} ${sensor} ${span.from} ${span.to}`, async (signal) => (seen ? loadSeries(id, sensor, span, signal) : undefined));
   const mine = bands?.get(sensor);
   const data = useMemo(() => series.value && withBands(series.value, span, mine), [series.value, span, mine]);
-  const note = series.error ? series.error.message : !series.value ? "loading" : series.value[0].length === 0 ? "nothing in the lake" : "";
+  const note = series.error ? series.error.message : !series.value ? "loading" : series.value[0].length === 0 ? "nothing in the lake" : extent(series.value);
   return (
     <div ref={box} className={series.value ? "" : "waiting"}>
       <SensorChart sensor={sensor} windows={[]} step={5e6} marks={marks} past={{ ...span, data, note }} onZoom={onZoom} onZoomOut={onZoomOut} />
