@@ -202,7 +202,7 @@ try {
   });
 
   if (o.shots) {
-    for (const [hash, ready, name] of [["#/alerts", ".incident", "alerts"], ["#/coverage", ".covered", "coverage"], ["#/models", "h1", "models"], ["#/health", "h1", "health"]]) {
+    for (const [hash, ready, name] of [["#/alerts", ".incident", "alerts"], ["#/coverage", ".covered", "coverage"], ["#/models", "main > *", "models"], ["#/health", "main > *", "health"]]) {
       await go(hash);
       await page.locator(ready).first().waitFor();
       await shot(name);

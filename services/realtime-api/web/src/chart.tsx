@@ -156,7 +156,7 @@ export function SensorChart({ sensor, windows, step, marks, past, onZoom, onZoom
           {sensor}
         </span>
         <span className={`now ${out ? "out" : ""}`} title="Mean over the window">
-          {num(value)}
+          {past && value == null ? "" : num(value)}
         </span>
         <span className="sub">
           {at === null ? "" : `${eventTime((data[0][at] ?? 0) * 1e6, Date.now())} · `}

@@ -87,7 +87,7 @@ export function Fleet({ data, query }: ViewProps) {
               {data.fleetLoaded && (ids.length === data.rows.size ? `${count(ids.length)} machines` : `${count(ids.length)} of ${count(data.rows.size)}`)}
             </span>
             <label className="sort">
-              <span>Group</span>
+              <span>Group by</span>
               <select value={by} onChange={(e) => setQuery({ by: e.target.value, in: "" })}>
                 {choices.map((g) => (
                   <option key={g.name} value={g.name}>

@@ -3,7 +3,7 @@ import type { Data } from "./store";
 
 /** What machines can be put together by. */
 export const groupings = [
-  { name: "", label: "None" },
+  { name: "", label: "No groups" },
   { name: "site", label: "Site" },
   { name: "line", label: "Line" },
   { name: "group", label: "Group" },

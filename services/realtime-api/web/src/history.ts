@@ -87,11 +87,22 @@ function usualStep(values: Map<number, unknown>): number {
   return steps[steps.length >> 1] ?? 1;
 }
 
+/** Windows may be longer than slices: what was expected holds on for so long, ms. */
+const holdsMs = 30_000;
+
 /** The same with what was expected. */
 export function withBands(data: Columns, span: Span, bands: Map<number, { low: number | null; high: number | null }> | undefined): Columns {
   if (!bands) return data;
-  const width = (span.to - span.from) / slices / 1000;
-  const of = data[0].map((t) => bands.get(Math.floor((t - span.from / 1000) / width)));
+  const width = (span.to - span.from) / slices;
+  const back = Math.max(1, Math.ceil(holdsMs / width));
+  const of = data[0].map((t) => {
+    const slice = Math.floor((t * 1000 - span.from) / width);
+    for (let i = slice; i >= slice - back; i--) {
+      const b = bands.get(i);
+      if (b) return b;
+    }
+    return undefined;
+  });
   return [data[0], data[1] ?? [], data[2] ?? [], data[3] ?? [], of.map((b) => b?.low ?? null), of.map((b) => b?.high ?? null)];
 }
 
