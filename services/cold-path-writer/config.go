@@ -21,7 +21,7 @@ type Config struct {
 	InstanceID     string            `mapstructure:"instance_id" doc:"Static group member, unique per replica and stable over restarts (in Kubernetes the pod's name); empty: a dynamic member."`
 	SessionTimeout time.Duration     `mapstructure:"session_timeout" doc:"A member that the brokers have not heard of for so long loses its partitions."`
 	MemoryLimit    int64             `mapstructure:"memory_limit" doc:"Bytes of records held in memory; above it partitions are paused. At least twice chunk.max_bytes."`
-	Encoders       int               `mapstructure:"encoders" doc:"Files encoded at once. Each needs about 400 bytes of memory per row."`
+	Encoders       int               `mapstructure:"encoders" doc:"Files encoded at once. Each needs up to 320 bytes of memory per row."`
 	Retry          commit.Backoff    `mapstructure:"retry" doc:"Waits between tries while the store or Kafka does not answer."`
 	StallTimeout   time.Duration     `mapstructure:"stall_timeout" doc:"Above the memory limit, a partition that is waited for and gets no records for so long gives its memory back."`
 	DrainTimeout   time.Duration     `mapstructure:"drain_timeout" doc:"How long a file on its way may take when the service stops; what is not stored then is read again."`

@@ -13,6 +13,14 @@ import (
 // pageRows is the most rows of a page: what an engine that reads the column index can skip.
 const pageRows = 32 << 10
 
+// pageRows is that, or more in a wide row group, so that a page holds some frames and not a part of one.
+func (c *chunk) pageRows() int {
+	if c.group > c.w.sizes.group {
+		return 8 * c.w.sizes.page
+	}
+	return c.w.sizes.page
+}
+
 // physical is the type that is stored.
 func (k Kind) physical() format.Type {
 	switch k {
@@ -53,6 +61,7 @@ func (k Kind) annotate(e *format.SchemaElement) {
 type scratch struct {
 	body, packed []byte
 	ids          []uint32
+	ints         []int64
 }
 
 // chunkIndex is what is written about a chunk behind the data.

@@ -56,6 +56,12 @@ type Schema struct {
 // RowGroup is the most rows of one row group: what engines read in parallel and skip by statistics.
 const RowGroup = 128 << 10
 
+// WideRowGroup is that of a row group with more than wideDictionary strings in a column that changes by row: wide frames, whose sensors' names would otherwise be stored
+// every few frames.
+const WideRowGroup = 512 << 10
+
+const wideDictionary = 4096
+
 // metaPrefix marks our keys in the footer.
 const metaPrefix = "tocsin."
 

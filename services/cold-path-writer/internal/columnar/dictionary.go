@@ -3,6 +3,7 @@ package columnar
 import (
 	"math"
 	"math/bits"
+	"slices"
 )
 
 const (
@@ -19,6 +20,10 @@ type valueDictionary[T float32 | float64] struct {
 	table  []valueSlot
 	shift  uint
 	values []T // by number
+
+	order   []uint64
+	numbers []uint32
+	sorted  []T
 }
 
 type valueSlot struct {
@@ -96,6 +101,28 @@ func (d *valueDictionary[T]) smaller(values []T, w *Writer) bool {
 	s.packed = w.zstd.EncodeAll(s.body, s.packed[:0])
 	split := min(len(s.packed), len(s.body))
 	return numbers*len(values)/n+dictionaryBytes*len(d.values) < split*len(values)/n
+}
+
+// rank numbers the values anew, the most frequent first: so most numbers have high bits of zero, which zstd makes use of.
+func (d *valueDictionary[T]) rank(s *scratch) {
+	n := len(d.values)
+	d.order = d.order[:0] // in the upper half how often, from many to few; in the lower half the number
+	for i := range uint64(n) {
+		d.order = append(d.order, math.MaxUint32<<32|i)
+	}
+	for _, id := range s.ids {
+		d.order[id] -= 1 << 32
+	}
+	slices.Sort(d.order)
+	d.numbers, d.sorted = slices.Grow(d.numbers[:0], n)[:n], d.sorted[:0]
+	for i, x := range d.order {
+		d.numbers[uint32(x)] = uint32(i)
+		d.sorted = append(d.sorted, d.values[uint32(x)])
+	}
+	d.values, d.sorted = d.sorted, d.values
+	for i, id := range s.ids {
+		s.ids[i] = d.numbers[id]
+	}
 }
 
 func (d *valueDictionary[T]) width() uint { return uint(bits.Len(uint(len(d.values) - 1))) }

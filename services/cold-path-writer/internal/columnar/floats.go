@@ -46,6 +46,7 @@ func (c *Floats[T]) flush(k *chunk) {
 	s.ids = s.ids[:0]
 	dictionary := c.dict.take(c.values, s) && c.dict.smaller(c.values, k.w)
 	if dictionary {
+		c.dict.rank(s)
 		s.body = s.body[:0]
 		for _, v := range c.dict.values {
 			s.body = append(s.body, plainFloat(v)...)
@@ -53,7 +54,7 @@ func (c *Floats[T]) flush(k *chunk) {
 		k.dictionary(len(c.dict.values), s.body)
 	}
 	at := 0
-	for p := range pagesOf(c.present) {
+	for p := range pagesOf(c.present, k.pageRows()) {
 		n := 0
 		for _, r := range p.runs {
 			n += int(r.value * r.n)

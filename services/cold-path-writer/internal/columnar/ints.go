@@ -2,7 +2,9 @@ package columnar
 
 import (
 	"encoding/binary"
+	"iter"
 	"math/bits"
+	"slices"
 
 	"github.com/parquet-go/parquet-go/format"
 )
@@ -12,10 +14,10 @@ type Ints struct {
 	kind Kind
 	n    int
 	// Values are kept as runs until one row comes after another.
-	runs []intRun
-	flat []int64 // of all rows, if not nil
-	memo []int64
-	few  fewInts
+	runs  []intRun
+	flat  []int64
+	byRow bool // flat holds all rows
+	few   fewInts
 }
 
 type intRun struct {
@@ -29,7 +31,7 @@ func (c *Ints) Run(v int64, n int) {
 		return
 	}
 	c.n += n
-	if c.flat != nil {
+	if c.byRow {
 		for range n {
 			c.flat = append(c.flat, v)
 		}
@@ -54,13 +56,10 @@ func (c *Ints) Append(vs []int64) {
 
 // flatten goes over to a value per row.
 func (c *Ints) flatten() {
-	if c.flat != nil {
+	if c.byRow {
 		return
 	}
-	c.flat = c.memo[:0]
-	if c.flat == nil {
-		c.flat = make([]int64, 0, 1024)
-	}
+	c.byRow = true
 	for _, r := range c.runs {
 		for range r.n {
 			c.flat = append(c.flat, r.value)
@@ -71,38 +70,63 @@ func (c *Ints) flatten() {
 
 func (c *Ints) rows() int { return c.n }
 
-func (c *Ints) reset() {
-	c.runs = c.runs[:0]
-	if c.flat != nil {
-		c.memo, c.flat = c.flat, nil
-	}
-	c.n = 0
-}
+func (c *Ints) reset() { c.n, c.byRow, c.runs, c.flat = 0, false, c.runs[:0], c.flat[:0] }
 
 func (c *Ints) flush(k *chunk) {
 	defer c.reset()
-	if c.kind == Bool {
-		c.flatten()
-		c.bools(k)
-		return
-	}
 	if c.kind == Int32 {
 		c.narrow()
 	}
-	if c.flat == nil && c.few.take(c.runs) {
+	if c.kind != Bool && !c.byRow && c.few.take(c.runs) {
 		c.dictionary(k)
 		return
 	}
-	c.flatten()
-	for at := 0; at < c.n; at += pageRows {
-		part := c.flat[at:min(at+pageRows, c.n)]
-		s := &k.w.scratch
+	s := &k.w.scratch
+	for part := range c.pages(k) {
+		if c.kind == Bool {
+			c.bools(k, part)
+			continue
+		}
 		s.body = appendDelta(s.body[:0], part, c.kind == Int32)
 		least, most := part[0], part[0]
 		for _, v := range part {
 			least, most = min(least, v), max(most, v)
 		}
 		k.data(page{rows: len(part), encoding: format.DeltaBinaryPacked, body: s.body, bounds: bounds{c.plain(least), c.plain(most)}}, c.less)
+	}
+}
+
+// pages are the rows of each page. They are valid until the next.
+func (c *Ints) pages(k *chunk) iter.Seq[[]int64] {
+	s, pageRows := &k.w.scratch, k.pageRows()
+	return func(yield func([]int64) bool) {
+		if c.byRow {
+			for part := range slices.Chunk(c.flat, pageRows) {
+				if !yield(part) {
+					return
+				}
+			}
+			return
+		}
+		s.ints = s.ints[:0]
+		for _, r := range c.runs {
+			for r.n > 0 {
+				take := min(r.n, pageRows-len(s.ints))
+				r.n -= take
+				for range take {
+					s.ints = append(s.ints, r.value)
+				}
+				if len(s.ints) == pageRows {
+					if !yield(s.ints) {
+						return
+					}
+					s.ints = s.ints[:0]
+				}
+			}
+		}
+		if len(s.ints) > 0 {
+			yield(s.ints)
+		}
 	}
 }
 
@@ -147,7 +171,7 @@ func (c *Ints) dictionary(k *chunk) {
 	}
 	k.dictionary(len(c.few.values), s.body)
 	width := uint(bits.Len(uint(len(c.few.values) - 1)))
-	for p := range pagesOf(c.few.runs) {
+	for p := range pagesOf(c.few.runs, k.pageRows()) {
 		least, most := c.few.values[p.runs[0].value], c.few.values[p.runs[0].value]
 		for _, r := range p.runs {
 			v := c.few.values[r.value]
@@ -159,26 +183,23 @@ func (c *Ints) dictionary(k *chunk) {
 }
 
 // bools writes bits.
-func (c *Ints) bools(k *chunk) {
+func (c *Ints) bools(k *chunk, part []int64) {
 	s := &k.w.scratch
-	for at := 0; at < c.n; at += pageRows {
-		part := c.flat[at:min(at+pageRows, c.n)]
-		s.body = append(s.body[:0], make([]byte, (len(part)+7)/8)...)
-		ones := 0
-		for i, v := range part {
-			if v != 0 {
-				s.body[i/8] |= 1 << (i % 8)
-				ones++
-			}
+	s.body = append(s.body[:0], make([]byte, (len(part)+7)/8)...)
+	ones := 0
+	for i, v := range part {
+		if v != 0 {
+			s.body[i/8] |= 1 << (i % 8)
+			ones++
 		}
-		b := bounds{[]byte{0}, []byte{1}}
-		if ones == 0 {
-			b.max = b.min
-		} else if ones == len(part) {
-			b.min = b.max
-		}
-		k.data(page{rows: len(part), encoding: format.Plain, body: s.body, bounds: b}, c.less)
 	}
+	b := bounds{[]byte{0}, []byte{1}}
+	if ones == 0 {
+		b.max = b.min
+	} else if ones == len(part) {
+		b.min = b.max
+	}
+	k.data(page{rows: len(part), encoding: format.Plain, body: s.body, bounds: b}, c.less)
 }
 
 // maxFew distinct integers make a dictionary; more become differences.

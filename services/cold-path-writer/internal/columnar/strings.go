@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"iter"
 	"math/bits"
+	"slices"
 
 	"github.com/parquet-go/parquet-go/bloom"
 	"github.com/parquet-go/parquet-go/format"
@@ -13,8 +14,8 @@ import (
 type Strings struct {
 	n     int
 	runs  []run
-	flat  []uint32 // of all rows, if not nil
-	memo  []uint32
+	flat  []uint32
+	byRow bool // flat holds all rows
 	ids   map[string]uint32
 	names []string
 	// Numbers within the row group, + 1; by number of the file. used are the strings of the group in the order of their numbers.
@@ -43,7 +44,7 @@ func (c *Strings) Run(id uint32, n int) {
 		return
 	}
 	c.n += n
-	if c.flat != nil {
+	if c.byRow {
 		for range n {
 			c.flat = append(c.flat, id)
 		}
@@ -67,13 +68,10 @@ func (c *Strings) Append(ids []uint32) {
 }
 
 func (c *Strings) flatten() {
-	if c.flat != nil {
+	if c.byRow {
 		return
 	}
-	c.flat = c.memo[:0]
-	if c.flat == nil {
-		c.flat = make([]uint32, 0, 1024)
-	}
+	c.byRow = true
 	for _, r := range c.runs {
 		for range r.n {
 			c.flat = append(c.flat, r.value)
@@ -85,13 +83,7 @@ func (c *Strings) flatten() {
 func (c *Strings) rows() int { return c.n }
 
 // forget empties the row group.
-func (c *Strings) forget() {
-	c.runs = c.runs[:0]
-	if c.flat != nil {
-		c.memo, c.flat = c.flat, nil
-	}
-	c.n = 0
-}
+func (c *Strings) forget() { c.n, c.byRow, c.runs, c.flat = 0, false, c.runs[:0], c.flat[:0] }
 
 func (c *Strings) reset() {
 	c.forget()
@@ -118,19 +110,15 @@ func (c *Strings) flush(k *chunk) {
 	}
 	width := uint(bits.Len(uint(len(c.used) - 1)))
 	seen := make([]bool, len(c.used))
-	if c.flat != nil {
-		for at := 0; at < c.n; at += pageRows {
-			part := c.flat[at:min(at+pageRows, c.n)]
-			clear(seen)
-			for _, v := range part {
-				seen[v] = true
-			}
-			s.body = appendPacked(append(s.body[:0], byte(width)), part, width)
-			k.data(page{rows: len(part), encoding: format.RLEDictionary, body: s.body, bounds: c.boundsOf(seen)}, lessBytes)
+	for part := range slices.Chunk(c.flat, k.pageRows()) {
+		clear(seen)
+		for _, v := range part {
+			seen[v] = true
 		}
-		return
+		s.body = appendPacked(append(s.body[:0], byte(width)), part, width)
+		k.data(page{rows: len(part), encoding: format.RLEDictionary, body: s.body, bounds: c.boundsOf(seen)}, lessBytes)
 	}
-	for p := range pagesOf(c.runs) {
+	for p := range pagesOf(c.runs, k.pageRows()) {
 		clear(seen)
 		for _, r := range p.runs {
 			seen[r.value] = true
@@ -163,6 +151,23 @@ func (c *Strings) localOf(id uint32) uint32 {
 	return uint32(len(c.used) - 1)
 }
 
+// distinct is how many different strings the row group holds, if they may be more than few; else 0.
+func (c *Strings) distinct(few int) (n int) {
+	if len(c.names) <= few || !c.byRow {
+		return 0
+	}
+	for _, id := range c.flat {
+		if c.local[id] == 0 {
+			c.local[id] = 1
+			n++
+		}
+	}
+	for _, id := range c.flat {
+		c.local[id] = 0
+	}
+	return n
+}
+
 func (c *Strings) boundsOf(seen []bool) bounds {
 	var least, most string
 	first := true
@@ -189,7 +194,7 @@ type runPage struct {
 }
 
 // pagesOf cuts runs into pages. The yielded runs are valid until the next.
-func pagesOf(runs []run) iter.Seq[runPage] {
+func pagesOf(runs []run, pageRows int) iter.Seq[runPage] {
 	return func(yield func(runPage) bool) {
 		var p runPage
 		for _, r := range runs {

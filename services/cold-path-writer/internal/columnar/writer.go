@@ -21,6 +21,9 @@ type column interface {
 	reset()
 }
 
+// sizes are the constants of the same names; tests take smaller ones.
+type sizes struct{ group, wide, page, dictionary int }
+
 // Writer makes one file after another. Not safe for concurrent use. It holds one row group's columns (about 12 bytes per value that does
 // not come in runs) and the encoded file.
 type Writer struct {
@@ -33,6 +36,8 @@ type Writer struct {
 	out    []byte
 	err    error
 	rows   int // of the open row group
+	full   int // rows that end it
+	sizes  sizes
 	total  int64
 	groups []format.RowGroup
 	// Of all chunks, in order; they go between the data and the footer.
@@ -49,7 +54,7 @@ func NewWriter(schema Schema) *Writer {
 	if err != nil {
 		panic(fmt.Errorf("columnar: zstd: %w", err)) // only wrong options are refused
 	}
-	w := &Writer{schema: schema, index: map[string]int{}, zstd: enc}
+	w := &Writer{schema: schema, index: map[string]int{}, zstd: enc, sizes: sizes{RowGroup, WideRowGroup, pageRows, wideDictionary}}
 	for i, c := range schema.Columns {
 		w.index[c.Name] = i
 		switch c.Kind {
@@ -69,7 +74,10 @@ func NewWriter(schema Schema) *Writer {
 
 const magic = "PAR1"
 
-func (w *Writer) begin() { w.out = append(w.out, magic...) }
+func (w *Writer) begin() {
+	w.full = w.sizes.group
+	w.out = append(w.out, magic...)
+}
 
 // Strings is the column of that name; it panics when there is none of that kind, as do Ints, Floats and Doubles.
 func (w *Writer) Strings(name string) *Strings { return w.columns[w.at(name)].(*Strings) }
@@ -96,7 +104,7 @@ func (w *Writer) at(name string) int {
 }
 
 // Room is how many rows may be added before the next Add, 1 at least.
-func (w *Writer) Room() int { return RowGroup - w.rows }
+func (w *Writer) Room() int { return w.full - w.rows }
 
 // Rows is how many have been added.
 func (w *Writer) Rows() int64 { return w.total }
@@ -105,9 +113,24 @@ func (w *Writer) Rows() int64 { return w.total }
 func (w *Writer) Add(n int) {
 	w.rows += n
 	w.total += int64(n)
-	if w.rows >= RowGroup {
-		w.flush()
+	if w.rows < w.full {
+		return
 	}
+	if w.rows < w.sizes.wide && w.wide() {
+		w.full = w.sizes.wide
+		return
+	}
+	w.flush()
+}
+
+// wide tells whether a dictionary of the open row group is so large that it should serve more rows.
+func (w *Writer) wide() bool {
+	for _, c := range w.columns {
+		if s, ok := c.(*Strings); ok && s.distinct(w.sizes.dictionary) > w.sizes.dictionary {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *Writer) flush() {
@@ -128,7 +151,7 @@ func (w *Writer) flush() {
 		w.indexes = append(w.indexes, p.index)
 	}
 	w.groups = append(w.groups, g)
-	w.rows = 0
+	w.rows, w.full = 0, w.sizes.group
 }
 
 func (w *Writer) sorting() []format.SortingColumn {

@@ -6,10 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/parquet-go/parquet-go"
-
-	"github.com/tocsin-io/tocsin/pkg/frame"
-	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/parquetfile"
 	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/rowhash"
 )
 
@@ -25,25 +21,39 @@ type batch struct {
 
 	frames []frameRef
 	// Arenas that frames point into.
-	times    []int64
-	values   []float32
-	quals    []uint8
-	valids   []uint8
-	disps    []uint8
-	machines map[uint32][]sampleRef // by machine's name, in log order, then by time
-	order    []uint32               // machines by name
+	values []float32
+	quals  []uint8
+	valids []uint8
+	disps  []uint8
+	order  []uint32 // machines with samples, by name once sorted
+
+	file    uint32    // counts files
+	columns columns   // of the file
+	gather  []float32 // one sample's values
+	tied    []row
+	touched int
 }
 
 type name struct {
-	s     string
-	hash  uint64
-	value parquet.Value
+	s    string
+	hash uint64
+	ids  [3]columnID // in the columns equipment_id, gateway_id and sensor
+	// Of machines:
+	list    *sensorList // of its last frame
+	samples []sampleRef // in log order, then by time
 }
+
+// columnID is the number of a string in a column of the file of that count.
+type columnID struct{ file, id uint32 }
 
 // sensorList is a list of sensors that many frames share.
 type sensorList struct {
+	schema  string   // id, if they are named by one
 	sensors []uint32 // names
 	sorted  []int32  // positions in the order of the names
+	hashes  []uint64 // of the names, in their order
+	file    uint32   // that ids are of
+	ids     []uint32 // in the column sensor, in the order of the names
 }
 
 // frameRef is a frame: its samples, values and codes stand in the arenas from the given positions on; -1 where there are none.
@@ -55,7 +65,7 @@ type frameRef struct {
 	offset           int64
 	partition        int32
 	samples          int32
-	times, values    int
+	values           int
 	quals, valids    int
 	disps            int
 	oneForAll        bool // a single disposition
@@ -70,7 +80,7 @@ type sampleRef struct {
 }
 
 func newBatch() *batch {
-	return &batch{names: map[string]uint32{}, lists: map[string]*sensorList{}, machines: map[uint32][]sampleRef{}}
+	return &batch{names: map[string]uint32{}, lists: map[string]*sensorList{}, columns: newColumns()}
 }
 
 // maxKept bounds what a batch keeps for the next file.
@@ -82,16 +92,12 @@ func (b *batch) reset() {
 		*b = *newBatch()
 		return
 	}
-	b.rows, b.order = 0, b.order[:0]
-	b.frames, b.times, b.values = b.frames[:0], b.times[:0], b.values[:0]
-	b.quals, b.valids, b.disps = b.quals[:0], b.valids[:0], b.disps[:0]
-	for m, s := range b.machines {
-		if len(s) == 0 {
-			delete(b.machines, m) // not seen in the last file either
-			continue
-		}
-		b.machines[m] = s[:0]
+	for _, m := range b.order {
+		b.text[m].samples = b.text[m].samples[:0]
 	}
+	b.rows, b.order = 0, b.order[:0]
+	b.frames, b.values = b.frames[:0], b.values[:0]
+	b.quals, b.valids, b.disps = b.quals[:0], b.valids[:0], b.disps[:0]
 }
 
 func (b *batch) intern(s []byte) uint32 {
@@ -101,12 +107,38 @@ func (b *batch) intern(s []byte) uint32 {
 	own := string(s)
 	i := uint32(len(b.text))
 	b.names[own] = i
-	b.text = append(b.text, name{own, rowhash.Of(own), parquet.ByteArrayValue([]byte(own))})
+	b.text = append(b.text, name{s: own, hash: rowhash.Of(own)})
 	return i
 }
 
-// list interns the frame's sensors.
-func (b *batch) list(j *judged) *sensorList {
+// list is the frame's sensors; mostly they are those of the machine's last frame.
+func (b *batch) list(machine uint32, j *judged) *sensorList {
+	if l := b.text[machine].list; l != nil && b.same(l, j) {
+		return l
+	}
+	l := b.findList(j)
+	b.text[machine].list = l
+	return l
+}
+
+// same tells whether l is the list of the frame.
+func (b *batch) same(l *sensorList, j *judged) bool {
+	if j.names != nil {
+		return l.schema == string(j.frame.SchemaID) && l.schema != ""
+	}
+	if len(l.sensors) != len(j.frame.Sensors) {
+		return false
+	}
+	for i, s := range j.frame.Sensors {
+		if b.text[l.sensors[i]].s != string(s) {
+			return false
+		}
+	}
+	return true
+}
+
+// findList interns the frame's sensors.
+func (b *batch) findList(j *judged) *sensorList {
 	b.key = b.key[:0]
 	if j.names != nil {
 		b.key = append(append(b.key, 0), j.frame.SchemaID...)
@@ -118,13 +150,16 @@ func (b *batch) list(j *judged) *sensorList {
 	if l, ok := b.lists[string(b.key)]; ok {
 		return l
 	}
-	l := &sensorList{sensors: make([]uint32, j.sensors()), sorted: make([]int32, j.sensors())}
+	l := &sensorList{sensors: make([]uint32, j.sensors()), sorted: make([]int32, j.sensors()), schema: string(j.frame.SchemaID)}
 	for i := range l.sensors {
 		l.sensors[i], l.sorted[i] = b.intern([]byte(j.sensor(i))), int32(i)
 	}
 	slices.SortStableFunc(l.sorted, func(x, y int32) int {
 		return strings.Compare(b.text[l.sensors[x]].s, b.text[l.sensors[y]].s)
 	})
+	for _, p := range l.sorted {
+		l.hashes = append(l.hashes, b.text[l.sensors[p]].hash)
+	}
 	b.lists[string(b.key)] = l
 	return l
 }
@@ -136,10 +171,11 @@ func (b *batch) add(ctx context.Context, rec Record, schemas Schemas) error {
 		return err
 	}
 	f := &j.frame
+	machine := b.intern(f.EquipmentID)
 	ref := frameRef{
-		machine: b.intern(f.EquipmentID), gateway: b.intern(f.GatewayID), list: b.list(j),
+		machine: machine, gateway: b.intern(f.GatewayID), list: b.list(machine, j),
 		sequence: int64(f.Sequence), logUS: micros(j.timeMS), offset: j.offset, partition: j.partition,
-		samples: int32(f.Samples()), times: len(b.times), values: len(b.values), quals: -1, valids: -1, disps: -1,
+		samples: int32(f.Samples()), values: len(b.values), quals: -1, valids: -1, disps: -1,
 	}
 	ref.hash = frameHash(b.text[ref.machine].hash, b.text[ref.gateway].hash, ref.sequence, ref.logUS, ref.partition, ref.offset)
 	b.values = append(b.values, f.Values...)
@@ -157,27 +193,22 @@ func (b *batch) add(ctx context.Context, rec Record, schemas Schemas) error {
 	}
 	at := int32(len(b.frames))
 	b.frames = append(b.frames, ref)
-	samples := b.machines[ref.machine]
-	for t := range ref.samples {
-		ts := f.TimeUS(int(t))
-		b.times = append(b.times, ts)
-		samples = append(samples, sampleRef{ts, at, t})
+	m := &b.text[machine]
+	if len(m.samples) == 0 {
+		b.order = append(b.order, machine)
 	}
-	b.machines[ref.machine] = samples
+	for t := range ref.samples {
+		m.samples = append(m.samples, sampleRef{f.TimeUS(int(t)), at, t})
+	}
 	b.rows += int64(len(f.Values))
 	return nil
 }
 
 // sort puts machines and their samples in order. Samples of one machine come nearly sorted.
 func (b *batch) sort() {
-	b.order = b.order[:0]
-	for m, s := range b.machines {
-		if len(s) == 0 {
-			continue
-		}
-		b.order = append(b.order, m)
-		byTime := func(x, y sampleRef) int { return cmp.Compare(x.ts, y.ts) }
-		if !slices.IsSortedFunc(s, byTime) {
+	byTime := func(x, y sampleRef) int { return cmp.Compare(x.ts, y.ts) }
+	for _, m := range b.order {
+		if s := b.text[m].samples; !slices.IsSortedFunc(s, byTime) {
 			slices.SortStableFunc(s, byTime)
 		}
 	}
@@ -190,154 +221,4 @@ func codeAt(arena []uint8, at, i int) uint8 {
 		return 0
 	}
 	return arena[at+i]
-}
-
-// row is one value with all that belongs to it, before it is spread over the columns.
-type row struct {
-	frame       *frameRef
-	sensor      uint32
-	ts          int64
-	sample      int32
-	value       float32
-	present     bool
-	quality     uint8
-	validity    uint8
-	disposition uint8
-}
-
-func (b *batch) row(s sampleRef, position int32) row {
-	f := &b.frames[s.frame]
-	i := int(position)*int(f.samples) + int(s.sample)
-	r := row{
-		frame: f, sensor: f.list.sensors[position], ts: s.ts, sample: s.sample, value: b.values[f.values+i],
-		quality: codeAt(b.quals, f.quals, i), validity: codeAt(b.valids, f.valids, i),
-	}
-	if f.oneForAll {
-		r.disposition = b.disps[f.disps]
-	} else {
-		r.disposition = codeAt(b.disps, f.disps, int(s.sample))
-	}
-	if r.value != r.value {
-		r.quality = frame.QualityMissing // NaN without a code means missing
-	}
-	r.present = r.quality != frame.QualityMissing
-	return r
-}
-
-// each yields all rows in the file's order.
-func (b *batch) each(yield func(row) error) error {
-	var tied []row
-	for _, m := range b.order {
-		samples := b.machines[m]
-		for len(samples) > 0 {
-			n := 1
-			for n < len(samples) && samples[n].ts == samples[0].ts {
-				n++
-			}
-			if n == 1 {
-				for _, p := range b.frames[samples[0].frame].list.sorted {
-					if err := yield(b.row(samples[0], p)); err != nil {
-						return err
-					}
-				}
-				samples = samples[1:]
-				continue
-			}
-			// Several samples of one instant: their sensors interleave.
-			tied = tied[:0]
-			for _, s := range samples[:n] {
-				for p := range b.frames[s.frame].list.sorted {
-					tied = append(tied, b.row(s, int32(p)))
-				}
-			}
-			slices.SortStableFunc(tied, func(x, y row) int {
-				if c := strings.Compare(b.text[x.sensor].s, b.text[y.sensor].s); c != 0 {
-					return c
-				}
-				return cmp.Or(cmp.Compare(x.frame.offset, y.frame.offset), cmp.Compare(x.sample, y.sample))
-			})
-			for _, r := range tied {
-				if err := yield(r); err != nil {
-					return err
-				}
-			}
-			samples = samples[n:]
-		}
-	}
-	return nil
-}
-
-// names of codes, hashed and as values of a column.
-type codes [256]struct {
-	hash  uint64
-	value parquet.Value
-}
-
-func makeCodes(names []string) *codes {
-	var c codes
-	for i := range c {
-		n := codeName(names, uint8(i))
-		c[i].hash, c[i].value = rowhash.Of(n), parquet.ByteArrayValue([]byte(n))
-	}
-	return &c
-}
-
-var (
-	qualityCodes     = makeCodes(qualityNames[:])
-	validityCodes    = makeCodes(validityNames[:])
-	dispositionCodes = makeCodes(dispositionNames[:])
-)
-
-// sum is the hash of all rows.
-func (b *batch) sum() uint64 {
-	var sum uint64
-	_ = b.each(func(r row) error { // it has no errors of its own
-		sum += valueHash(r.frame.hash, b.text[r.sensor].hash, r.ts, r.sample,
-			qualityCodes[r.quality].hash, validityCodes[r.validity].hash, dispositionCodes[r.disposition].hash, r.value, r.present)
-		return nil
-	})
-	return sum
-}
-
-// write makes the file.
-func (b *batch) write(metadata map[string]string) ([]byte, error) {
-	w := parquetfile.NewColumns[Reading](readingsOrder, metadata)
-	at := func(name string) []parquet.Value { return w.Batch()[w.Index(name)] }
-	equipment, ts, sensor, value := at("equipment_id"), at("ts"), at("sensor"), at("value")
-	quality, validity, disposition, late := at("quality"), at("validity"), at("disposition"), at("late")
-	gateway, sequence, sample := at("gateway_id"), at("sequence"), at("sample")
-	logTime, partition, offset := at("log_append_time"), at("partition"), at("offset")
-	valueColumn := w.Index("value")
-	null := parquet.NullValue().Level(0, 0, valueColumn)
-	isLateValue := [2]parquet.Value{parquet.BooleanValue(false), parquet.BooleanValue(true)}
-	n := 0
-	err := b.each(func(r row) error {
-		f := r.frame
-		equipment[n], gateway[n], sensor[n] = b.text[f.machine].value, b.text[f.gateway].value, b.text[r.sensor].value
-		ts[n], sample[n] = parquet.Int64Value(r.ts), parquet.Int32Value(r.sample)
-		if r.present {
-			value[n] = parquet.FloatValue(r.value).Level(0, 1, valueColumn)
-		} else {
-			value[n] = null
-		}
-		quality[n], validity[n], disposition[n] = qualityCodes[r.quality].value, validityCodes[r.validity].value, dispositionCodes[r.disposition].value
-		late[n] = isLateValue[0]
-		if isLate(r.disposition) {
-			late[n] = isLateValue[1]
-		}
-		sequence[n], logTime[n] = parquet.Int64Value(f.sequence), parquet.Int64Value(f.logUS)
-		partition[n], offset[n] = parquet.Int32Value(f.partition), parquet.Int64Value(f.offset)
-		if n++; n == len(ts) {
-			n = 0
-			return w.Flush(len(ts))
-		}
-		return nil
-	})
-	if err == nil {
-		err = w.Flush(n)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return w.Close()
 }

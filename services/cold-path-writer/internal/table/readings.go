@@ -2,7 +2,6 @@ package table
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"math/bits"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/tocsin-io/tocsin/pkg/topic"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
-	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/parquetfile"
 	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/rowhash"
 )
 
@@ -92,53 +90,12 @@ func (r *readings) Encode(ctx context.Context, recs []Record, describe func(int6
 		}
 	}
 	b.sort()
-	f := File{Rows: b.rows, Hash: b.sum()}
+	f := File{Rows: b.rows, Hash: b.write()}
 	var err error
-	if f.Data, err = b.write(describe(f.Rows, f.Hash)); err != nil {
+	if f.Data, err = b.columns.w.Close(describe(f.Rows, f.Hash)); err != nil {
 		return File{}, fmt.Errorf("table readings: %w", err)
 	}
 	return f, verify(r, f)
-}
-
-// Inspect reads by columns: a string is hashed once per dictionary, and no row becomes a struct.
-func (r *readings) Inspect(data []byte) (rows int64, hash uint64, err error) {
-	of := func(s []byte) uint64 { return rowhash.Of(string(s)) }
-	late := [...]uint64{rowhash.Of(dispositionNames[2]), rowhash.Of(dispositionNames[4])}
-	err = parquetfile.ReadGroups[Reading](data, func(g *parquetfile.Group) error {
-		var errs [14]error
-		var equipment, gateway, sensor, quality, validity, disposition []uint64
-		var ts, sequence, sample, logTime, partition, offset []int64
-		equipment, errs[0] = g.Hashes("equipment_id", of)
-		gateway, errs[1] = g.Hashes("gateway_id", of)
-		sensor, errs[2] = g.Hashes("sensor", of)
-		quality, errs[3] = g.Hashes("quality", of)
-		validity, errs[4] = g.Hashes("validity", of)
-		disposition, errs[5] = g.Hashes("disposition", of)
-		ts, errs[6] = g.Ints("ts")
-		sequence, errs[7] = g.Ints("sequence")
-		sample, errs[8] = g.Ints("sample")
-		logTime, errs[9] = g.Ints("log_append_time")
-		partition, errs[10] = g.Ints("partition")
-		offset, errs[11] = g.Ints("offset")
-		values, present, err := g.Floats("value")
-		errs[12] = err
-		isLate, err := g.Bools("late")
-		errs[13] = err
-		if err := errors.Join(errs[:]...); err != nil {
-			return err
-		}
-		for i := range g.Rows() {
-			d := disposition[i]
-			if isLate[i] != (d == late[0] || d == late[1]) {
-				d++ // never written so
-			}
-			h := frameHash(equipment[i], gateway[i], sequence[i], logTime[i], int32(partition[i]), offset[i])
-			hash += valueHash(h, sensor[i], ts[i], int32(sample[i]), quality[i], validity[i], d, values[i], present[i])
-		}
-		rows += int64(g.Rows())
-		return nil
-	})
-	return rows, hash, err
 }
 
 // frameHash is the part of a row's hash that all rows of a frame share.
@@ -166,4 +123,20 @@ func valueHash(h rowhash.Hash, sensor uint64, ts int64, sample int32, quality, v
 	}
 	h.Uint(v)
 	return h.Sum()
+}
+
+// hashValues is the sum of valueHash over the values of a sample that are all there.
+func hashValues(base *rowhash.Hash, sensors []uint64, values []float32, ts int64, sample int32, quality, validity, disposition uint64) (sum uint64) {
+	codes := quality ^ bits.RotateLeft64(validity, 21) ^ bits.RotateLeft64(disposition, 42)
+	high := uint64(uint32(sample)) << 32
+	sensors = sensors[:len(values)]
+	for i, v := range values {
+		h := *base
+		h.Uint(sensors[i])
+		h.Int(ts)
+		h.Uint(codes)
+		h.Uint(high | uint64(math.Float32bits(v)))
+		sum += h.Sum()
+	}
+	return sum
 }

@@ -33,5 +33,6 @@ func (r *readings) Sum(ctx context.Context, rec Record) (int64, uint64, error) {
 		return 0, 0, err
 	}
 	b.sort()
-	return b.rows, b.sum(), nil
+	defer b.columns.w.Reset()
+	return b.rows, b.write(), nil
 }
