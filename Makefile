@@ -232,6 +232,13 @@ bench-iforest: ## the isolation forest beside scikit-learn in one run; installs 
 	$(GO) build -trimpath -o bin/ ./services/model-trainer/cmd/benchiforest
 	@bin/benchiforest -python out/venv/bin/python -out out/iforest.json
 
+.PHONY: lake-day
+lake-day: ## a day of 10,000 machines in the lake: files before and after merging, one machine's day and the fleet's hourly means, cold (out/lake-day.json; 4 GB of disk meanwhile)
+	@mkdir -p bin out
+	$(GO) build -trimpath -o bin/ ./services/historical-api/cmd/historical-api ./services/cold-path-writer/cmd/lake-day
+	CGO_ENABLED=1 $(GO) build -trimpath -o bin/ ./services/historical-api/cmd/sql-worker
+	@bin/lake-day $(LAKE_DAY)
+
 .PHONY: helm-test
 helm-test: build ## render the Helm chart and check every object (builds Helm: minutes the first time)
 	cd deploy/helmtest && GOWORK=off $(GO) test -count=1 ./...

@@ -109,7 +109,7 @@ func lakeCommand() *cobra.Command {
 		b, err := objstore.Open(cmd.Context(), cfg.Writer.Lake)
 		return b, cfg.Writer.Lake, err
 	})
-	for _, c := range append(maintenanceCommands(open), files) {
+	for _, c := range append(maintenanceCommands(open), files, importCommand(open)) {
 		c.Flags().StringVar(&file, "config", "", "the fleet's YAML `FILE`")
 		c.Flags().StringVar(&dir, "data-dir", "./.tocsin", "`DIR` of tocsin run, whose lake it is when the configuration names none")
 		cmd.AddCommand(c)

@@ -24,6 +24,8 @@ type Options struct {
 	EquipmentColumn string   // header of the column that names the machine; empty: there is none
 	LabelColumn     string   // header of a column that is read as it is and is no sensor; empty: there is none
 	Ignore          []string // headers of columns that are never read
+	// Strict: a cell that is neither a number nor one of the words for a missing value is an error, not a missing value.
+	Strict bool
 }
 
 // Row is one line of the file. Values are as many as Sensors, NaN where missing; the slice is used again by the next Read.
@@ -52,6 +54,8 @@ type Reader struct {
 	equipment int
 	label     int
 	columns   []int
+	headers   []string // of columns
+	strict    bool
 	row       Row
 	n         int
 }
@@ -81,7 +85,7 @@ func NewReader(r io.Reader, opt Options) (*Reader, error) {
 		_, _ = br.Discard(3)
 		head = head[3:]
 	}
-	c := &Reader{Delimiter: delimiter(string(head)), timeAt: -1, equipment: -1, label: -1}
+	c := &Reader{Delimiter: delimiter(string(head)), strict: opt.Strict, timeAt: -1, equipment: -1, label: -1}
 	c.csv = csv.NewReader(br)
 	c.csv.Comma = c.Delimiter
 	c.csv.TrimLeadingSpace = true
@@ -190,6 +194,7 @@ func (c *Reader) layout(header []string, opt Options) error {
 		seen[name] = true
 		c.Sensors = append(c.Sensors, name)
 		c.columns = append(c.columns, i)
+		c.headers = append(c.headers, h)
 	}
 	if len(c.Sensors) == 0 {
 		return fmt.Errorf("no column is left as a sensor; the header is: %s", strings.Join(header, ", "))
@@ -252,7 +257,7 @@ func (c *Reader) Read() (*Row, error) {
 		c.row.Stamp = rec.cells[c.timeAt]
 		at, err := c.parse(strings.TrimSpace(c.row.Stamp))
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %s %q is not a time like the ones above it", rec.line, c.TimeColumn, c.row.Stamp)
+			return nil, fmt.Errorf("line %d, column %d: %s %q is not a time like the ones above it", rec.line, c.timeAt+1, c.TimeColumn, c.row.Stamp)
 		}
 		c.row.Time = at
 	}
@@ -265,8 +270,20 @@ func (c *Reader) Read() (*Row, error) {
 	}
 	for i, col := range c.columns {
 		c.row.Values[i] = number(rec.cells[col])
+		if c.strict && c.row.Values[i] != c.row.Values[i] && !missing(rec.cells[col]) {
+			return nil, fmt.Errorf("line %d, column %d (%s): %q is not a number", rec.line, col+1, c.headers[i], rec.cells[col])
+		}
 	}
 	return &c.row, nil
+}
+
+// missing tells whether a cell says that there is no value.
+func missing(s string) bool {
+	switch strings.ToLower(strings.TrimSpace(s)) {
+	case "", "-", "--", "?", "na", "n/a", "nan", "null", "none", "nil", "inf", "+inf", "-inf":
+		return true
+	}
+	return false
 }
 
 func number(s string) float32 {

@@ -70,7 +70,7 @@ func TestACellThatIsNoNumberIsMissing(t *testing.T) {
 func TestMistakesAreNamed(t *testing.T) {
 	for in, want := range map[string]string{
 		"": "empty",
-		"time,v\n2020-01-01,1\n" + strings.Repeat("2020-01-02,1\n", 300) + "soon,1\n": `line 303: time "soon"`,
+		"time,v\n2020-01-01,1\n" + strings.Repeat("2020-01-02,1\n", 300) + "soon,1\n": `line 303, column 1: time "soon"`,
 		"time\n2020-01-01\n": "no column is left",
 		"a,b\n1,2\n3\n":      "wrong number of fields",
 	} {

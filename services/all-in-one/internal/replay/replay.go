@@ -149,7 +149,7 @@ func (r *runner) csv(ctx context.Context, in io.ReadSeeker, name string) error {
 	}
 	equipment := r.opt.Equipment
 	if equipment == "" {
-		equipment = identifier(strings.TrimSuffix(name, path.Ext(name)))
+		equipment = Identifier(strings.TrimSuffix(name, path.Ext(name)))
 	}
 	counted := &csvfile.Counter{R: in}
 	rows, err := csvfile.NewReader(counted, r.opt.CSV)
@@ -176,7 +176,7 @@ func (r *runner) csv(ctx context.Context, in io.ReadSeeker, name string) error {
 		}
 		machine := equipment
 		if row.Equipment != "" {
-			machine = identifier(row.Equipment)
+			machine = Identifier(row.Equipment)
 		}
 		if err := pace.wait(ctx, row.Time); err != nil {
 			return err
@@ -209,8 +209,8 @@ func (r *runner) seen(at time.Time) {
 	}
 }
 
-// identifier is s with the characters that no id may hold replaced.
-func identifier(s string) string {
+// Identifier is s with the characters that no id may hold replaced.
+func Identifier(s string) string {
 	s = strings.Map(func(c rune) rune {
 		switch {
 		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '.', c == '_', c == ':', c == '-':

@@ -233,3 +233,16 @@ func (r Rollup) Derive(ctx context.Context, runs []colmerge.Run, maxRows int64, 
 	}
 	return nil
 }
+
+// RollupValues is how many values the rows of a rollup's file stand for.
+func RollupValues(data []byte) (n int64, err error) {
+	s := flatRollup().schema
+	count := s.Index("count")
+	err = colmerge.Stream(context.Background(), s, colmerge.NewDict(), []string{"count"}, []colmerge.Run{{colmerge.Bytes(data)}}, func(b *colmerge.Batch, from, to int) error {
+		for _, c := range b.Columns[count].Ints[from:to] {
+			n += c
+		}
+		return nil
+	})
+	return n, err
+}

@@ -139,7 +139,7 @@ func (a *API) series(w http.ResponseWriter, r *http.Request, who Identity) error
 		parts = points / 4
 	}
 	from, to := q.Within.From.UnixMicro(), q.Within.To.UnixMicro()
-	q.Args = []string{machine[0], sensor}
+	q.Args, q.Within.Machines = []string{machine[0], sensor}, machine
 	rows := fmt.Sprintf(`WITH rows AS (SELECT ts, value, (epoch_us(ts) - %d)::HUGEINT * %d // %d AS slice FROM readings WHERE equipment_id = ? AND sensor = ? AND %s)`, from, parts, to-from, good)
 	if method == "m4" {
 		q.SQL = rows + `, slices AS (SELECT min(ts) AS t1, arg_min(value, ts) AS v1, max(ts) AS t2, arg_max(value, ts) AS v2,
@@ -192,7 +192,7 @@ func (a *API) availability(w http.ResponseWriter, r *http.Request, who Identity)
 		return p.err
 	}
 	from, to := q.Within.From.UnixMicro(), q.Within.To.UnixMicro()
-	q.Args = slices.Concat(machines, machines)
+	q.Args, q.Within.Machines = slices.Concat(machines, machines), slices.Sorted(slices.Values(machines))
 	q.SQL = fmt.Sprintf(`WITH w AS (SELECT DISTINCT equipment_id, window_start AS b, window_end AS e FROM windows WHERE equipment_id IN (%[1]s) AND "count" > 0),
 		m AS (SELECT unnest([%[1]s]) AS equipment_id),
 		edges AS (SELECT equipment_id, b, e FROM w UNION ALL SELECT equipment_id, make_timestamptz(%[2]d), make_timestamptz(%[2]d) FROM m
@@ -215,6 +215,7 @@ func (a *API) compare(w http.ResponseWriter, r *http.Request, who Identity) erro
 	if p.err != nil {
 		return p.err
 	}
+	q.Within.Machines = slices.Sorted(slices.Values(machines))
 	q.Args = append(machines, sensor)
 	q.SQL = fmt.Sprintf(`WITH s AS (SELECT equipment_id, count(*) AS count, avg(value) AS mean, stddev_samp(value) AS stddev, min(value) AS min, max(value) AS max,
 			quantile_cont(value, [0.05, 0.5, 0.95]) AS q FROM readings WHERE equipment_id IN (%s) AND sensor = ? AND %s GROUP BY equipment_id),

@@ -50,8 +50,23 @@ func New(bucket objstore.Bucket, files Files, refresh time.Duration, now func() 
 	return c
 }
 
-// Range is event time that is asked for; zero times are open.
-type Range struct{ From, To time.Time }
+// Range is what is asked for: event time (zero times are open), and machines in order (none: all), so that files which the manifest says to hold others are not opened.
+type Range struct {
+	From, To time.Time
+	Machines []string
+}
+
+// mayHold tells whether a merged file may have rows of the range, as far as the manifest knows.
+func (r Range) mayHold(f lake.File) bool {
+	var from, to int64
+	if !r.From.IsZero() {
+		from = r.From.UnixMicro()
+	}
+	if !r.To.IsZero() {
+		to = r.To.UnixMicro()
+	}
+	return f.MayHold(r.Machines, from, to)
+}
 
 // Part is what a query reads of the lake.
 type Part struct {
@@ -79,6 +94,9 @@ func (c *Catalog) Find(ctx context.Context, tables []string, within Range) (Part
 		var some []lake.Entry
 		for _, e := range all {
 			if !within.From.IsZero() && e.Last.Before(within.From.Add(-slack).Truncate(time.Hour)) {
+				continue
+			}
+			if e.Merged && !within.mayHold(e.File) {
 				continue
 			}
 			some = append(some, e)
