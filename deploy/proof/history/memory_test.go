@@ -3,6 +3,7 @@ package history
 import (
 	"context"
 	"fmt"
+	"io"
 	"iter"
 	"maps"
 	"slices"
@@ -143,6 +144,17 @@ func (b *bucket) Get(_ context.Context, key string, _ int64) ([]byte, objstore.I
 		return nil, objstore.Info{}, fmt.Errorf("%w: %s", objstore.ErrNotFound, key)
 	}
 	return o.data, objstore.Info{Key: key, Size: int64(len(o.data)), Metadata: o.metadata}, nil
+}
+
+func (b *bucket) GetRange(ctx context.Context, key string, off, length int64) ([]byte, error) {
+	data, _, err := b.Get(ctx, key, 0)
+	if err != nil {
+		return nil, err
+	}
+	if off < 0 || length < 1 || off > int64(len(data))-length {
+		return nil, io.ErrUnexpectedEOF
+	}
+	return data[off : off+length], nil
 }
 
 func (b *bucket) Head(ctx context.Context, key string) (objstore.Info, error) {

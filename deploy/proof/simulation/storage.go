@@ -191,6 +191,14 @@ func (h *handle) Get(ctx context.Context, key string, limit int64) ([]byte, objs
 	return h.s.real.Get(ctx, key, limit)
 }
 
+// GetRange implements objstore.Bucket.
+func (h *handle) GetRange(ctx context.Context, key string, off, length int64) ([]byte, error) {
+	if err := h.check(); err != nil {
+		return nil, err
+	}
+	return h.s.real.GetRange(ctx, key, off, length)
+}
+
 // Head implements objstore.Bucket.
 func (h *handle) Head(ctx context.Context, key string) (objstore.Info, error) {
 	if err := h.check(); err != nil {

@@ -95,9 +95,11 @@ type Asked struct {
 	WarmMS []float64 `json:"warm_ms,omitempty"`
 	Rows   int       `json:"rows"`
 	// KeptBytes were still in the kernel's cache, at most, when a cold question was asked.
-	KeptBytes int64   `json:"kept_bytes"`
-	MedianMS  float64 `json:"cold_median_ms"`
-	WorstMS   float64 `json:"cold_worst_ms"`
+	KeptBytes int64 `json:"kept_bytes"`
+	// Failed is why there is no answer, such as the time-out of a minute.
+	Failed   string  `json:"failed,omitempty"`
+	MedianMS float64 `json:"cold_median_ms"`
+	WorstMS  float64 `json:"cold_worst_ms"`
 }
 
 // question makes the i-th request.
@@ -142,38 +144,54 @@ func (a *api) ask(stage string, s Scale, rollups bool, times int) ([]Asked, erro
 	for _, q := range s.questions(rollups) {
 		got := Asked{Stage: stage, Question: q.name}
 		for i := range times {
-			kept, err := forget(a.dir)
-			if err != nil {
+			if err := a.once(client, q, i, &got); err != nil {
 				return nil, err
 			}
-			got.KeptBytes = max(got.KeptBytes, kept)
-			for _, to := range []*[]float64{&got.ColdMS, &got.WarmMS} {
-				req, err := q.make("http://"+a.addr, i)
-				if err != nil {
-					return nil, err
-				}
-				began := time.Now()
-				resp, err := client.Do(req)
-				if err != nil {
-					return nil, err
-				}
-				body, err := io.ReadAll(resp.Body)
-				took := time.Since(began)
-				if err := errors.Join(err, resp.Body.Close()); err != nil {
-					return nil, err
-				}
-				if resp.StatusCode != http.StatusOK {
-					return nil, fmt.Errorf("%s: %s: %s", q.name, resp.Status, body)
-				}
-				if _, err := fmt.Sscan(resp.Header.Get("X-Rows"), &got.Rows); err != nil || got.Rows == 0 {
-					return nil, fmt.Errorf("%s: no rows: %w", q.name, err)
-				}
-				*to = append(*to, float64(took.Microseconds())/1000)
+			if got.Failed != "" {
+				break
 			}
+		}
+		if got.Failed != "" {
+			out = append(out, got)
+			continue
 		}
 		sorted := slices.Sorted(slices.Values(got.ColdMS))
 		got.MedianMS, got.WorstMS = sorted[len(sorted)/2], sorted[len(sorted)-1]
 		out = append(out, got)
 	}
 	return out, nil
+}
+
+// once asks a question cold, and again.
+func (a *api) once(client *http.Client, q question, i int, got *Asked) error {
+	kept, err := forget(a.dir)
+	if err != nil {
+		return err
+	}
+	got.KeptBytes = max(got.KeptBytes, kept)
+	for _, to := range []*[]float64{&got.ColdMS, &got.WarmMS} {
+		req, err := q.make("http://"+a.addr, i)
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		resp, err := client.Do(req)
+		if err != nil {
+			return err
+		}
+		body, err := io.ReadAll(resp.Body)
+		took := time.Since(began)
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
+			return err
+		}
+		if resp.StatusCode != http.StatusOK {
+			got.Failed = fmt.Sprintf("%s after %.1f s: %s", resp.Status, took.Seconds(), body)
+			return nil
+		}
+		if _, err := fmt.Sscan(resp.Header.Get("X-Rows"), &got.Rows); err != nil || got.Rows == 0 {
+			return fmt.Errorf("%s: no rows: %w", q.name, err)
+		}
+		*to = append(*to, float64(took.Microseconds())/1000)
+	}
+	return nil
 }

@@ -26,7 +26,7 @@ type Options struct {
 	Scale   Scale
 	Dir     string // of the lake; made, and removed again unless Keep
 	Keep    bool
-	Reuse   bool   // the lake in Dir is that of an earlier run: only ask
+	Reuse   bool   // the lake in Dir is that of an earlier run, however far it came: go on
 	Program string // historical-api
 	Times   int    // that each question is asked
 	Out     string // JSON
@@ -88,10 +88,8 @@ func Run(ctx context.Context, o Options) (err error) {
 		Cold: "before each cold question posix_fadvise(DONTNEED) on every file of the lake, checked by mincore (kept_bytes); the program that answers was running, as it does",
 	}}
 	fmt.Fprintf(o.Say, "%d machines, %d sensors, a sample every %s, %d h: %d rows, %d partitions\n", o.Scale.Machines, o.Scale.Sensors, o.Scale.Every, o.Scale.Hours, r.res.Rows, o.Scale.Partitions)
-	if !o.Reuse {
-		if err := r.build(ctx); err != nil {
-			return err
-		}
+	if err := r.build(ctx); err != nil {
+		return err
 	}
 	if err := r.questions(ctx, "day", true, o.Times); err != nil {
 		return err
@@ -108,13 +106,24 @@ type run struct {
 
 // build goes from nothing to a day's files.
 func (r *run) build(ctx context.Context) error {
-	if err := r.stage(ctx, "raw", func() error { return Make(ctx, r.b, r.Scale) }); err != nil {
-		return err
-	}
-	if err := r.questions(ctx, "raw", false, 2); err != nil {
-		return err
-	}
 	end := Day().Add(24 * time.Hour)
+	m, err := lake.LoadManifest(ctx, r.b, "readings")
+	if err != nil {
+		return err
+	}
+	if m.Version == 0 { // nothing has been merged
+		if err := r.stage(ctx, "raw", func() error {
+			if r.Reuse {
+				return nil
+			}
+			return Make(ctx, r.b, r.Scale)
+		}); err != nil {
+			return err
+		}
+		if err := r.questions(ctx, "raw", false, 2); err != nil {
+			return err
+		}
+	}
 	// As the writer's own maintenance would see it late in the day's last hours, and then when the day is over. The hours that come too late for the first become part of the second.
 	if err := r.stage(ctx, "hours", func() error { return r.maintain(ctx, end.Add(time.Hour)) }); err != nil {
 		return err
@@ -196,6 +205,10 @@ func (r *run) questions(ctx context.Context, stage string, rollups bool, times i
 		return err
 	}
 	for _, q := range asked {
+		if q.Failed != "" {
+			fmt.Fprintf(r.Say, "%-6s %-60s %s\n", stage, q.Question, q.Failed)
+			continue
+		}
 		fmt.Fprintf(r.Say, "%-6s %-60s cold median %8.1f ms, worst %8.1f ms (%d rows)\n", stage, q.Question, q.MedianMS, q.WorstMS, q.Rows)
 	}
 	r.res.Asked = append(r.res.Asked, asked...)
@@ -208,7 +221,7 @@ func (r *run) judge(ctx context.Context) error {
 		return err
 	}
 	for _, q := range r.res.Asked {
-		if q.Stage != "day" {
+		if q.Stage != "day" || q.Failed != "" {
 			continue
 		}
 		r.res.Machine = r.res.Machine || strings.HasPrefix(q.Question, "one machine's day") && q.MedianMS < 100
