@@ -90,6 +90,11 @@ func TestBrowser(t *testing.T) {
 		},
 		"stop":  func() { r.stop() },
 		"start": func() { r = startAt(t, k, addr, nil) },
+		"start with people": func() {
+			r = startAt(t, k, addr, func(c *Config) {
+				c.Auth.People = []Person{{Name: "ada", Token: "the-token-of-ada-1234567890", Equipment: []string{"pump-*"}}}
+			})
+		},
 		"alert after restart": func() {
 			f.alert(alertOf("pump-05", "limit", eventv1.Severity_SEVERITY_WARNING, now, "Flow is down."))
 		},

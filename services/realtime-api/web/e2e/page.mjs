@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
-import { everyLook, light } from "./checks.mjs";
+import { accessible, everyLook, light } from "./checks.mjs";
 
 const [base, executablePath, profile] = process.argv.slice(2);
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
@@ -240,6 +240,27 @@ try {
     await step("start");
     await page.locator(".link.live").waitFor();
     await page.locator(".banner").waitFor({ state: "detached" });
+  });
+
+  await check("who looks is asked, and sees their own machines", async () => {
+    await step("stop");
+    await step("start with people");
+    await page.getByLabel("Your token").waitFor();
+    assert.deepEqual(await accessible(page, "sign in"), []);
+    await page.getByLabel("Your token").fill("not-a-token-of-anybody-000");
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await page.getByText("Nobody has this token.").waitFor();
+    await page.getByLabel("Your token").fill("the-token-of-ada-1234567890");
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await cell("pump-01").waitFor();
+    await page.locator(".found", { hasText: "11 machines" }).waitFor();
+    assert.equal(await cell("replay-2014").count(), 0);
+    await page.getByRole("button", { name: "You and this device" }).click();
+    await page.getByRole("dialog").getByRole("heading", { name: "ada" }).waitFor();
+    assert.deepEqual(await accessible(page, "you and this device"), []);
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByLabel("Your token").waitFor();
+    await page.waitForFunction(async () => !(await caches.has("tocsin-state"))); // nothing of what was seen stays
   });
 
   assert.deepEqual(wrong, []);

@@ -4,8 +4,8 @@ import { Dialog } from "./dialog";
 import { Icon } from "./icons";
 import { installable, install, useInstallable } from "./pwa";
 import { pushState, subscribePush, unsubscribePush, type PushState } from "./push";
+import { say } from "./toast";
 import { signOut, useFeature, useSession } from "./session";
-import { forgetState } from "./kept";
 
 /** Who looks, pages to this device, installing. */
 export function Account({ onClose }: { onClose(): void }) {
@@ -24,10 +24,7 @@ export function Account({ onClose }: { onClose(): void }) {
           {!k.session.anonymous && (
             <button
               type="button"
-              onClick={() => {
-                void forgetState();
-                void signOut().then(onClose);
-              }}
+              onClick={() => void signOut().catch((e: unknown) => say(message(e), true))}
             >
               Sign out
             </button>

@@ -1,5 +1,6 @@
 import { useEffect, useRef } from "react";
 import { App } from "./app";
+import { forgetState } from "./kept";
 import { refreshSession, useSession } from "./session";
 import { SignIn } from "./signin";
 import { start, stop, useData } from "./store";
@@ -14,7 +15,10 @@ export function Root() {
     if (session.state === "known" || session.state === "unreachable") {
       if (!started.current) start();
       started.current = true;
-    } else if (stranger && started.current) stop();
+    } else if (stranger) {
+      if (started.current) stop();
+      else void forgetState();
+    }
   }, [session.state, stranger]);
   // A connection that ended may have ended because the session did, or the server came back as another.
   const { link } = data;

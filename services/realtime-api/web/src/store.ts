@@ -1,6 +1,6 @@
 import { useSyncExternalStore } from "react";
 import { Connection, type Link } from "./connection";
-import { keepState, keptState } from "./kept";
+import { forgetState, keepState, keptState } from "./kept";
 import { isClosed, stateName, type Alert, type Anomaly, type Message, type Row, type Summary, type Window } from "./model";
 
 const closedKept = 300;
@@ -212,7 +212,8 @@ export function start() {
 /** Ends the stream and forgets what it brought: somebody else may come. */
 export function stop() {
   connection.close();
-  location.reload();
+  data.fleetLoaded = false; // so that nothing is kept on the way out
+  void forgetState().finally(() => location.reload());
 }
 
 export const reconnectNow = () => connection.open();
