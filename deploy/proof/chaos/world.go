@@ -18,6 +18,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
 	"github.com/tocsin-io/tocsin/pkg/topic"
+	alertrouter "github.com/tocsin-io/tocsin/services/alert-router"
 	coldpathwriter "github.com/tocsin-io/tocsin/services/cold-path-writer"
 	streamprocessor "github.com/tocsin-io/tocsin/services/stream-processor"
 )
@@ -207,10 +208,6 @@ func fleetConfig(routing string) map[string]any {
 		},
 		"alert_router": map[string]any{
 			"session_timeout": session, "transaction_timeout": session, "routing_file": routing, "egress_allow": []string{"127.0.0.1"}, "log_notifications": false,
-			// The checker wants each alert told by itself.
-			"incidents": map[string]any{
-				"gateways": false, "cooldown": "0s", "rate": map[string]any{"count": 0}, "chatter": map[string]any{"count": 0}, "flood": map[string]any{"count": 0},
-			},
 		},
 		"cold_path_writer": map[string]any{
 			"session_timeout": session, "chunk": map[string]any{"interval": chunkInterval.String()},
@@ -293,7 +290,7 @@ func (w *world) check(ctx context.Context, patience time.Duration) (*history.Rep
 	kcfg.Brokers = w.stack.Brokers()
 	past := history.World{
 		Kafka: kcfg, Groups: history.DefaultGroups(), Lake: bucket, Chunk: &rules, Detection: &judge.Detection, Ledger: w.ledger,
-		NotifyWithin: notifyWithin, SendResolved: true, Notes: w.notes,
+		NotifyWithin: notifyWithin, SendResolved: true, Notes: w.notes, Incidents: alertrouter.DefaultConfig().Incidents,
 	}
 	if err := history.Settle(ctx, past, patience); err != nil {
 		return nil, err

@@ -149,7 +149,7 @@ func TestEveryCorruptionIsNamed(t *testing.T) {
 	t.Log(whole)
 	for _, k := range []string{
 		"frames_sent", "frames_acked", "frames_in_log", "frames_repeated", "machines", "alerts", "notifications", "forwarded_ticks", "lake_files", "lake_rows",
-		topic.Readings, topic.Windows, topic.Anomalies, topic.Alerts, topic.DLQ(topic.Frames), topic.State,
+		topic.Readings, topic.Windows, topic.Anomalies, topic.Alerts, topic.Coverage, topic.DLQ(topic.Frames), topic.State,
 	} {
 		if whole.Counts[k] == 0 {
 			t.Errorf("the run has no %s: this test shows less than it should", k)
@@ -190,6 +190,23 @@ func TestEveryCorruptionIsNamed(t *testing.T) {
 		{"a window is invented", invent(topic.Windows), []string{Invented}, topic.Windows, []string{Lost}},
 		{"an anomaly is missing", drop(topic.Anomalies), []string{Lost}, topic.Anomalies, []string{Wrong, Invented}},
 		{"an anomaly stands twice", double(topic.Anomalies), []string{Duplicated}, topic.Anomalies, []string{Lost}},
+		{"a machine's newest coverage is missing", func(p *past) {
+			p.edit(topic.Coverage, func(rs []*kgo.Record, d []int) []*kgo.Record { return slices.Delete(rs, d[len(d)-1], d[len(d)-1]+1) })
+		}, []string{Lost}, topic.Coverage, nil},
+		{"a machine's coverage has been compacted", func(p *past) {
+			p.edit(topic.Coverage, func(rs []*kgo.Record, d []int) []*kgo.Record {
+				newer := map[string]bool{}
+				for i := len(d) - 1; i >= 0; i-- {
+					if key := string(rs[d[i]].Key); newer[key] {
+						rs = slices.Delete(rs, d[i], d[i]+1)
+					} else {
+						newer[key] = true
+					}
+				}
+				return rs
+			})
+		}, nil, "", nil},
+		{"a machine's coverage says otherwise", change(topic.Coverage), []string{Wrong}, topic.Coverage, nil},
 		{"an alert event is missing", drop(topic.Alerts), []string{Lost}, topic.Alerts, []string{Wrong, Unnotified}},
 		{"an alert event stands twice", double(topic.Alerts), []string{Duplicated}, topic.Alerts, []string{Lost, Wrong}},
 		{"an alert event says otherwise", change(topic.Alerts), []string{Wrong}, topic.Alerts, nil},

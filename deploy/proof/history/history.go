@@ -24,6 +24,7 @@ import (
 
 	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
+	alertrouter "github.com/tocsin-io/tocsin/services/alert-router"
 	coldpathwriter "github.com/tocsin-io/tocsin/services/cold-path-writer"
 	streamprocessor "github.com/tocsin-io/tocsin/services/stream-processor"
 )
@@ -71,7 +72,8 @@ type World struct {
 	// Schemas names a schema's sensors, or says schema.ErrUnknown; nil: the registry topic is read.
 	Schemas func(ctx context.Context, id string) ([]string, error)
 	Ledger  *Ledger // nil: who sent what is not known
-	// Notifications that came, in order of arrival; nil: no receiver was there. Every alert that opened must be among them.
+	// Notifications that came, in order of arrival; nil: no receiver was there. Every alert that opened must be among them, or part of an incident that
+	// is.
 	Notifications []Notification
 	// NotifyWithin is how long it may take until people are told (broker time; 0: 30 s): an alert that closed sooner, or opened later than this
 	// before the newest record, need not be among the notifications. Outages (of a router, of the receivers) do not count.
@@ -82,6 +84,8 @@ type World struct {
 	ClockTolerance time.Duration
 	// SendResolved says that the receivers ask for resolutions.
 	SendResolved bool
+	// Incidents are the router's rules for what is told as one and what waits. The zero value: each alert is told by itself.
+	Incidents alertrouter.Incidents
 	// Notes are added to the diagnosis of a stall, e.g. what each service's Ready says.
 	Notes func(ctx context.Context) []string
 	// Patience with reads that do not move; 0: 30 s.

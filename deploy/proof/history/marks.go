@@ -34,6 +34,8 @@ func nameOf(r *kgo.Record) string {
 		return "window " + topic.Header(r, topic.HeaderID)
 	case topic.TypeAnomaly:
 		return "anomaly " + topic.Header(r, topic.HeaderID)
+	case topic.TypeCoverage:
+		return "coverage " + topic.Header(r, topic.HeaderID)
 	case topic.TypeAlert:
 		return "alert event " + topic.Header(r, topic.HeaderID)
 	default:

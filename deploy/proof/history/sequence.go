@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"strings"
 )
 
 // mark is a record as far as comparing goes. Equal names mean the same promise, equal content the same bytes.
@@ -39,6 +40,26 @@ func compare(want, got []mark, unordered bool) []difference {
 		d.order()
 	}
 	return d.out
+}
+
+// uncompacted are the records that should stand in a topic that keeps the newest of each key: without those that a newer one replaces and that are gone. A name is
+// the key, a slash and what tells records of one key apart.
+func uncompacted(want, got []mark) []mark {
+	there, newer := map[string]bool{}, map[string]bool{}
+	for _, m := range got {
+		there[m.name] = true
+	}
+	kept := make([]mark, 0, len(want))
+	for _, m := range slices.Backward(want) {
+		key := m.name[:max(0, strings.LastIndexByte(m.name, '/'))]
+		if newer[key] && !there[m.name] {
+			continue
+		}
+		newer[key] = newer[key] || !m.may || there[m.name]
+		kept = append(kept, m)
+	}
+	slices.Reverse(kept)
+	return kept
 }
 
 type differ struct {

@@ -93,7 +93,6 @@ func processor(t *testing.T, k kafka.Config) (stop func()) {
 func router(t *testing.T, k kafka.Config, dir string) (stop func()) {
 	t.Helper()
 	cfg := alertrouter.DefaultConfig()
-	cfg.Incidents = alertrouter.Incidents{} // each alert is told by itself
 	cfg.HTTP.Listen = "127.0.0.1:0"
 	cfg.DataDir = dir
 	s, err := alertrouter.New(cfg, deps(k))

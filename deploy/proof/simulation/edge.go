@@ -39,6 +39,7 @@ type edge struct {
 	// repeat is the share of acknowledged frames that are sent again on purpose.
 	repeat float64
 	quiet  atomic.Bool // no new frames
+	cut    atomic.Bool // its gateway is dead
 	idle   atomic.Bool // nothing is waiting to be acknowledged
 	mood   atomic.Int32
 
@@ -67,7 +68,7 @@ const (
 func (w *World) senders() {
 	for i := range w.opts.Machines {
 		e := &edge{
-			w: w, machine: fmt.Sprintf("pump-%02d", i), gateway: fmt.Sprintf("edge-%d", i%3), node: w.net.Node(fmt.Sprintf("edge-%02d", i)),
+			w: w, machine: fmt.Sprintf("pump-%02d", i), gateway: fmt.Sprintf("edge-%d", i%w.opts.EdgeGateways), node: w.net.Node(fmt.Sprintf("edge-%02d", i)),
 			rand: rand.New(rand.NewPCG(w.opts.Seed, uint64(i)+1)), every: 2*time.Second + time.Duration(i%3)*time.Second,
 		}
 		switch i % 6 {
@@ -92,7 +93,7 @@ func (e *edge) run(ctx context.Context) {
 		if wait(ctx, e.every+time.Duration(e.rand.Int64N(int64(200*time.Millisecond)))) != nil {
 			return
 		}
-		if e.mood.Load() == moodSilent || e.quiet.Load() {
+		if e.mood.Load() == moodSilent || e.cut.Load() || e.quiet.Load() {
 			taken = time.Now()
 			continue
 		}

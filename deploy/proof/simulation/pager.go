@@ -2,9 +2,11 @@ package simulation
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,10 +33,12 @@ type pager struct {
 	lose    int // so many notifications are taken and answered by nothing
 	arrived []history.Notification
 	ask     func() bool // nil, or whether to take a notification
+	// What was asked of it, taken or not: the idempotency keys of each message, and the messages of each key.
+	keysOf, ofKey map[string]map[string]bool
 }
 
 func newPager(w *World) *pager {
-	p := &pager{w: w, node: w.net.Node(pagerNode), done: make(chan struct{})}
+	p := &pager{w: w, node: w.net.Node(pagerNode), done: make(chan struct{}), keysOf: map[string]map[string]bool{}, ofKey: map[string]map[string]bool{}}
 	p.srv = &http.Server{Handler: p, ReadHeaderTimeout: time.Minute, ErrorLog: zap.NewStdLog(zap.NewNop())}
 	ln, err := p.node.Listen("tcp", pagerAddr)
 	if err != nil {
@@ -86,6 +90,29 @@ func (p *pager) notifications() []history.Notification {
 	return slices.Clone(p.arrived)
 }
 
+func put(m map[string]map[string]bool, key, value string) {
+	if m[key] == nil {
+		m[key] = map[string]bool{}
+	}
+	m[key][value] = true
+}
+
+// keys compares every message that was tried with every other: what says the same carries one key.
+func (p *pager) keys() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for what, of := range p.keysOf {
+		if len(of) > 1 {
+			p.w.found(history.Duplicated, "notifications", fmt.Sprintf("the message %q came under %d idempotency keys", what, len(of)))
+		}
+	}
+	for key, of := range p.ofKey {
+		if len(of) > 1 {
+			p.w.found(history.Wrong, "notifications", fmt.Sprintf("the idempotency key %q stands for %d messages", key, len(of)))
+		}
+	}
+}
+
 // ServeHTTP takes what Alertmanager's webhook integration posts.
 func (p *pager) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
@@ -94,15 +121,23 @@ func (p *pager) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	var m struct {
 		Alerts []struct {
-			Status string
-			Labels map[string]string
+			Status, Fingerprint string
+			Labels              map[string]string
 		}
 	}
 	if err := json.Unmarshal(body, &m); err != nil {
 		http.Error(rw, err.Error(), http.StatusBadRequest)
 		return
 	}
+	var said []string
+	for _, a := range m.Alerts {
+		said = append(said, a.Status+" "+a.Fingerprint)
+	}
+	slices.Sort(said)
+	what, key := strings.Join(said, ", "), r.Header.Get("Idempotency-Key")
 	p.mu.Lock()
+	put(p.keysOf, what, key)
+	put(p.ofKey, key, what)
 	ask := p.ask
 	p.mu.Unlock()
 	if ask != nil && !ask() {

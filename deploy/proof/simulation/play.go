@@ -30,7 +30,7 @@ func Play(t Task, done func(*Result)) {
 		play(opts, t.Load, func(ctx context.Context, w *World) error {
 			storm(ctx, w)
 			return nil
-		}, named)
+		}, nil, named)
 		return
 	}
 	s, ok := ScenarioByName(t.Scenario)
@@ -46,7 +46,7 @@ func Play(t Task, done func(*Result)) {
 	if t.Load == 0 {
 		t.Load = s.Load
 	}
-	play(opts, t.Load, s.Run, named)
+	play(opts, t.Load, s.Run, s.Show, named)
 }
 
 // vary has seeds differ in more than their faults.

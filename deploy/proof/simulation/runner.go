@@ -6,11 +6,13 @@ import (
 	"time"
 
 	"github.com/tocsin-io/tocsin/deploy/proof/history"
+	alertrouter "github.com/tocsin-io/tocsin/services/alert-router"
 )
 
 // play runs a world in the current bubble: load for the given time while faults works on it, then quiet, rest and the check.
 // done is given the result before the world is closed: what hangs then must not hide what was found.
-func play(opts Options, load time.Duration, faults func(context.Context, *World) error, done func(*Result)) {
+// show, if not nil, says what a run that went well has not shown.
+func play(opts Options, load time.Duration, faults func(context.Context, *World) error, show func(*Result) error, done func(*Result)) {
 	wall := hostTime()
 	w, err := NewWorld(opts)
 	if err != nil {
@@ -22,11 +24,16 @@ func play(opts Options, load time.Duration, faults func(context.Context, *World)
 	defer w.Close()
 	under, calm := context.WithTimeout(w.ctx, load)
 	defer calm()
-	w.running.Go(func() { w.ail(under) })
+	if !opts.Sound {
+		w.running.Go(func() { w.ail(under) })
+	}
 	missed := faults(under, w)
 	<-under.Done()
 	w.heal()
 	w.conclude()
+	if missed == nil && show != nil && !w.result.Failed() {
+		missed = show(w.result)
+	}
 	if missed != nil && w.result.Broken == "" {
 		w.result.Broken = "shows nothing: " + missed.Error()
 	}
@@ -45,6 +52,7 @@ func (w *World) heal() {
 	w.pager.before(nil)
 	for _, e := range w.edges {
 		e.mood.Store(moodFine)
+		e.cut.Store(false)
 	}
 	for _, p := range w.processes {
 		p.start()
@@ -80,7 +88,7 @@ func (w *World) conclude() {
 	}
 	w.result.Settled = time.Since(healed).Seconds()
 	world.Notifications = w.pager.notifications()
-	w.result.Counts["notifications"] += len(world.Notifications)
+	w.pager.keys()
 	report, err := history.Check(ctx, world)
 	if err != nil {
 		w.result.Broken = fmt.Sprintf("check: %v", err)
@@ -137,6 +145,7 @@ func (w *World) history() history.World {
 			return nil, fmt.Errorf("no schema %q was registered", id)
 		},
 		Groups: history.DefaultGroups(), Chunk: &rules, NotifyWithin: 30 * time.Second, SendResolved: true, Outages: w.outages,
+		Incidents: alertrouter.DefaultConfig().Incidents,
 		Notes: func(context.Context) []string {
 			var notes []string
 			for _, p := range w.processes {

@@ -23,15 +23,19 @@ type Scenario struct {
 	What string
 	// Load is how long machines are at work, in virtual time.
 	Load time.Duration
+	// Long ones take too long for every test run.
+	Long bool
 	// Shape changes the world; nil: the default one.
 	Shape func(*Options)
 	// Run injects. Its error says that the fault did not come about, so that the run shows nothing.
 	Run func(context.Context, *World) error
+	// Show says what the run should have shown and has not, once it is checked; nil: nothing beside the promises.
+	Show func(*Result) error
 }
 
 // Scenarios are all of them, in the order of the protocols' steps.
 func Scenarios() []Scenario {
-	return slices.Concat(processorScenarios(), routerScenarios(), edgeScenarios(), groupScenarios())
+	return slices.Concat(processorScenarios(), routerScenarios(), edgeScenarios(), groupScenarios(), incidentScenarios())
 }
 
 // ScenarioByName finds one.

@@ -68,7 +68,7 @@ func (w *World) services() error {
 	for i := range w.opts.Routers {
 		home := filepath.Join(w.opts.Dir, fmt.Sprintf("router-%d", i))
 		file := filepath.Join(w.opts.Dir, "routing.yml")
-		if err := os.WriteFile(file, []byte(routing), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(fmt.Sprintf(routing, w.opts.GroupWait)), 0o600); err != nil {
 			return err
 		}
 		w.routers = append(w.routers, w.spawn("router", fmt.Sprintf("router-%d", i), func(inc *incarnation) (service.Runner, error) {
@@ -77,7 +77,6 @@ func (w *World) services() error {
 			cfg.InstanceID = inc.p.name
 			cfg.RoutingFile = file
 			cfg.LogNotifications = false
-			cfg.Incidents = alertrouter.Incidents{} // the checker wants each alert told by itself
 			cfg.SessionTimeout = sessionTimeout
 			var err error
 			if cfg.DataDir, err = inherit(home, inc); err != nil {
@@ -99,12 +98,12 @@ func (w *World) writerConfig() coldpathwriter.Config {
 
 func gatewayAddr(i int) string { return fmt.Sprintf("127.0.0.1:%d", 8181+i) }
 
-// routing has every alert be a group of its own, told at once and again when it ends.
+// routing has every alert be a group of its own, told at once (or after Options.GroupWait) and again when it ends.
 const routing = `
 route:
   receiver: pager
   group_by: ['...']
-  group_wait: 0s
+  group_wait: %s
   group_interval: 10s
   repeat_interval: 4h
 receivers:

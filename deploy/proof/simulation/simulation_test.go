@@ -21,7 +21,7 @@ const (
 	envMinutes = "TOCSIN_SIM_MINUTES" // how long each seed has faults, virtual; without it 10
 	envUntil   = "TOCSIN_SIM_WITHIN"  // begin no further seed after that much of the host's time, such as 25m; without it no limit
 	envOut     = "TOCSIN_SIM_OUT"     // a file for the JSON report
-	envFull    = "TOCSIN_SIM_FULL"    // every scenario, also under the race detector
+	envFull    = "TOCSIN_SIM_FULL"    // every scenario, also the long ones, also under the race detector; so does envHours
 )
 
 func number(t *testing.T, name string, otherwise float64) float64 {
@@ -93,12 +93,12 @@ func TestSimulation(t *testing.T) {
 // inShort are the scenarios that run under the race detector too: one for each service.
 var inShort = []string{"killed-at-the-end", "router-killed-before-notifying", "gateway-killed-in-flight", "writer-killed-after-put"}
 
-// TestScenario plays every scenario; under the race detector those of inShort, unless the environment asks for all.
+// TestScenario plays every scenario that is not long; under the race detector those of inShort; all when the environment asks for that.
 func TestScenario(t *testing.T) {
 	d := newDriver(t)
 	seed := uint64(number(t, envSeed, 1))
 	for _, s := range simulation.Scenarios() {
-		if raceDetector && os.Getenv(envFull) == "" && !slices.Contains(inShort, s.Name) {
+		if all := os.Getenv(envFull) != "" || os.Getenv(envHours) != ""; !all && (s.Long || raceDetector && !slices.Contains(inShort, s.Name)) {
 			continue
 		}
 		t.Run(s.Name, func(t *testing.T) {

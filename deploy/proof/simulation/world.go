@@ -37,6 +37,12 @@ type Options struct {
 	Writers    int
 	Routers    int
 	Machines   int
+	// EdgeGateways is how many gateways the machines are behind, one after the other.
+	EdgeGateways int
+	// Sound: no machine falls ill by itself.
+	Sound bool
+	// GroupWait of the routers' routing file.
+	GroupWait time.Duration
 	// LakeInterval is the writer's chunk interval. Files are the costliest thing of a run.
 	LakeInterval time.Duration
 	// Restart is how long an orchestrator waits before it starts a process again: at least, at most.
@@ -46,7 +52,7 @@ type Options struct {
 // DefaultOptions is a small fleet with two of every service that shares partitions.
 func DefaultOptions(seed uint64, dir string) Options {
 	return Options{
-		Seed: seed, Dir: dir, Partitions: 3, Gateways: 2, Processors: 2, Writers: 2, Routers: 2, Machines: 6,
+		Seed: seed, Dir: dir, Partitions: 3, Gateways: 2, Processors: 2, Writers: 2, Routers: 2, Machines: 6, EdgeGateways: 3,
 		LakeInterval: time.Minute,
 		Restart:      [2]time.Duration{500 * time.Millisecond, 20 * time.Second},
 	}

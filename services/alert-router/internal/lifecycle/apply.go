@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 
+	"google.golang.org/protobuf/proto"
+
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 )
 
@@ -133,7 +135,7 @@ func (l *Ledger) escalated(at At, ev *eventv1.AlertEvent, was *Alert) {
 		return
 	default:
 		a = change(was)
-		a.Offset, a.Severity, a.Event = at.Offset, ev.GetSeverity(), ev
+		a.Offset, a.Severity, a.Event = at.Offset, ev.GetSeverity(), ofOrigin(ev, was.Event)
 		a.Ack, a.AckedBefore = nil, false
 	}
 	l.graver(a, ev.GetAtMs())
@@ -142,6 +144,16 @@ func (l *Ledger) escalated(at At, ev *eventv1.AlertEvent, was *Alert) {
 	if was == nil || was.Held == "" {
 		l.suppressed(a, ev.GetAtMs())
 	}
+}
+
+// ofOrigin is an event with the origin that the alert had before: it says which incident the alert is part of, and a later report may know better or less.
+func ofOrigin(ev, was *eventv1.AlertEvent) *eventv1.AlertEvent {
+	if ev.GetOrigin() == was.GetOrigin() {
+		return ev
+	}
+	ev = proto.CloneOf(ev)
+	ev.Origin, ev.Machines = was.GetOrigin(), was.GetMachines()
+	return ev
 }
 
 // suppressed records that people are not told of an alert, and why.

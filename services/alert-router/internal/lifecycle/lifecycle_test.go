@@ -248,6 +248,35 @@ func TestActOnForgottenAlert(t *testing.T) {
 	}
 }
 
+// A later report may know less of what is at fault than the first: the alert stays part of its incident, and leaves it when it ends.
+func TestIncidentOutlivesAnotherOrigin(t *testing.T) {
+	p := policy
+	p.Holds.Gateways = true
+	l, log := New(p), &logOf{now: epoch}
+	apply := func(ev *eventv1.AlertEvent, origin eventv1.Origin) {
+		t.Helper()
+		ev.Origin, ev.EquipmentId = origin, ev.GetAlertId()
+		if err := l.Apply(log.at(), ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply(log.event("a", opened, 2), eventv1.Origin_ORIGIN_GATEWAY)
+	apply(log.event("b", opened, 2), eventv1.Origin_ORIGIN_GATEWAY)
+	apply(log.event("b", escalated, 3), eventv1.Origin_ORIGIN_MACHINE)
+	apply(log.event("a", ended, 2), eventv1.Origin_ORIGIN_MACHINE)
+	if !l.Deferred("a") || l.Members("a") != 1 {
+		t.Errorf("the end of a waits for b: %t, %d members", l.Deferred("a"), l.Members("a"))
+	}
+	apply(log.event("b", ended, 3), eventv1.Origin_ORIGIN_MACHINE)
+	if l.Deferred("a") {
+		t.Error("all are back, and the end of a waits")
+	}
+	apply(log.event("c", opened, 2), eventv1.Origin_ORIGIN_GATEWAY)
+	if c, _ := l.Alert("c"); c.Held != "" || c.Lead != "c" {
+		t.Errorf("a new incident, and %q leads, held: %q", c.Lead, c.Held)
+	}
+}
+
 func TestUnknownTransition(t *testing.T) {
 	l, log := New(policy), &logOf{now: epoch}
 	ev := log.event("a", 99, 2)

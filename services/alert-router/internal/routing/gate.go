@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/nflog"
+	"github.com/prometheus/alertmanager/nflog/nflogpb"
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/alertmanager/silence"
 	"github.com/prometheus/alertmanager/silence/silencepb"
@@ -39,19 +41,32 @@ type Duty interface {
 const labelAlertID = "alert_id"
 
 // gated puts the gate before a receiver's stages. What is quiet is left out, and told once it is quiet no longer, and so is what fires while the receiver is off duty; an end passes: who was told
-// of an alert is told of its end. Where everything that fires is acknowledged nobody is reminded of it; news of the group is told as ever.
-func (e *Engine) gated(receiver string, next notify.Stage) notify.Stage {
+// of an alert is told of its end, also when the alert has become part of another's page meanwhile. Where everything that fires is acknowledged nobody is reminded of it; news of the group is told as ever.
+func (e *Engine) gated(receiver string, integrations []notify.Integration, next notify.Stage) notify.Stage {
 	g, duty := e.opts.Gate, e.opts.Duty
 	if g == nil {
 		return next
 	}
+	to := make([]*nflogpb.Receiver, len(integrations))
+	for i := range integrations {
+		to[i] = &nflogpb.Receiver{GroupName: receiver, Integration: integrations[i].Name(), Idx: uint32(integrations[i].Index())} //nolint:gosec // a position in a list
+	}
 	return notify.StageFunc(func(ctx context.Context, l *slog.Logger, alerts ...*alert.Alert) (context.Context, []*alert.Alert, error) {
+		var told map[uint64]bool // asked for once something quiet has ended
 		var pass []*alert.Alert
 		seen, firing := true, false
 		for _, a := range alerts {
 			id := string(a.Labels[labelAlertID])
 			if id != "" && g.Quiet(id) != "" {
-				continue
+				if !a.Resolved() {
+					continue
+				}
+				if told == nil {
+					told = e.toldOf(ctx, to)
+				}
+				if h := hashOf(a.Labels); !told[h] && !told[inDoubt(h)] {
+					continue
+				}
 			}
 			if !a.Resolved() {
 				acked := id != "" && g.Acknowledged(id)
@@ -71,6 +86,27 @@ func (e *Engine) gated(receiver string, next notify.Stage) notify.Stage {
 		}
 		return next.Exec(ctx, l, pass...)
 	})
+}
+
+// toldOf are the alerts of the group that one of the integrations takes for firing.
+func (e *Engine) toldOf(ctx context.Context, to []*nflogpb.Receiver) map[uint64]bool {
+	told := map[uint64]bool{}
+	group, ok := notify.GroupKey(ctx)
+	if !ok {
+		return told
+	}
+	for _, r := range to {
+		entries, err := e.nflog.Query(nflog.QGroupKey(group), nflog.QReceiver(r))
+		if err != nil {
+			continue // nobody was told
+		}
+		for _, entry := range entries {
+			for _, h := range entry.GetFiringAlerts() {
+				told[h] = true
+			}
+		}
+	}
+	return told
 }
 
 // Annotate adds annotations to an alert that stands; they are seen through the API and in what is told next. Nobody is told because of them. An empty value takes one away.

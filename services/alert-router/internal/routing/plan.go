@@ -137,7 +137,7 @@ func (e *Engine) run(p *plan) {
 	stages := e.pipeline.New(p.receivers, func() time.Duration { return 0 }, l.inhibitor, e.silencer,
 		timeinterval.NewIntervener(p.intervals), e.marker, e.nflog, nil)
 	for name, st := range stages {
-		stages[name] = e.gated(name, st)
+		stages[name] = e.gated(name, p.receivers[name], st)
 	}
 	timeout := func(d time.Duration) time.Duration { return max(d, notify.MinTimeout) }
 	l.dispatcher = dispatch.NewDispatcher(e.alerts, p.routes, stages, e.marker, timeout, groupMaintenance, nil,
