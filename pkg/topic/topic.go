@@ -45,6 +45,9 @@ const (
 	HeaderID          = "ce_id"
 )
 
+// HeaderReceived, on Frames, is when the gateway took the frame, by its own clock: ms since 1970 UTC, in decimal.
+const HeaderReceived = "tocsin_received_ms"
+
 // HeaderScoreTook, on Comparisons, is how long models took to score one window: "champion=812ns shadow=790ns". It was measured, so it is no part of the value.
 const HeaderScoreTook = "score_took"
 
@@ -80,6 +83,15 @@ func Header(r *kgo.Record, key string) string {
 		}
 	}
 	return ""
+}
+
+// Received is what HeaderReceived says, in ms since 1970 UTC; 0 when it says nothing of use.
+func Received(r *kgo.Record) int64 {
+	ms, err := strconv.ParseInt(Header(r, HeaderReceived), 10, 64)
+	if err != nil || ms < 0 {
+		return 0
+	}
+	return ms
 }
 
 // IsTick tells a tick from data without allocating.

@@ -261,19 +261,48 @@ func (s *Service) describe(alertID string, now time.Time) (notification.Alert, b
 	return out, true
 }
 
-// path is how long it took from the machine to here: the event tells when it began there and when the broker had the record that it was judged by.
+// maxHop bounds a step: what took longer was history that is replayed, a clock that is wrong, or a message that is told again; nothing that a person could use.
+const maxHop = time.Hour
+
+// path is how long it took from the machine to here, step by step as far as each left its time. The clocks are the machine's, the gateway's, the brokers' and
+// our own; between two of them a step can be negative.
 func path(a *lifecycle.Alert, now time.Time) []notification.Hop {
-	if !a.Open() || a.OpenedMS == 0 || a.StartedUS == 0 {
+	ev := a.Event
+	if !a.Open() || ev.GetAtMs() == 0 {
 		return nil
 	}
-	began, judged := time.UnixMicro(a.StartedUS), time.UnixMilli(a.OpenedMS)
-	if d := judged.Sub(began); d < 0 || d > time.Hour {
-		return nil // history that is replayed, or a clock that is wrong: nothing that a person could use
+	measured := ev.GetObservedUs()
+	if measured == 0 {
+		measured = a.StartedUS // of a router of before
 	}
-	if d := now.Sub(judged); d > time.Hour {
-		return nil // told again, or late: not the way's doing
+	if measured == 0 {
+		return nil
 	}
-	return []notification.Hop{{Name: "machine to Kafka", At: judged, Took: judged.Sub(began)}, {Name: "Kafka to here, judged and routed", At: now, Took: now.Sub(judged)}}
+	last := time.UnixMicro(measured)
+	var hops []notification.Hop
+	step := func(name string, at time.Time) {
+		hops = append(hops, notification.Hop{Name: name, At: at, Took: at.Sub(last)})
+		last = at
+	}
+	toKafka := "sensor to Kafka"
+	if ms := ev.GetReceivedAtMs(); ms > 0 {
+		step("sensor to gateway", time.UnixMilli(ms))
+		toKafka = "gateway to Kafka"
+	}
+	step(toKafka, time.UnixMilli(ev.GetAtMs()))
+	if ev.GetAnomalyAtMs() == 0 || a.EventMS == 0 {
+		step("Kafka to here, judged and routed", now)
+	} else {
+		step("Kafka to judge", time.UnixMilli(ev.GetAnomalyAtMs()))
+		step("judge to router", time.UnixMilli(a.EventMS))
+		step("router to here", now)
+	}
+	for _, h := range hops {
+		if h.Took > maxHop || h.Took < -maxHop {
+			return nil
+		}
+	}
+	return hops
 }
 
 // book records at the desk what people do by the links of pages.

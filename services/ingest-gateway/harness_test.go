@@ -254,7 +254,7 @@ func (g *gateway) arrived(n int) map[uint64]*kgo.Record {
 			g.t.Fatalf("in Kafka: %v", err)
 		}
 		if string(r.Key) != f.EquipmentId || topic.Type(r) != topic.TypeFrame ||
-			topic.Header(r, topic.HeaderID) != fmt.Sprintf("%s/%s/%d", f.GatewayId, f.EquipmentId, f.Sequence) {
+			topic.Header(r, topic.HeaderID) != fmt.Sprintf("%s/%s/%d", f.GatewayId, f.EquipmentId, f.Sequence) || topic.Received(r) == 0 {
 			g.t.Fatalf("record with key %q and headers %v for %v", r.Key, r.Headers, &f)
 		}
 		if out[f.Sequence] != nil {

@@ -10,7 +10,10 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/tocsin-io/tocsin/pkg/topic"
+	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 )
 
 func contains(t *testing.T, s string, want ...string) {
@@ -153,6 +156,19 @@ func TestEveryCorruptionIsNamed(t *testing.T) {
 	} {
 		if whole.Counts[k] == 0 {
 			t.Errorf("the run has no %s: this test shows less than it should", k)
+		}
+	}
+	for _, rs := range m.topics[topic.Alerts] {
+		for _, r := range rs {
+			var ev eventv1.AlertEvent
+			if topic.IsTick(r) || proto.Unmarshal(r.Value, &ev) != nil || ev.GetCause() != "limit" {
+				continue
+			}
+			// Each step of the way from the sensor to the alert is told, by what it happened at.
+			took := time.Duration(ev.GetReceivedAtMs()*1000-ev.GetObservedUs()) * time.Microsecond
+			if took <= 0 || took > time.Minute || ev.GetAtMs() <= 0 || ev.GetAnomalyAtMs() < ev.GetAtMs() || r.Timestamp.UnixMilli() < ev.GetAnomalyAtMs() {
+				t.Errorf("%s: from sensor to gateway %s, judged at %d, written at %d, alert at %d", ev.GetEventId(), took, ev.GetAtMs(), ev.GetAnomalyAtMs(), r.Timestamp.UnixMilli())
+			}
 		}
 	}
 	cases := []struct {

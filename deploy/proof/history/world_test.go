@@ -123,9 +123,14 @@ func frameRecord(machine, i int) (*kgo.Record, FrameRef) {
 	}
 	f := frame.New(id, "gw-1", uint64(i+1), base.Add(time.Duration(i)*time.Second), []string{"flow", "temperature"}, []float32{20 + float32(i%7), 60 + odd})
 	return &kgo.Record{Topic: topic.Frames, Key: []byte(id), Value: f.AppendTo(nil), Headers: []kgo.RecordHeader{
-		{Key: topic.HeaderType, Value: []byte(topic.TypeFrame)}, {Key: topic.HeaderID, Value: f.AppendID(nil)},
+		{Key: topic.HeaderType, Value: []byte(topic.TypeFrame)},
+		{Key: topic.HeaderID, Value: f.AppendID(nil)},
+		{Key: topic.HeaderReceived, Value: []byte(fmt.Sprint(received(i).UnixMilli()))},
 	}}, FrameRef{"gw-1", id, uint64(i + 1)}
 }
+
+// received is when a gateway would have taken frame i.
+func received(i int) time.Time { return base.Add(time.Duration(i)*time.Second + 40*time.Millisecond) }
 
 const machines, frames = 4, 110
 

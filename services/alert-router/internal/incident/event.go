@@ -139,6 +139,8 @@ func event(a *eventv1.Anomaly, alertID string, t eventv1.AlertTransition, name s
 		Confidence:    a.GetConfidence(),
 		Origin:        a.GetOrigin(),
 		Machines:      a.GetMachines(),
+		ObservedUs:    a.GetObservedUs(),
+		ReceivedAtMs:  a.GetReceivedAtMs(),
 	}
 }
 

@@ -226,6 +226,7 @@ type stored struct {
 	Note        string          `json:"note,omitempty"`
 	Acts        []string        `json:"acts,omitempty"`
 	Event       []byte          `json:"event"`
+	EventMS     int64           `json:"event_ms,omitempty"`
 }
 
 func encode(a *lifecycle.Alert) (string, error) {
@@ -233,7 +234,7 @@ func encode(a *lifecycle.Alert) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("encode alert %q: %w", a.ID, err)
 	}
-	b, err := json.Marshal(stored{a.StartedUS, a.EndedUS, a.Ack, a.AckedBefore, a.VerdictMark, a.Held, a.Lead, a.Note, a.Acts, event})
+	b, err := json.Marshal(stored{a.StartedUS, a.EndedUS, a.Ack, a.AckedBefore, a.VerdictMark, a.Held, a.Lead, a.Note, a.Acts, event, a.EventMS})
 	return text(string(b)), err
 }
 
@@ -258,6 +259,6 @@ func decode(rows *sql.Rows) (*lifecycle.Alert, error) {
 	}
 	a.Severity, a.Verdict, a.State = eventv1.Severity(severity), eventv1.AlertVerdict(verdict), lifecycle.State(state)
 	a.StartedUS, a.EndedUS, a.Ack, a.AckedBefore, a.VerdictMark = b.StartedUS, b.EndedUS, b.Ack, b.AckedBefore, b.VerdictMark
-	a.Held, a.Lead, a.Note, a.Acts = b.Held, b.Lead, b.Note, b.Acts
+	a.Held, a.Lead, a.Note, a.Acts, a.EventMS = b.Held, b.Lead, b.Note, b.Acts, b.EventMS
 	return a, nil
 }

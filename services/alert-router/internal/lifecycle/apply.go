@@ -92,7 +92,7 @@ func (l *Ledger) Apply(at At, ev *eventv1.AlertEvent) error {
 func newAlert(at At, ev *eventv1.AlertEvent) *Alert {
 	return &Alert{
 		ID: ev.GetAlertId(), Key: Key{ev.GetEquipmentId(), ev.GetCause()}, GatewayID: ev.GetLabels()["gateway_id"], Severity: ev.GetSeverity(),
-		StartedUS: ev.GetStartedUs(), OpenedMS: ev.GetAtMs(), Event: ev, Partition: at.Partition, Offset: at.Offset,
+		StartedUS: ev.GetStartedUs(), OpenedMS: ev.GetAtMs(), Event: ev, EventMS: at.MS, Partition: at.Partition, Offset: at.Offset,
 	}
 }
 
@@ -135,7 +135,7 @@ func (l *Ledger) escalated(at At, ev *eventv1.AlertEvent, was *Alert) {
 		return
 	default:
 		a = change(was)
-		a.Offset, a.Severity, a.Event = at.Offset, ev.GetSeverity(), ofOrigin(ev, was.Event)
+		a.Offset, a.Severity, a.Event, a.EventMS = at.Offset, ev.GetSeverity(), ofOrigin(ev, was.Event), at.MS
 		a.Ack, a.AckedBefore = nil, false
 	}
 	l.graver(a, ev.GetAtMs())

@@ -83,6 +83,7 @@ type Alert struct {
 	StartedUS   int64 // event time
 	EndedUS     int64 // event time, 0 while open
 	OpenedMS    int64 // broker time
+	EventMS     int64 // broker time of the record of Event; 0: not known
 	ClosedMS    int64 // broker time, 0 while open
 	Ack         *Mark // who has seen it
 	AckedBefore bool  // Ack was given to an earlier alert of the same alarm: nobody is told of this one

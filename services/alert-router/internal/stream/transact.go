@@ -244,6 +244,7 @@ func (c *Consumer) apply(ctx context.Context, w *work, part *partition, r *kgo.R
 	w.applied++
 	ctx = telemetry.Extract(ctx, r)
 	for _, t := range transitions {
+		t.Event.AnomalyAtMs = max(r.Timestamp.UnixMilli(), 0)
 		w.changes = append(w.changes, c.record(ctx, w, r, t))
 	}
 }

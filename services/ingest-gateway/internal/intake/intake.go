@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"sync"
 	"time"
 
@@ -232,9 +233,10 @@ func (in *Intake) produce(ctx context.Context, f *frame.Frame, raw []byte, s *Se
 		Topic: topic.Frames,
 		Key:   []byte(t.outcome.EquipmentID),
 		Value: raw,
-		Headers: append(make([]kgo.RecordHeader, 0, 3),
+		Headers: append(make([]kgo.RecordHeader, 0, 4),
 			kgo.RecordHeader{Key: topic.HeaderType, Value: typeFrame},
-			kgo.RecordHeader{Key: topic.HeaderID, Value: id}),
+			kgo.RecordHeader{Key: topic.HeaderID, Value: id},
+			kgo.RecordHeader{Key: topic.HeaderReceived, Value: strconv.AppendInt(make([]byte, 0, 16), start.UnixMilli(), 10)}),
 	}
 	ctx, span := in.tracer.Start(ctx, "frame publish", trace.WithSpanKind(trace.SpanKindProducer))
 	if span.IsRecording() {

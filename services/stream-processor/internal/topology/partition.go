@@ -237,6 +237,12 @@ func (p *partition) judge(ctx context.Context, r *kgo.Record, ms int64, tracepar
 		return nil, nil
 	}
 	p.note(e.id, &p.out)
+	if len(p.out.Anomalies) > 0 {
+		received := topic.Received(r)
+		for _, a := range p.out.Anomalies {
+			a.ReceivedAtMs = received
+		}
+	}
 	p.scratch = appendReading(p.scratch[:0], r.Value, r.Partition, r.Offset, ms, p.out.Dispositions, p.out.Validities)
 	emit(p.record(topic.Readings, topic.TypeReading, r.Key, p.scratch, topic.Header(r, topic.HeaderID), traceparent))
 	p.emitJudgements(r.Key, traceparent, emit)

@@ -452,7 +452,9 @@ type Anomaly struct {
 	// What is at fault, where that is known.
 	Origin Origin `protobuf:"varint,20,opt,name=origin,proto3,enum=tocsin.event.v1.Origin" json:"origin,omitempty"`
 	// Where a gateway is at fault: how many machines of this partition fell silent with it. Their reports carry the same gateway_id and cause.
-	Machines      uint32 `protobuf:"varint,21,opt,name=machines,proto3" json:"machines,omitempty"`
+	Machines uint32 `protobuf:"varint,21,opt,name=machines,proto3" json:"machines,omitempty"`
+	// When the gateway took the frame that made this report, by the gateway's clock (ms since 1970 UTC); 0: it did not say, or no frame made it.
+	ReceivedAtMs  int64 `protobuf:"varint,22,opt,name=received_at_ms,json=receivedAtMs,proto3" json:"received_at_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -627,6 +629,13 @@ func (x *Anomaly) GetMachines() uint32 {
 	return 0
 }
 
+func (x *Anomaly) GetReceivedAtMs() int64 {
+	if x != nil {
+		return x.ReceivedAtMs
+	}
+	return 0
+}
+
 // EarlierEpisode says when the like of an anomaly was last seen.
 type EarlierEpisode struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -728,8 +737,13 @@ type AlertEvent struct {
 	UntilMs int64        `protobuf:"varint,18,opt,name=until_ms,json=untilMs,proto3" json:"until_ms,omitempty"`
 	Verdict AlertVerdict `protobuf:"varint,19,opt,name=verdict,proto3,enum=tocsin.event.v1.AlertVerdict" json:"verdict,omitempty"`
 	// As in the anomaly that opened the alert.
-	Origin        Origin `protobuf:"varint,20,opt,name=origin,proto3,enum=tocsin.event.v1.Origin" json:"origin,omitempty"`
-	Machines      uint32 `protobuf:"varint,21,opt,name=machines,proto3" json:"machines,omitempty"`
+	Origin   Origin `protobuf:"varint,20,opt,name=origin,proto3,enum=tocsin.event.v1.Origin" json:"origin,omitempty"`
+	Machines uint32 `protobuf:"varint,21,opt,name=machines,proto3" json:"machines,omitempty"`
+	// Of the anomaly that caused the transition: the event time it is about, when the gateway took its frame (by the gateway's clock, ms since 1970 UTC; 0: not known),
+	// and when Kafka had the anomaly itself (broker time, ms since 1970 UTC).
+	ObservedUs    int64 `protobuf:"zigzag64,22,opt,name=observed_us,json=observedUs,proto3" json:"observed_us,omitempty"`
+	ReceivedAtMs  int64 `protobuf:"varint,23,opt,name=received_at_ms,json=receivedAtMs,proto3" json:"received_at_ms,omitempty"`
+	AnomalyAtMs   int64 `protobuf:"varint,24,opt,name=anomaly_at_ms,json=anomalyAtMs,proto3" json:"anomaly_at_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -911,6 +925,27 @@ func (x *AlertEvent) GetMachines() uint32 {
 	return 0
 }
 
+func (x *AlertEvent) GetObservedUs() int64 {
+	if x != nil {
+		return x.ObservedUs
+	}
+	return 0
+}
+
+func (x *AlertEvent) GetReceivedAtMs() int64 {
+	if x != nil {
+		return x.ReceivedAtMs
+	}
+	return 0
+}
+
+func (x *AlertEvent) GetAnomalyAtMs() int64 {
+	if x != nil {
+		return x.AnomalyAtMs
+	}
+	return 0
+}
+
 var File_tocsin_event_v1_anomaly_proto protoreflect.FileDescriptor
 
 const file_tocsin_event_v1_anomaly_proto_rawDesc = "" +
@@ -923,7 +958,7 @@ const file_tocsin_event_v1_anomaly_proto_rawDesc = "" +
 	"\fexpected_low\x18\x04 \x01(\x01R\vexpectedLow\x12#\n" +
 	"\rexpected_high\x18\x05 \x01(\x01R\fexpectedHigh\x12\x1a\n" +
 	"\bdetector\x18\x06 \x01(\tR\bdetector\x12\x1c\n" +
-	"\tstatistic\x18\a \x01(\tR\tstatistic\"\xd1\x05\n" +
+	"\tstatistic\x18\a \x01(\tR\tstatistic\"\xf7\x05\n" +
 	"\aAnomaly\x12\x1d\n" +
 	"\n" +
 	"anomaly_id\x18\x01 \x01(\tR\tanomalyId\x12\x1d\n" +
@@ -953,7 +988,8 @@ const file_tocsin_event_v1_anomaly_proto_rawDesc = "" +
 	"\x06regime\x18\x11 \x01(\tR\x06regime\x12\x16\n" +
 	"\x06cohort\x18\x12 \x01(\rR\x06cohort\x12/\n" +
 	"\x06origin\x18\x14 \x01(\x0e2\x17.tocsin.event.v1.OriginR\x06origin\x12\x1a\n" +
-	"\bmachines\x18\x15 \x01(\rR\bmachines\"\x89\x01\n" +
+	"\bmachines\x18\x15 \x01(\rR\bmachines\x12$\n" +
+	"\x0ereceived_at_ms\x18\x16 \x01(\x03R\freceivedAtMs\"\x89\x01\n" +
 	"\x0eEarlierEpisode\x12\x1d\n" +
 	"\n" +
 	"episode_id\x18\x01 \x01(\tR\tepisodeId\x12\x1d\n" +
@@ -962,7 +998,7 @@ const file_tocsin_event_v1_anomaly_proto_rawDesc = "" +
 	"\bended_us\x18\x03 \x01(\x12R\aendedUs\x12\x1e\n" +
 	"\n" +
 	"similarity\x18\x04 \x01(\x01R\n" +
-	"similarity\"\xb5\a\n" +
+	"similarity\"\xa0\b\n" +
 	"\n" +
 	"AlertEvent\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12\x19\n" +
@@ -991,7 +1027,11 @@ const file_tocsin_event_v1_anomaly_proto_rawDesc = "" +
 	"\buntil_ms\x18\x12 \x01(\x03R\auntilMs\x127\n" +
 	"\averdict\x18\x13 \x01(\x0e2\x1d.tocsin.event.v1.AlertVerdictR\averdict\x12/\n" +
 	"\x06origin\x18\x14 \x01(\x0e2\x17.tocsin.event.v1.OriginR\x06origin\x12\x1a\n" +
-	"\bmachines\x18\x15 \x01(\rR\bmachines\x1a9\n" +
+	"\bmachines\x18\x15 \x01(\rR\bmachines\x12\x1f\n" +
+	"\vobserved_us\x18\x16 \x01(\x12R\n" +
+	"observedUs\x12$\n" +
+	"\x0ereceived_at_ms\x18\x17 \x01(\x03R\freceivedAtMs\x12\"\n" +
+	"\ranomaly_at_ms\x18\x18 \x01(\x03R\vanomalyAtMs\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
