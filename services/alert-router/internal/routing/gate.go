@@ -49,7 +49,7 @@ func (e *Engine) gated(receiver string, integrations []notify.Integration, next 
 	}
 	to := make([]*nflogpb.Receiver, len(integrations))
 	for i := range integrations {
-		to[i] = &nflogpb.Receiver{GroupName: receiver, Integration: integrations[i].Name(), Idx: uint32(integrations[i].Index())} //nolint:gosec // a position in a list
+		to[i] = &nflogpb.Receiver{GroupName: receiver, Integration: integrations[i].Name(), Idx: uint32(integrations[i].Index())}
 	}
 	return notify.StageFunc(func(ctx context.Context, l *slog.Logger, alerts ...*alert.Alert) (context.Context, []*alert.Alert, error) {
 		var told map[uint64]bool // asked for once something quiet has ended
