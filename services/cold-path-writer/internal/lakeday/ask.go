@@ -110,9 +110,13 @@ type question struct {
 
 func (s Scale) questions(withRollups bool) []question {
 	from, to := Day().Format(time.RFC3339), Day().Add(24*time.Hour).Format(time.RFC3339)
-	sql := func(text string) func(string, int) (*http.Request, error) {
+	sql := func(text string, named bool) func(string, int) (*http.Request, error) {
 		return func(base string, i int) (*http.Request, error) {
-			body, err := json.Marshal(map[string]string{"sql": strings.ReplaceAll(text, "$machine", Machine(s.pick(i))), "from": from, "to": to, "format": "arrow"})
+			ask := map[string]any{"sql": strings.ReplaceAll(text, "$machine", Machine(s.pick(i))), "from": from, "to": to, "format": "arrow"}
+			if named {
+				ask["equipment_id"] = []string{Machine(s.pick(i))}
+			}
+			body, err := json.Marshal(ask)
 			if err != nil {
 				return nil, err
 			}
@@ -120,15 +124,16 @@ func (s Scale) questions(withRollups bool) []question {
 		}
 	}
 	out := []question{
-		{"one machine's day, all its values, SQL", sql("SELECT ts, sensor, value FROM readings WHERE equipment_id = '$machine' ORDER BY sensor, ts")},
+		{"one machine's day, all its values, SQL that names it in equipment_id", sql("SELECT ts, sensor, value FROM readings ORDER BY sensor, ts", true)},
+		{"one machine's day, all its values, SQL that names it in WHERE", sql("SELECT ts, sensor, value FROM readings WHERE equipment_id = '$machine' ORDER BY sensor, ts", false)},
 		{"one sensor's day, for a chart of 1,000 points, /v1/series", func(base string, i int) (*http.Request, error) {
 			q := url.Values{"equipment_id": {Machine(s.pick(i))}, "sensor": {"sensor_00"}, "from": {from}, "to": {to}}
 			return http.NewRequest(http.MethodGet, base+"/v1/series?"+q.Encode(), http.NoBody) //nolint:noctx // the client bounds it
 		}},
-		{"fleet-wide hourly means of each sensor, from readings", sql("SELECT sensor, date_trunc('hour', ts) AS hour, avg(value) AS mean, count(*) AS n FROM readings GROUP BY ALL ORDER BY ALL")},
+		{"fleet-wide hourly means of each sensor, from readings", sql("SELECT sensor, date_trunc('hour', ts) AS hour, avg(value) AS mean, count(*) AS n FROM readings GROUP BY ALL ORDER BY ALL", false)},
 	}
 	if withRollups {
-		out = append(out, question{"fleet-wide hourly means of each sensor, from readings_1h", sql("SELECT sensor, ts AS hour, sum(sum) / sum(count) AS mean, sum(count) AS n FROM readings_1h GROUP BY ALL ORDER BY ALL")})
+		out = append(out, question{"fleet-wide hourly means of each sensor, from readings_1h", sql("SELECT sensor, ts AS hour, sum(sum) / sum(count) AS mean, sum(count) AS n FROM readings_1h GROUP BY ALL ORDER BY ALL", false)})
 	}
 	return out
 }

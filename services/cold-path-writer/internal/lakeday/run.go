@@ -206,10 +206,10 @@ func (r *run) questions(ctx context.Context, stage string, rollups bool, times i
 	}
 	for _, q := range asked {
 		if q.Failed != "" {
-			fmt.Fprintf(r.Say, "%-6s %-60s %s\n", stage, q.Question, q.Failed)
+			fmt.Fprintf(r.Say, "%-6s %-72s %s\n", stage, q.Question, q.Failed)
 			continue
 		}
-		fmt.Fprintf(r.Say, "%-6s %-60s cold median %8.1f ms, worst %8.1f ms (%d rows)\n", stage, q.Question, q.MedianMS, q.WorstMS, q.Rows)
+		fmt.Fprintf(r.Say, "%-6s %-72s cold median %8.1f ms, worst %8.1f ms (%d rows)\n", stage, q.Question, q.MedianMS, q.WorstMS, q.Rows)
 	}
 	r.res.Asked = append(r.res.Asked, asked...)
 	return nil

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -160,13 +162,15 @@ func kinds(k worker.Kind) (int, string) {
 
 // sqlRequest is the body of POST /v1/sql.
 type sqlRequest struct {
-	SQL     string `json:"sql"`
-	Format  string `json:"format"`
-	From    string `json:"from"`
-	To      string `json:"to"`
-	MaxRows int    `json:"max_rows"`
-	Timeout string `json:"timeout"`
-	ID      string `json:"id"`
+	SQL    string `json:"sql"`
+	Format string `json:"format"`
+	From   string `json:"from"`
+	To     string `json:"to"`
+	// Machines; none: all that the asker sees.
+	Machines []string `json:"equipment_id"`
+	MaxRows  int      `json:"max_rows"`
+	Timeout  string   `json:"timeout"`
+	ID       string   `json:"id"`
 }
 
 func (a *API) sql(w http.ResponseWriter, r *http.Request, who Identity) error {
@@ -204,6 +208,12 @@ func (a *API) sql(w http.ResponseWriter, r *http.Request, who Identity) error {
 	}
 	if q.Within, err = between(req.From, req.To); err != nil {
 		return err
+	}
+	if len(req.Machines) > 0 {
+		p := &parameters{values: url.Values{"equipment_id": {strings.Join(req.Machines, ",")}}}
+		if q.Within.Machines = slices.Sorted(slices.Values(p.machines(who.See, maxMachines))); p.err != nil {
+			return p.err
+		}
 	}
 	return a.ask(w, r.Context(), q)
 }

@@ -126,10 +126,11 @@ func (p *parameters) good() string {
 }
 
 // series is one sensor of one machine for a chart. m4 gives of each of points/4 slices of time the first, last, least and greatest value: drawn as a line on so many pixels it cannot be told
-// from all values (Jugel et al., VLDB 2014). mean gives each slice's statistics.
+// from all values (Jugel et al., VLDB 2014). mean gives each slice's statistics; where a slice is at least ten times as long as a rollup's step it adds up the rollup's rows, and the values that are not in it yet.
 func (a *API) series(w http.ResponseWriter, r *http.Request, who Identity) error {
-	p := read(r, "equipment_id", "sensor", "from", "to", "points", "method", "quality", "format")
+	p := read(r, "equipment_id", "sensor", "from", "to", "points", "method", "quality", "resolution", "format")
 	machine, sensor, points, method, good := p.machines(who.See, 1), p.sensor(), p.number("points", 1000, 4, maxPoints), p.choice("method", "m4", "mean"), p.good()
+	rollups := p.choice("resolution", "auto", "raw") == "auto" && method == "mean" && p.values.Get("quality") != "all"
 	q := p.question(a, r, who, "readings")
 	if p.err != nil {
 		return p.err
@@ -146,11 +147,29 @@ func (a *API) series(w http.ResponseWriter, r *http.Request, who Identity) error
 				arg_min(ts, value) AS t3, min(value) AS v3, arg_max(ts, value) AS t4, max(value) AS v4 FROM rows GROUP BY slice)
 			SELECT DISTINCT ts, value FROM (SELECT t1 AS ts, v1 AS value FROM slices UNION ALL SELECT t2, v2 FROM slices UNION ALL SELECT t3, v3 FROM slices UNION ALL SELECT t4, v4 FROM slices)
 			ORDER BY ts, value`
+	} else if table := rollupFor(time.Duration(to-from) * time.Microsecond / time.Duration(parts)); rollups && table != "" {
+		q.Tables, q.Within.Rollup, q.Args = []string{"readings", table}, table, append(q.Args, q.Args...)
+		q.SQL = fmt.Sprintf(`WITH rows AS (SELECT ts, 1 AS n, value::DOUBLE AS s, value AS low, value AS high FROM readings WHERE equipment_id = ? AND sensor = ? AND %s
+				UNION ALL SELECT ts, "count", "sum", "min", "max" FROM %s WHERE equipment_id = ? AND sensor = ?),
+			slices AS (SELECT *, (epoch_us(ts) - %d)::HUGEINT * %d // %d AS slice FROM rows)
+			SELECT make_timestamptz((%d + slice * %d // %d)::BIGINT) AS ts, sum(n)::BIGINT AS count, min(low) AS min, max(high) AS max, sum(s) / sum(n) AS mean FROM slices GROUP BY slice ORDER BY slice`,
+			good, table, from, parts, to-from, from, to-from, parts)
 	} else {
 		q.SQL = rows + fmt.Sprintf(` SELECT make_timestamptz((%d + slice * %d // %d)::BIGINT) AS ts, count(*) AS count, min(value) AS min, max(value) AS max, avg(value) AS mean
 			FROM rows GROUP BY slice ORDER BY slice`, from, to-from, parts)
 	}
 	return a.ask(w, r.Context(), q)
+}
+
+// rollupFor is the coarsest rollup that is fine enough for slices of that length; "": none.
+func rollupFor(slice time.Duration) string {
+	switch {
+	case slice >= 10*time.Hour:
+		return "readings_1h"
+	case slice >= 10*time.Minute:
+		return "readings_1m"
+	}
+	return ""
 }
 
 // episodes are anomalies, each once, as last reported.

@@ -39,6 +39,31 @@ type listed struct {
 	mu      sync.Mutex // held while listing: others wait for the same answer
 	at      time.Time
 	entries []lake.Entry
+	covered lake.Spans        // offsets that the manifest covers
+	begins  map[string]origin // where the offsets of a merged file's group begin
+}
+
+// origin is an offset of a source.
+type origin struct {
+	source string
+	offset int64
+}
+
+// listing is a table as it was listed at one time.
+type listing struct {
+	entries []lake.Entry
+	covered lake.Spans
+	begins  map[string]origin
+}
+
+// rolledUp tells whether the rows of e, a file of this listing, are in a rollup that covers those offsets. They are all or none (docs/LAKE.md), so one offset tells.
+func (l listing) rolledUp(e lake.Entry, covered lake.Spans) bool {
+	at := l.begins[e.Key]
+	if !e.Merged {
+		at = origin{lake.SourceName(e.Raw.Source), e.Raw.First}
+	}
+	_, in := covered.Holds(at.source, at.offset)
+	return in
 }
 
 // New lists what is in the bucket.
@@ -54,6 +79,8 @@ func New(bucket objstore.Bucket, files Files, refresh time.Duration, now func() 
 type Range struct {
 	From, To time.Time
 	Machines []string
+	// Rollup is a table that is read too: of readings only the files are wanted whose rows are not in it.
+	Rollup string
 }
 
 // mayHold tells whether a merged file may have rows of the range, as far as the manifest knows.
@@ -91,8 +118,20 @@ func (c *Catalog) Find(ctx context.Context, tables []string, within Range) (Part
 		if err != nil {
 			return p, err
 		}
+		var rolled lake.Spans
+		if within.Rollup != "" && name == "readings" {
+			// Listed at another time than readings: it may cover what is not listed here yet, and nothing that is listed is in both.
+			r, err := c.tables[within.Rollup].list(ctx, c)
+			if err != nil {
+				return p, err
+			}
+			rolled = r.covered
+		}
 		var some []lake.Entry
-		for _, e := range all {
+		for _, e := range all.entries {
+			if rolled != nil && all.rolledUp(e, rolled) {
+				continue
+			}
 			if !within.From.IsZero() && e.Last.Before(within.From.Add(-slack).Truncate(time.Hour)) {
 				continue
 			}
@@ -114,31 +153,40 @@ func (c *Catalog) Find(ctx context.Context, tables []string, within Range) (Part
 // slack: a file may begin late in the hour before, and a machine's clock may be five minutes ahead of the broker's.
 const slack = time.Hour + 5*time.Minute
 
-func (t *listed) list(ctx context.Context, c *Catalog) ([]lake.Entry, error) {
+func (t *listed) list(ctx context.Context, c *Catalog) (listing, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if now := c.now(); !t.at.IsZero() && now.Sub(t.at) < c.refresh {
-		return t.entries, nil
+		return listing{t.entries, t.covered, t.begins}, nil
 	}
 	began := c.now()
 	view, err := lake.Open(ctx, c.bucket, t.Name)
 	if err != nil {
-		return nil, fmt.Errorf("lake: %w", err)
+		return listing{}, fmt.Errorf("lake: %w", err)
 	}
 	var entries []lake.Entry
 	for e, err := range view.Files(ctx, time.Time{}, time.Time{}) {
 		if err != nil {
-			return nil, fmt.Errorf("lake: %w", err)
+			return listing{}, fmt.Errorf("lake: %w", err)
 		}
 		entries = append(entries, e)
 	}
-	t.entries, t.at = entries, began
-	return entries, nil
+	begins := map[string]origin{}
+	for _, g := range view.Manifest.Groups {
+		for source, spans := range g.Covers {
+			for _, f := range g.Files {
+				begins[f.Key] = origin{source, spans[0].First}
+			}
+		}
+	}
+	t.entries, t.at, t.covered, t.begins = entries, began, view.Manifest.Covered(), begins
+	return listing{entries, t.covered, begins}, nil
 }
 
 // Hold makes a part readable until release is called.
 func (c *Catalog) Hold(ctx context.Context, p Part) (worker.Files, func(), error) {
 	f := worker.Files{Root: c.files.Root(), Tables: map[string]worker.Table{}}
+	f.Machines = p.within.Machines
 	if !p.within.From.IsZero() {
 		f.FromUS = p.within.From.UnixMicro()
 	}
@@ -172,12 +220,12 @@ type Size struct {
 func (c *Catalog) Sizes(ctx context.Context) (map[string]Size, error) {
 	out := map[string]Size{}
 	for name, t := range c.tables {
-		entries, err := t.list(ctx, c)
+		l, err := t.list(ctx, c)
 		if err != nil {
 			return nil, err
 		}
-		s := Size{Files: len(entries)}
-		for _, e := range entries {
+		s := Size{Files: len(l.entries)}
+		for _, e := range l.entries {
 			s.Bytes += e.Size
 			if s.First.IsZero() || e.Hour.Before(s.First) {
 				s.First = e.Hour

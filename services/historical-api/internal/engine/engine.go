@@ -183,6 +183,9 @@ func (e *Engine) bind(ctx context.Context, name string, t worker.Table, files wo
 	if t.Time != "" && files.ToUS != 0 {
 		where = append(where, fmt.Sprintf("%s < make_timestamptz(%d)", ident(t.Time), files.ToUS))
 	}
+	if len(files.Machines) > 0 {
+		where = append(where, "equipment_id IN ("+quoteAll(files.Machines)+")")
+	}
 	q := fmt.Sprintf("CREATE VIEW %s AS SELECT %s FROM %s", ident(name), selected, source)
 	if len(where) > 0 {
 		q += " WHERE " + strings.Join(where, " AND ")

@@ -65,6 +65,8 @@ type Files struct {
 	// Event time that is asked for, microseconds since 1970 UTC; 0: open.
 	FromUS int64 `json:"from_us,omitempty"`
 	ToUS   int64 `json:"to_us,omitempty"`
+	// Machines that are asked for; none: all.
+	Machines []string `json:"machines,omitempty"`
 }
 
 // Kind of failure.
