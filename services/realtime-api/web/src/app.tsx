@@ -20,7 +20,8 @@ export function App() {
   const machine = view.path === "machine" ? params[0] : undefined;
   const [help, setHelp] = useState(false);
   const [account, setAccount] = useState(false);
-  const place = [view.path, ...params].join("/");
+  // A view goes on when what follows its path changes, as the inbox does from alert to alert; each machine is a page of its own.
+  const place = view.path === "machine" ? [view.path, ...params].join("/") : view.path;
   useEffect(() => {
     watchMachine(machine);
   }, [machine]);
@@ -52,7 +53,7 @@ export function App() {
       <main id="main" tabIndex={-1}>
         <Boundary key={place}>
           <Suspense fallback={<p className="hint">Loading.</p>}>
-            <Page data={data} params={params} query={route.query} key={view.path === "machine" ? place : view.path} />
+            <Page data={data} params={params} query={route.query} key={place} />
           </Suspense>
         </Boundary>
       </main>
