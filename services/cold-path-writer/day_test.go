@@ -217,3 +217,36 @@ func TestRollupsOffAndOn(t *testing.T) {
 		t.Errorf("%d files", files)
 	}
 }
+
+// What another version of the program has left half done, with other bytes under the same names, stops nothing.
+func TestLeftoversOfAnotherVersion(t *testing.T) {
+	merged := func(s *shelf) (keys []string) {
+		for _, tab := range []string{"readings", "readings_1m", "readings_1h"} {
+			keys = append(keys, slices.Sorted(maps.Keys(manifest(s, tab).Files()))...)
+		}
+		return keys
+	}
+	lakes := [2]*shelf{}
+	var first []string
+	for i := range lakes {
+		s := newShelf(t, newFaulty(t, t.TempDir()).Bucket)
+		s.raw(0, s.now.Add(-6*time.Hour), 10)
+		s.raw(0, s.now.Add(-6*time.Hour), 10)
+		for _, key := range first {
+			if err := s.PutIfAbsent(t.Context(), key, []byte("other bytes"), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		o := s.options()
+		o.Tables = []string{"readings", "readings_1m"}
+		if err := Compact(t.Context(), s.Bucket, o); err != nil {
+			t.Fatal(err)
+		}
+		s.clean()
+		s.rolled("readings_1m", time.Minute)
+		lakes[i], first = s, merged(s)
+	}
+	if got := merged(lakes[0]); len(got) != 3 || slices.Equal(got, first) || len(first) != 3 {
+		t.Errorf("%q\n%q", got, first)
+	}
+}

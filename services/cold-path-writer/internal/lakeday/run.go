@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -41,7 +42,7 @@ type Stage struct {
 	Bytes   int64   `json:"bytes"`
 	Median  int64   `json:"median_bytes"`
 	Largest int64   `json:"largest_bytes"`
-	Seconds float64 `json:"seconds"` // that it took to get there from the stage before
+	Seconds float64 `json:"seconds"` // that it took to get there from the stage before, as loaded as the machine was
 }
 
 // Result of a run.
@@ -88,6 +89,11 @@ func Run(ctx context.Context, o Options) (err error) {
 		Cold: "before each cold question posix_fadvise(DONTNEED) on every file of the lake, checked by mincore (kept_bytes); the program that answers was running, as it does",
 	}}
 	fmt.Fprintf(o.Say, "%d machines, %d sensors, a sample every %s, %d h: %d rows, %d partitions\n", o.Scale.Machines, o.Scale.Sensors, o.Scale.Every, o.Scale.Hours, r.res.Rows, o.Scale.Partitions)
+	if o.Reuse {
+		if err := r.recall(); err != nil {
+			return err
+		}
+	}
 	if err := r.build(ctx); err != nil {
 		return err
 	}
@@ -102,6 +108,24 @@ type run struct {
 	b       objstore.Bucket
 	scratch string
 	res     Result
+}
+
+// recall takes over what an earlier run found on its way; the questions about the day are asked anew.
+func (r *run) recall() error {
+	data, err := os.ReadFile(r.Out)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var was Result
+	if err == nil {
+		err = json.Unmarshal(data, &was)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", r.Out, err)
+	}
+	r.res.Stages = was.Stages
+	r.res.Asked = slices.DeleteFunc(was.Asked, func(q Asked) bool { return q.Stage == "day" })
+	return nil
 }
 
 // build goes from nothing to a day's files.
@@ -162,6 +186,9 @@ func (r *run) stage(ctx context.Context, name string, do func() error) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	took := time.Since(began).Seconds()
+	if slices.ContainsFunc(r.res.Stages, func(s Stage) bool { return s.Stage == name }) {
+		return nil // told by an earlier run
+	}
 	for _, t := range []string{"readings", "readings_1m", "readings_1h"} {
 		v, err := lake.Open(ctx, r.b, t)
 		if err != nil {

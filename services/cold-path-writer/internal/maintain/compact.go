@@ -123,7 +123,9 @@ func (k *Keeper) merge(ctx context.Context, t table.Merger, m *lake.Manifest, j 
 	var got uint64
 	var rows int64
 	err := t.Merge(ctx, runs, k.Policy.TargetRows, describe, func(f table.File) error {
-		file, err := k.put(ctx, lake.MergedKey(t.Name(), group.HourMS, j.hours, m.Version, id, len(group.Files)), f)
+		file, err := k.put(ctx, func(id uint64) string {
+			return lake.MergedKey(t.Name(), group.HourMS, j.hours, m.Version, id, len(group.Files))
+		}, id, f)
 		if err != nil {
 			return err
 		}

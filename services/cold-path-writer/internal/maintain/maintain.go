@@ -77,22 +77,30 @@ func (k *Keeper) repeat(ctx context.Context, what string, once func() (did bool,
 	}
 }
 
-// put stores a file. One that is there already is of a former try of the same step, and must be the same.
-func (k *Keeper) put(ctx context.Context, key string, f table.File) (lake.File, error) {
-	out := lake.File{Key: key, Rows: f.Rows, Bytes: int64(len(f.Data)), Hash: lake.FormatHash(f.Hash), Machines: f.Within.Machines, TimesUS: f.Within.TimesUS}
-	err := k.Bucket.PutIfAbsent(ctx, key, f.Data, describe(f.Rows, f.Hash))
-	if !errors.Is(err, objstore.ErrExists) {
-		return out, err
+// put stores a file under a name made of id. One that is there already is of a former try of the same step, and mostly the same; where another version of this program made it otherwise, the
+// next id is taken, and nobody counts the other.
+func (k *Keeper) put(ctx context.Context, name func(id uint64) string, id uint64, f table.File) (lake.File, error) {
+	out := lake.File{Rows: f.Rows, Bytes: int64(len(f.Data)), Hash: lake.FormatHash(f.Hash), Machines: f.Within.Machines, TimesUS: f.Within.TimesUS}
+	for range maxNames {
+		out.Key = name(id)
+		err := k.Bucket.PutIfAbsent(ctx, out.Key, f.Data, describe(f.Rows, f.Hash))
+		if !errors.Is(err, objstore.ErrExists) {
+			return out, err
+		}
+		there, _, err := k.Bucket.Get(ctx, out.Key, 0)
+		if err != nil {
+			return out, err
+		}
+		if bytes.Equal(there, f.Data) {
+			return out, nil
+		}
+		id++
 	}
-	there, _, err := k.Bucket.Get(ctx, key, 0)
-	if err != nil {
-		return out, err
-	}
-	if !bytes.Equal(there, f.Data) {
-		return out, fmt.Errorf("%s: another file stands there; it is removed when the manifest has another version", key)
-	}
-	return out, nil
+	return out, fmt.Errorf("%s: other files stand there; they are removed when the manifest has another version", out.Key)
 }
+
+// maxNames are tried for a file.
+const maxNames = 8
 
 // describe is the metadata of a merged file.
 func describe(rows int64, hash uint64) map[string]string {

@@ -137,7 +137,9 @@ func (k *Keeper) rollup(ctx context.Context, r table.Rollup, m *lake.Manifest, j
 	runs, id := k.runs(ctx, j.units)
 	var hash uint64
 	err := r.Derive(ctx, runs, k.Policy.TargetRows, describe, func(f table.File) error {
-		file, err := k.put(ctx, lake.MergedKey(r.Name(), j.hour, j.hours, m.Version, id, len(group.Files)), f)
+		file, err := k.put(ctx, func(id uint64) string {
+			return lake.MergedKey(r.Name(), j.hour, j.hours, m.Version, id, len(group.Files))
+		}, id, f)
 		if err != nil {
 			return err
 		}
