@@ -181,7 +181,7 @@ func (a *announcer) count(c stream.Committed) {
 // causeLabel keeps a metric's label to the causes that there are.
 func causeLabel(cause string) string {
 	switch cause {
-	case "limit", "behaviour", "flatline", "bad_quality", "silence", "clock", "blind":
+	case "limit", "behaviour", "flatline", "bad_quality", "silence", "clock", "blind", "model":
 		return cause
 	default:
 		return "other"

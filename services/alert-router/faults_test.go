@@ -214,6 +214,7 @@ func TestPartitionsMoveBetweenInstances(t *testing.T) {
 	p := newProducer(t, k)
 	one := configFor(t, t.TempDir())
 	one.RoutingFile = routingTo(t, h.URL)
+	one.SessionTimeout = 6 * time.Second // who is only busy keeps its partitions; who has left is waited for as long
 	a := run(t, k, one)
 	for i := range machines {
 		p.anomalies(anomaly(fmt.Sprintf("m-%d", i), "limit", 1, started, crit))

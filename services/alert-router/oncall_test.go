@@ -81,7 +81,9 @@ func TestOnCallAndEscalation(t *testing.T) {
 func TestSilencesHoldOnEveryRouter(t *testing.T) {
 	k := broker(t, 2)
 	begin := func(i int) *router {
-		return run(t, k, configFor(t, t.TempDir()), func(c *Config, _ *service.Deps) { c.InstanceID = fmt.Sprintf("r-%d", i) })
+		return run(t, k, configFor(t, t.TempDir()), func(c *Config, _ *service.Deps) {
+			c.InstanceID, c.SessionTimeout = fmt.Sprintf("r-%d", i), 6*time.Second
+		})
 	}
 	a, b := begin(0), begin(1)
 	id := strings.TrimSpace(a.amtool(t, "silence", "add", "equipment_id=m-1", "--comment=maintenance", "--author=me", "--duration=1h"))

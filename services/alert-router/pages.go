@@ -309,7 +309,10 @@ func path(a *lifecycle.Alert, now time.Time) []notification.Hop {
 type book struct{ desk *desk.Desk }
 
 // Describe implements verdict.Book.
-func (b book) Describe(ctx context.Context, subject string) (string, error) {
+func (b book) Describe(ctx context.Context, act verdict.Action, subject string) (string, error) {
+	if act == verdict.AcknowledgeAll {
+		return b.describeAll(subject)
+	}
 	a, err := b.find(ctx, subject)
 	if err != nil {
 		return "", err
@@ -319,6 +322,66 @@ func (b book) Describe(ctx context.Context, subject string) (string, error) {
 		text += ": " + s
 	}
 	return text + " (since " + time.UnixMicro(a.StartedUS).UTC().Format("15:04:05 MST, 2 Jan 2006") + ", " + string(a.State) + ")", nil
+}
+
+// maxNamed bounds the alerts that are named of several.
+const maxNamed = 5
+
+func (b book) describeAll(set string) (string, error) {
+	list := b.all(set)
+	if len(list) == 0 {
+		return "", verdict.ErrUnknown
+	}
+	var names []string
+	stand := 0
+	for _, a := range list {
+		if len(names) < maxNamed {
+			names = append(names, a.Key.EquipmentID+" "+strings.ReplaceAll(a.Key.Cause, "_", " "))
+		}
+		if a.Open() {
+			stand++
+		}
+	}
+	text := fmt.Sprintf("%d alerts, of which %d stand: %s", len(list), stand, strings.Join(names, ", "))
+	if more := len(list) - len(names); more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text, nil
+}
+
+// all are the alerts of a set that are in memory: those that stand, or have ended within the hour.
+func (b book) all(set string) []*lifecycle.Alert {
+	refs := verdict.Refs(set)
+	return b.desk.Alerts(func(a *lifecycle.Alert) bool { return refs[verdict.Ref(a.ID)] })
+}
+
+// decideAll acknowledges the alerts of a set that nobody has acknowledged. Should it break off, doing it again takes the rest.
+func (b book) decideAll(ctx context.Context, d verdict.Decision) (verdict.Outcome, error) {
+	list, done := b.all(d.Subject), 0
+	if len(list) == 0 {
+		return verdict.Outcome{}, verdict.ErrUnknown
+	}
+	for _, a := range list {
+		if a.Ack != nil {
+			continue
+		}
+		_, err := b.desk.Do(ctx, desk.Act{AlertID: a.ID, Transition: eventv1.AlertTransition_ALERT_TRANSITION_ACKNOWLEDGED, By: d.By, Why: d.Note, Key: "link/" + d.ID})
+		switch {
+		case err == nil:
+			done++
+		case !desk.Conflict(err) && !errors.Is(err, lifecycle.ErrUnknown):
+			return verdict.Outcome{}, err
+		}
+	}
+	if done > 0 {
+		return verdict.Outcome{At: d.At}, nil
+	}
+	for _, a := range list {
+		if a.Ack != nil {
+			return verdict.Outcome{Repeated: true, At: time.UnixMilli(a.Ack.AtMS)}, nil
+		}
+	}
+	return verdict.Outcome{Repeated: true, At: d.At}, nil
 }
 
 func (b book) find(ctx context.Context, subject string) (*lifecycle.Alert, error) {
@@ -331,6 +394,9 @@ func (b book) find(ctx context.Context, subject string) (*lifecycle.Alert, error
 
 // Decide implements verdict.Book.
 func (b book) Decide(ctx context.Context, d verdict.Decision) (verdict.Outcome, error) {
+	if d.Action == verdict.AcknowledgeAll {
+		return b.decideAll(ctx, d)
+	}
 	act := desk.Act{AlertID: d.Subject, By: d.By, Why: d.Note, For: d.For, Key: "link/" + d.ID}
 	switch d.Action {
 	case verdict.Acknowledge:

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tocsin-io/tocsin/pkg/service"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/access"
@@ -189,7 +190,9 @@ func TestShelvesAreSilencesEverywhere(t *testing.T) {
 	routing := routingTo(t, h.URL)
 	dirs := []string{t.TempDir(), t.TempDir()}
 	begin := func(i int) *router {
-		return run(t, k, configFor(t, dirs[i]), func(c *Config, _ *service.Deps) { c.RoutingFile, c.InstanceID = routing, fmt.Sprintf("r-%d", i) })
+		return run(t, k, configFor(t, dirs[i]), func(c *Config, _ *service.Deps) {
+			c.RoutingFile, c.InstanceID, c.SessionTimeout = routing, fmt.Sprintf("r-%d", i), 6*time.Second
+		})
 	}
 	a, b := begin(0), begin(1)
 	p.anomalies(anomaly("m-1", "limit", 10, started, warning))

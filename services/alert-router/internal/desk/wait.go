@@ -1,8 +1,10 @@
 package desk
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/lifecycle"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/stream"
@@ -61,6 +63,18 @@ func (d *Desk) Alert(id string) (*lifecycle.Alert, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.ledger.Alert(id)
+}
+
+// Alerts are those in memory of which f says so, in the order of their beginning.
+func (d *Desk) Alerts(f func(*lifecycle.Alert) bool) []*lifecycle.Alert {
+	d.mu.Lock()
+	all := d.ledger.Alerts()
+	d.mu.Unlock()
+	all = slices.DeleteFunc(all, func(a *lifecycle.Alert) bool { return !f(a) })
+	slices.SortFunc(all, func(a, b *lifecycle.Alert) int {
+		return cmp.Or(cmp.Compare(a.OpenedMS, b.OpenedMS), cmp.Compare(a.ID, b.ID))
+	})
+	return all
 }
 
 // Alarm is what was decided of a machine and cause.

@@ -23,6 +23,8 @@ type Composer struct {
 	Chart, Runbook string
 	// Actions makes the links of an alert, or of an incident of several, for one recipient; what it leaves empty is taken from the notification. May be nil.
 	Actions func(id, recipient string, at time.Time) Links
+	// All makes the link that acknowledges several alerts at once; "" when it cannot be made. May be nil.
+	All func(ids []string, recipient string, at time.Time) string
 }
 
 // Verdicts, in the order of their buttons.
@@ -156,6 +158,15 @@ func (c *Composer) groupLinks(n notification.Notification, p *Page, recipient st
 	l := links(n.Links)
 	if c.Actions != nil && n.Incident.ID != "" {
 		l = actions(l, c.Actions(n.Incident.ID, recipient, n.At))
+	}
+	var stand []string
+	for i := range n.Alerts {
+		if a := &n.Alerts[i]; a.Status == notification.Firing && a.ID != "" {
+			stand = append(stand, a.ID)
+		}
+	}
+	if c.All != nil && len(stand) > 1 && l.Acknowledge == "" {
+		l.AcknowledgeAll = c.All(stand, recipient, n.At)
 	}
 	l.Runbook = first(l.Runbook, p.Alerts[0].Links.Runbook)
 	if p.Over() {

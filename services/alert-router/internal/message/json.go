@@ -91,6 +91,7 @@ type LinksDocument struct {
 	Chart       string            `json:"chart,omitempty"`
 	Runbook     string            `json:"runbook,omitempty"`
 	Acknowledge string            `json:"acknowledge,omitempty"`
+	All         string            `json:"acknowledge_all,omitempty"`
 	Shelve      string            `json:"shelve,omitempty"`
 	Silence     string            `json:"silence,omitempty"`
 	Verdict     map[string]string `json:"verdict,omitempty"`
@@ -154,14 +155,14 @@ func alertDocument(a *notification.Alert, p *Page) AlertDocument {
 }
 
 func linksDocument(l Links) *LinksDocument {
-	d := &LinksDocument{Chart: l.Chart, Runbook: l.Runbook, Acknowledge: l.Acknowledge, Shelve: l.Shelve, Silence: l.Silence}
+	d := &LinksDocument{Chart: l.Chart, Runbook: l.Runbook, Acknowledge: l.Acknowledge, All: l.AcknowledgeAll, Shelve: l.Shelve, Silence: l.Silence}
 	for _, v := range l.Verdicts {
 		if d.Verdict == nil {
 			d.Verdict = make(map[string]string, len(l.Verdicts))
 		}
 		d.Verdict[v.Name] = v.URL
 	}
-	if d.Chart == "" && d.Runbook == "" && d.Acknowledge == "" && d.Shelve == "" && d.Silence == "" && d.Verdict == nil {
+	if d.Chart == "" && d.Runbook == "" && d.Acknowledge == "" && d.All == "" && d.Shelve == "" && d.Silence == "" && d.Verdict == nil {
 		return nil
 	}
 	return d

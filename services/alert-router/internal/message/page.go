@@ -136,7 +136,9 @@ type Step struct {
 // Links of a page or an alert; an empty one is not shown. All are http or https.
 type Links struct {
 	Chart, Runbook, Acknowledge, Shelve, Silence string
-	Verdicts                                     []Verdict
+	// AcknowledgeAll takes every alert of a page of several at once.
+	AcknowledgeAll string
+	Verdicts       []Verdict
 }
 
 // Verdict is a link that says in one tap what an alert was.

@@ -172,6 +172,7 @@ func (t *text) links(l Links) {
 	t.field("Live chart", l.Chart)
 	t.field("Runbook", l.Runbook)
 	t.field("Acknowledge", l.Acknowledge)
+	t.field("Acknowledge all", l.AcknowledgeAll)
 	t.field("Shelve", l.Shelve)
 	t.field("Silence", l.Silence)
 	if len(l.Verdicts) > 0 {

@@ -204,7 +204,7 @@ func TestTranscripts(t *testing.T) {
 		var all strings.Builder
 		s := newService(t, k.answers...)
 		r := k.make(client(t), s.URL)
-		for _, n := range []notification.Notification{messagetest.Fault(), messagetest.Gateway(24), acknowledged(), messagetest.Ended(), messagetest.Posted()} {
+		for _, n := range []notification.Notification{messagetest.Fault(), messagetest.Gateway(24), messagetest.Several(), acknowledged(), messagetest.Ended(), messagetest.Posted()} {
 			n.Key = receiver.GroupHash(n.GroupKey + string(n.Status) + n.Alerts[0].State)
 			if err := send(t, r, n); err != nil {
 				t.Fatalf("%s: %v", k.name, err)

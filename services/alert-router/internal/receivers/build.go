@@ -74,7 +74,7 @@ func (b *Builder) subscribed(conf *webpush.Config, name string) {
 func (f *File) NewComposer(links *verdict.Links) *message.Composer {
 	c := &message.Composer{Zone: f.zone, Unit: f.unit, Chart: f.Page.ChartURL, Runbook: f.Page.RunbookURL}
 	if links != nil {
-		c.Actions = links.For
+		c.Actions, c.All = links.For, links.All
 	}
 	return c
 }

@@ -21,7 +21,7 @@ import (
 type Decision struct {
 	// ID is the same however often the link is used: of one ID only the first Decision counts.
 	ID string
-	// Subject is the id of an alert or an incident.
+	// Subject is the id of an alert or an incident; of AcknowledgeAll a Set.
 	Subject string
 	Action  Action
 	// By is whom the link was sent to.
@@ -44,8 +44,8 @@ var ErrUnknown = errors.New("no such alert")
 
 // Book is where decisions are recorded. Its methods are called concurrently.
 type Book interface {
-	// Describe is an alert or incident in one line, for people; ErrUnknown when it is not known.
-	Describe(ctx context.Context, subject string) (string, error)
+	// Describe is an alert or incident, or those of a Set, in one line, for people; ErrUnknown when it is not known.
+	Describe(ctx context.Context, a Action, subject string) (string, error)
 	// Decide records a decision, once for each ID. ErrUnknown when there is no such alert; any other error is told as "try again".
 	Decide(ctx context.Context, d Decision) (Outcome, error)
 }
@@ -116,7 +116,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) show(ctx context.Context, w http.ResponseWriter, r *http.Request, c Claims) {
-	what, err := h.Book.Describe(ctx, c.Subject)
+	what, err := h.Book.Describe(ctx, c.Action, c.Subject)
 	switch {
 	case errors.Is(err, ErrUnknown):
 		h.unknown(w, r)
@@ -159,7 +159,7 @@ func (h *Handler) decide(ctx context.Context, w http.ResponseWriter, r *http.Req
 		return
 	}
 	h.Log.Info("decision by a link", zap.String("subject", d.Subject), zap.Stringer("action", d.Action), zap.String("by", d.By), zap.Bool("repeated", out.Repeated))
-	what, err := h.Book.Describe(ctx, c.Subject)
+	what, err := h.Book.Describe(ctx, c.Action, c.Subject)
 	if err != nil {
 		what = c.Subject
 	}
@@ -168,7 +168,7 @@ func (h *Handler) decide(ctx context.Context, w http.ResponseWriter, r *http.Req
 	if out.Repeated {
 		v.Detail = "It was recorded before, at " + out.At.UTC().Format("15:04:05 MST, 2 Jan 2006") + "; nothing has changed."
 	}
-	if !c.Action.Verdict() {
+	if c.Action == Acknowledge || c.Action == Shelve {
 		v.Others = h.others(c)
 	}
 	h.write(w, r, http.StatusOK, v, map[string]any{"recorded": true, "repeated": out.Repeated, "action": c.Action.String(), "subject": c.Subject})
@@ -227,6 +227,8 @@ func question(a Action) string {
 	switch a {
 	case Acknowledge:
 		return "Take this alert?"
+	case AcknowledgeAll:
+		return "Take all of these alerts?"
 	case Shelve:
 		return "Shelve this alert?"
 	case Real:
@@ -244,6 +246,8 @@ func button(a Action) string {
 	switch a {
 	case Acknowledge:
 		return "Acknowledge"
+	case AcknowledgeAll:
+		return "Acknowledge all"
 	case Shelve:
 		return "Shelve"
 	default:
@@ -255,6 +259,8 @@ func done(a Action, d time.Duration) string {
 	switch a {
 	case Acknowledge:
 		return "Acknowledged: it is yours"
+	case AcknowledgeAll:
+		return "Acknowledged: they are yours"
 	case Shelve:
 		return "Shelved for " + message.Duration(d)
 	default:

@@ -27,7 +27,7 @@ type book struct {
 	text string
 }
 
-func (b *book) Describe(context.Context, string) (string, error) {
+func (b *book) Describe(context.Context, Action, string) (string, error) {
 	if errors.Is(b.err, ErrUnknown) {
 		return "", b.err
 	}

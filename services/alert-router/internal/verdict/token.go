@@ -28,11 +28,15 @@ const (
 	Sensor      Action = 4 // the sensor or its line was at fault, not the machine
 	Acknowledge Action = 5
 	Shelve      Action = 6
+	// AcknowledgeAll acknowledges several alerts: its subject is a Set.
+	AcknowledgeAll Action = 7
 )
 
-var actionNames = [...]string{Real: "real", False: "false", Known: "known", Sensor: "sensor", Acknowledge: "acknowledge", Shelve: "shelve"}
+var actionNames = [...]string{
+	Real: "real", False: "false", Known: "known", Sensor: "sensor", Acknowledge: "acknowledge", Shelve: "shelve", AcknowledgeAll: "acknowledge_all",
+}
 
-// String is the action's name in the journal: "real", "false", "known", "sensor", "acknowledge", "shelve".
+// String is the action's name in the journal: "real", "false", "known", "sensor", "acknowledge", "shelve", "acknowledge_all".
 func (a Action) String() string {
 	if a.valid() {
 		return actionNames[a]
@@ -40,14 +44,14 @@ func (a Action) String() string {
 	return fmt.Sprintf("action-%d", byte(a))
 }
 
-func (a Action) valid() bool { return a >= Real && a <= Shelve }
+func (a Action) valid() bool { return a >= Real && a <= AcknowledgeAll }
 
 // Verdict tells whether the action says what an alert was.
 func (a Action) Verdict() bool { return a >= Real && a <= Sensor }
 
 // Claims is what a link is bound to.
 type Claims struct {
-	// Subject is the id of an alert or of an incident.
+	// Subject is the id of an alert or of an incident; of AcknowledgeAll a Set.
 	Subject string
 	// Recipient is whom the link was sent to: an address, a number, or "slack/on-call".
 	Recipient string

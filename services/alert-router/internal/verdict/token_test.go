@@ -143,7 +143,7 @@ func TestNewKeyringRefuses(t *testing.T) {
 func TestSignRefuses(t *testing.T) {
 	r := ring(t, key("a"))
 	for name, change := range map[string]func(*Claims){
-		"action": func(c *Claims) { c.Action = 7 }, "no subject": func(c *Claims) { c.Subject = "" }, "long subject": func(c *Claims) { c.Subject = strings.Repeat("a", maxSubject+1) },
+		"action": func(c *Claims) { c.Action = 8 }, "no subject": func(c *Claims) { c.Subject = "" }, "long subject": func(c *Claims) { c.Subject = strings.Repeat("a", maxSubject+1) },
 		"long recipient": func(c *Claims) { c.Recipient = strings.Repeat("a", maxRecip+1) }, "no expiry": func(c *Claims) { c.Expires = time.Time{} },
 	} {
 		c := claims()

@@ -86,6 +86,13 @@ func Gateway(machines int) notification.Notification {
 	return n
 }
 
+// Several is two alerts that have nothing in common but that one receiver is told of them together.
+func Several() notification.Notification {
+	n := group(notification.NewAlerts, Fault().Alerts[0], Gateway(1).Alerts[0])
+	n.Incident = notification.Incident{Severity: "critical", Machines: 2, Since: now.Add(-38 * time.Second)}
+	return n
+}
+
 // Posted is an alert that came through the API: labels and annotations are all that is known.
 func Posted() notification.Notification {
 	return group(notification.Repeat, notification.Alert{
@@ -203,5 +210,8 @@ func Composer() *message.Composer {
 			l.Verdicts = append(l.Verdicts, message.Verdict{Name: v, Label: message.VerdictLabel(v), URL: link(v)})
 		}
 		return l
+	}, All: func(ids []string, recipient string, _ time.Time) string {
+		h := sha256.Sum256([]byte(strings.Join(ids, "\x00") + "\x00" + recipient))
+		return "https://tocsin.example.com/v/G" + base64.RawURLEncoding.EncodeToString(h[:])
 	}}
 }

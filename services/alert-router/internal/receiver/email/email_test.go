@@ -239,7 +239,7 @@ func words() notification.Notification {
 
 func TestTranscripts(t *testing.T) {
 	for name, n := range map[string]notification.Notification{
-		"fault.eml": messagetest.Fault(), "ended.eml": messagetest.Ended(), "gateway.eml": messagetest.Gateway(24), "posted.eml": messagetest.Posted(),
+		"fault.eml": messagetest.Fault(), "ended.eml": messagetest.Ended(), "gateway.eml": messagetest.Gateway(24), "several.eml": messagetest.Several(), "posted.eml": messagetest.Posted(),
 	} {
 		s := start(t, nil, false)
 		if err := send(t, newReceiver(t, s.config("anna@example.com")), n); err != nil {

@@ -242,7 +242,7 @@ func alert(p *message.Page, a *message.Alert) []block {
 func buttons(l message.Links, id string) block {
 	b := block{Type: "actions"}
 	for _, x := range []struct{ label, url, style string }{
-		{"Acknowledge", l.Acknowledge, "primary"}, {"Live chart", l.Chart, ""}, {"Runbook", l.Runbook, ""}, {"Shelve", l.Shelve, ""}, {"Silence", l.Silence, ""},
+		{"Acknowledge", l.Acknowledge, "primary"}, {"Acknowledge all", l.AcknowledgeAll, "primary"}, {"Live chart", l.Chart, ""}, {"Runbook", l.Runbook, ""}, {"Shelve", l.Shelve, ""}, {"Silence", l.Silence, ""},
 	} {
 		b.add(x.label, x.url, x.style, id)
 	}

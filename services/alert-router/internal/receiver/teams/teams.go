@@ -141,7 +141,7 @@ func Message(p *message.Page) any {
 	}
 	var do []any
 	for _, x := range []open{
-		{Title: "Acknowledge", URL: p.Links.Acknowledge, Style: "positive"}, {Title: "Live chart", URL: p.Links.Chart}, {Title: "Runbook", URL: p.Links.Runbook}, {Title: "Shelve", URL: p.Links.Shelve},
+		{Title: "Acknowledge", URL: p.Links.Acknowledge, Style: "positive"}, {Title: "Acknowledge all", URL: p.Links.AcknowledgeAll, Style: "positive"}, {Title: "Live chart", URL: p.Links.Chart}, {Title: "Runbook", URL: p.Links.Runbook}, {Title: "Shelve", URL: p.Links.Shelve},
 	} {
 		if x.URL != "" {
 			x.Type = "Action.OpenUrl"
