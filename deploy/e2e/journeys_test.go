@@ -19,16 +19,18 @@ import (
 	"github.com/tocsin-io/tocsin/deploy/local/stack/stacktest"
 )
 
-// wear is a bearing that wears soon after the history of ten minutes that is sent first.
-const wear = `faults:
+// failures are those of the fleet: a spindle's bearing wears soon after the history of ten minutes that is sent first; three others do later, for the pictures.
+const failures = `faults:
   - {id: worn-bearing, kind: bearing_wear, machines: [spindle-0001], start: %s, duration: 30m, ramp: 10s, magnitude: 0.9}
-  - {id: stuck, kind: sensor_stuck, machines: [compressor-0001], sensors: [oil_temperature], start: %[1]s, duration: 20m}
+  - {id: stuck, kind: sensor_stuck, machines: [compressor-0001], sensors: [oil_temperature], start: %[1]s, duration: 30m}
+  - {id: leak, kind: leak, machines: [pump-0001], start: 10m50s, duration: 30m, ramp: 10s, magnitude: 0.8}
+  - {id: unplugged, kind: silence, machines: [fan-0002], start: 10m50s, duration: 30m}
 `
 
 func faults(t *testing.T, start string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "faults.yaml")
-	if err := os.WriteFile(path, fmt.Appendf(nil, wear, start), 0o600); err != nil {
+	if err := os.WriteFile(path, fmt.Appendf(nil, failures, start), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -42,7 +44,7 @@ func TestJourneys(t *testing.T) {
 	node, chromium := browserTools(t)
 	p := run(t, []string{"TOCSIN_HISTORICAL_API_HTTP_LISTEN=127.0.0.1:0", "TOCSIN_MODEL_TRAINER_HTTP_LISTEN=127.0.0.1:0", "TOCSIN_COLD_PATH_WRITER_CHUNK_INTERVAL=5s"},
 		"--data-dir", t.TempDir(), "--simulate", "12", "--faults", faults(t, "10m5s"))
-	travel(t, node, map[string]any{"page": p.addrs["Live page"], "chromium": chromium, "find": "fan-0001"}, nil)
+	travel(t, node, map[string]any{"page": p.addrs["Live page"], "chromium": chromium, "fails": "spindle-0001", "find": "fan-0001"}, nil)
 	p.interrupt(t)
 }
 
@@ -69,7 +71,7 @@ func TestRealJourneys(t *testing.T) {
 		"stop":  func() error { return s.Kill("realtime-api", syscall.SIGKILL) },
 		"start": func() error { return s.Start(ctx, "realtime-api") },
 	}
-	travel(t, node, map[string]any{"page": "http://" + s.Addr("realtime-api"), "chromium": chromium, "find": "fan-0001", "restart": true, "shots": os.Getenv("TOCSIN_SHOTS")}, steps)
+	travel(t, node, map[string]any{"page": "http://" + s.Addr("realtime-api"), "chromium": chromium, "fails": "spindle-0001", "find": "fan-0001", "restart": true, "shots": os.Getenv("TOCSIN_SHOTS")}, steps)
 }
 
 // travel runs the script and does what it asks for.

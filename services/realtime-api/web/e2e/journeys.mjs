@@ -1,8 +1,8 @@
 // Ten journeys of the people who live with the page, in a real browser against everything behind it.
 //
-//   node journeys.mjs '{"page","chromium","profile","shots","gateway","restart","find"}'
+//   node journeys.mjs '{"page","chromium","profile","shots","restart","fails","find"}'
 //
-// The fleet is simulated and a machine in it begins to fail. "STEP stop" and "STEP start" on standard output ask for the API to be killed and started again where
+// The fleet is simulated and the machine fails begins to fail; find is another one. "STEP stop" and "STEP start" on standard output ask for the API to be killed and started again where
 // restart is true; a line on standard input says that it is done. shots is a folder for pictures; empty for none.
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -65,12 +65,10 @@ try {
     await go("#/");
     await page.locator(".cell").first().waitFor();
     await page.getByText("Live", { exact: true }).waitFor();
-    const line = page.locator(".alertline.s-critical, .alertline.s-warning").first();
-    await line.waitFor();
-    machine = (await line.locator("b").innerText()).trim();
+    machine = o.fails;
+    await page.locator(":is(.alertline.s-critical, .alertline.s-warning)", { hasText: machine }).first().waitFor();
     await page.locator(".cell:is(.s-critical, .s-warning)", { hasText: machine }).first().waitFor();
     assert.match(await page.title(), /^\(\d+\)/, "the tab counts what is open");
-    await shot("fleet");
   });
 
   await journey("open it and see why", async () => {
@@ -78,7 +76,6 @@ try {
     await page.getByRole("heading", { name: machine }).waitFor();
     await page.locator(".why .cause").first().waitFor();
     await page.locator(".chart.blamed canvas").first().waitFor();
-    await shot("machine");
     await page.getByRole("link", { name: "Acknowledge, shelve, say what it was worth" }).first().click();
     await page.getByRole("article", { name: `Alert of ${machine}` }).waitFor();
     alert = new URL(page.url()).hash;
@@ -202,7 +199,11 @@ try {
   });
 
   if (o.shots) {
-    for (const [hash, ready, name] of [["#/alerts", ".incident", "alerts"], ["#/coverage", ".covered", "coverage"], ["#/models", "main > *", "models"], ["#/health", "main > *", "health"]]) {
+    await go("#/");
+    await page.waitForFunction(() => document.querySelectorAll(".alertline").length >= 4, undefined, { timeout: 300_000 });
+    await page.waitForTimeout(60_000); // what began must be seen as lasting
+    await shot("fleet");
+    for (const [hash, ready, name] of [[`#/machine/${encodeURIComponent(machine)}`, ".chart canvas", "machine"], ["#/alerts", ".incident", "alerts"], ["#/coverage", ".covered", "coverage"], ["#/models", "main > *", "models"], ["#/health", "main > *", "health"]]) {
       await go(hash);
       await page.locator(ready).first().waitFor();
       await shot(name);

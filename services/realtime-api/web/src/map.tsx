@@ -133,7 +133,7 @@ export function FleetMap({ data, groups, height, onGroup }: { data: Data; groups
           if (id !== undefined) location.hash = machineHref(id);
           else if (layout) {
             const r = e.currentTarget.getBoundingClientRect();
-            const b = layout.blocks.find((k) => k.name && e.clientX - r.left >= k.x && e.clientX - r.left < k.x + k.width && Math.abs(e.clientY - r.top - k.y - 10) < 10);
+            const b = layout.blocks.find((k) => k.name && e.clientX - r.left >= k.x && e.clientX - r.left < k.x + k.width && Math.abs(e.clientY - r.top - k.y - 9) < 10);
             if (b) onGroup(b.name);
           }
         }}
@@ -207,7 +207,7 @@ class Brush {
       if (!b.name) continue;
       ctx.save();
       ctx.beginPath();
-      ctx.rect(b.x, b.y, b.width + 8, 20);
+      ctx.rect(b.x, b.y, b.width, 20);
       ctx.clip();
       ctx.fillStyle = this.colour["muted"] as string;
       ctx.fillText(b.name, b.x, b.y + 8);

@@ -21,46 +21,50 @@ export interface Layout {
 
 const largest = 30;
 const smallest = 7;
-const labelHeight = 20;
+const labelHeight = 24;
 const blockGap = 14;
-const labelWidth = 72;
+const labelWidth = 96;
+/** Into how many lanes the width may be cut. */
+const lanes = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16];
 
-/** Places all machines on the width, as large as the height allows; where even the smallest do not fit, it grows in height. */
+/**
+ * Places all machines on the width, as large as the height allows; where even the smallest do not fit, it grows in height. Groups lie in lanes of the same width, each
+ * in the one that ends highest.
+ */
 export function arrange(groups: Machines[], width: number, height: number): Layout {
   const ids = groups.flatMap((g) => g.ids);
-  for (let pitch = largest; ; pitch--) {
-    const l = place(groups, ids, width, pitch);
-    if (l.height <= height || pitch <= smallest) return l;
+  const whole = groups.length === 1 && !groups[0]?.name;
+  let best: Layout | undefined;
+  for (let pitch = largest; pitch >= smallest; pitch--) {
+    for (const n of whole ? [1] : lanes) {
+      if (n > 1 && (n > groups.length || width / n < labelWidth + blockGap)) break;
+      const l = whole ? one(ids, width, pitch) : place(groups, ids, width, pitch, n);
+      if (!best || l.pitch !== best.pitch || l.height < best.height) best = l;
+    }
+    if (best && best.height <= height) return best;
   }
+  return best ?? one(ids, width, smallest);
 }
 
-function place(groups: Machines[], ids: string[], width: number, pitch: number): Layout {
-  const most = Math.max(1, Math.floor(width / pitch));
+function one(ids: string[], width: number, pitch: number): Layout {
+  const columns = Math.max(1, Math.floor(width / pitch));
+  return { pitch, height: Math.ceil(ids.length / columns) * pitch, ids, blocks: [{ name: "", count: ids.length, x: 0, y: 0, width: columns * pitch, columns, first: 0 }] };
+}
+
+function place(groups: Machines[], ids: string[], width: number, pitch: number, n: number): Layout {
+  const lane = (width - (n - 1) * blockGap) / n;
+  const columns = Math.max(1, Math.floor(lane / pitch));
+  const ends = new Array<number>(n).fill(0);
   const blocks: Block[] = [];
-  if (groups.length === 1 && !groups[0]?.name) {
-    blocks.push({ name: "", count: ids.length, x: 0, y: 0, width: most * pitch, columns: most, first: 0 });
-    return { pitch, height: Math.ceil(ids.length / most) * pitch, blocks, ids };
-  }
-  let x = 0;
-  let y = 0;
-  let shelf = 0;
   let first = 0;
   for (const g of groups) {
-    const n = g.ids.length;
-    const columns = Math.min(most, Math.max(Math.ceil(Math.sqrt(n * 1.8)), Math.ceil(labelWidth / pitch)));
-    const w = columns * pitch;
-    const h = labelHeight + Math.ceil(n / columns) * pitch;
-    if (x > 0 && x + w > width) {
-      x = 0;
-      y += shelf + blockGap;
-      shelf = 0;
-    }
-    blocks.push({ name: g.name, count: n, x, y, width: w, columns, first });
-    x += w + blockGap;
-    shelf = Math.max(shelf, h);
-    first += n;
+    const at = ends.indexOf(Math.min(...ends));
+    const y = ends[at] as number;
+    blocks.push({ name: g.name, count: g.ids.length, x: at * (lane + blockGap), y, width: lane, columns, first });
+    ends[at] = y + labelHeight + Math.ceil(g.ids.length / columns) * pitch + blockGap;
+    first += g.ids.length;
   }
-  return { pitch, height: y + shelf, blocks, ids };
+  return { pitch, height: Math.max(...ends) - blockGap, blocks, ids };
 }
 
 /** Top left corner of a machine. */
