@@ -39,7 +39,7 @@ func faults(t *testing.T, start string) string {
 // The journeys of the people who live with the page, with everything in one process. The script is that of TestRealJourneys; only addresses differ.
 func TestJourneys(t *testing.T) {
 	if os.Getenv("TOCSIN_JOURNEYS") == "" {
-		t.Skip("make journeys")
+		t.Skip("the page is driven in Chromium by services/realtime-api's tests; the journeys through everything behind it: make journeys")
 	}
 	node, chromium := browserTools(t)
 	p := run(t, []string{"TOCSIN_HISTORICAL_API_HTTP_LISTEN=127.0.0.1:0", "TOCSIN_MODEL_TRAINER_HTTP_LISTEN=127.0.0.1:0", "TOCSIN_COLD_PATH_WRITER_CHUNK_INTERVAL=5s"},

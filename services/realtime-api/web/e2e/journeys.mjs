@@ -137,11 +137,11 @@ try {
     await page.mouse.move(box.x + box.width * 0.8, box.y + 60);
     await page.mouse.down();
     await page.mouse.move(box.x + box.width * 0.9, box.y + 60, { steps: 4 });
-    await page.mouse.move(box.x + box.width * 0.97, box.y + 60, { steps: 4 });
+    await page.mouse.move(box.x + box.width - 9, box.y + 60, { steps: 4 });
     await page.mouse.up();
     await page.waitForFunction((h) => location.hash !== h, before);
     await loaded();
-    if (o.shots) await page.waitForFunction(() => [...document.querySelectorAll(".charts > div")].slice(0, 3).every((e) => !e.classList.contains("waiting")));
+    if (o.shots) await page.waitForFunction(() => [...document.querySelectorAll(".charts > div")].slice(0, 6).every((e) => !e.classList.contains("waiting") && getComputedStyle(e).opacity === "1"));
     if (o.shots) await page.evaluate(() => document.querySelector(".charttools").scrollIntoView());
     await shot("history");
     await page.keyboard.press("-");

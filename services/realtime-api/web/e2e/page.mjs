@@ -217,11 +217,8 @@ try {
       { hash: "#/", ready: ".cell" },
       { hash: "#/?view=list", ready: ".cell" },
       { hash: "#/?view=map", ready: ".fleetmap canvas" },
-      { hash: "#/alerts", ready: ".alert, .empty" },
-      { hash: "#/alerts?show=closed", ready: ".alert" },
       { hash: "#/coverage", ready: ".covered" },
       { hash: "#/machine/pump-03", ready: ".chart canvas" },
-      { hash: "#/machine/nobody", ready: ".empty" },
     ]);
     await page.setViewportSize({ width: 1400, height: 900 });
   });

@@ -15,7 +15,7 @@ interface Rows {
 /** Slices of time that a chart is made of: about one for each two pixels. */
 export const slices = 240;
 
-/** The historical-api answers few questions at once and lets others wait; so do we. */
+/** The historical-api answers few questions at once and lets others wait; so do charts. What all charts share does not stand in line. */
 const atOnce = 3;
 let running = 0;
 const waiting: (() => void)[] = [];
@@ -45,7 +45,7 @@ export async function loadBands(id: string, span: Span, signal: AbortSignal): Pr
   const from = span.from * 1000;
   const sql = `SELECT sensor, ((epoch_us(window_start) - ${from})::HUGEINT * ${slices} // ${(span.to - span.from) * 1000})::INTEGER AS slice, avg(expected_low) AS low, avg(expected_high) AS high
     FROM windows WHERE equipment_id = ${quoted} AND NOT isnan(expected_low) AND NOT isnan(expected_high) GROUP BY ALL`;
-  const got = await inTurn(signal, () => send<Rows>("POST", "/v1/history/sql", { sql, from: rfc3339(span.from), to: rfc3339(span.to), format: "json" }, undefined, signal));
+  const got = await send<Rows>("POST", "/v1/history/sql", { sql, from: rfc3339(span.from), to: rfc3339(span.to), format: "json" }, undefined, signal);
   const out: Bands = new Map();
   for (const [sensor, slice, low, high] of got.rows) {
     let of = out.get(text(sensor));
@@ -108,7 +108,7 @@ export function withBands(data: Columns, span: Span, bands: Map<number, { low: n
 
 /** What the stream found in that time, to be marked. */
 export async function loadEpisodes(id: string, span: Span, signal: AbortSignal): Promise<Mark[]> {
-  const got = await inTurn(signal, () => get<Rows>("/v1/history/episodes", { equipment_id: id, from: rfc3339(span.from), to: rfc3339(span.to), limit: 200 }, signal));
+  const got = await get<Rows>("/v1/history/episodes", { equipment_id: id, from: rfc3339(span.from), to: rfc3339(span.to), limit: 200 }, signal);
   const at = Object.fromEntries(got.columns.map((c, i) => [c.name, i]));
   const cell = (r: unknown[], name: string) => r[at[name] ?? -1];
   return got.rows.map((r) => {
