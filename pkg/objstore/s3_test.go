@@ -4,82 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/tocsin-io/tocsin/pkg/objstore/objstoretest"
 )
 
-// gatewayBinary finds the real S3 server, or skips.
-func gatewayBinary(t *testing.T) string {
-	t.Helper()
-	if p := os.Getenv("TOCSIN_VERSITYGW"); p != "" {
-		return p
-	}
-	if p, err := exec.LookPath("versitygw"); err == nil {
-		return p
-	}
-	_, self, _, _ := runtime.Caller(0)
-	root := filepath.Join(filepath.Dir(self), "..", "..")
-	for _, dir := range []string{".stack/bin", "bin/tools"} {
-		p := filepath.Join(root, dir, "versitygw")
-		if _, err := os.Stat(p); err == nil {
-			return p
-		}
-	}
-	const missing = "NOT TESTED: no real S3 server. Put versitygw into PATH, .stack/bin or bin/tools, or name it by TOCSIN_VERSITYGW"
-	if os.Getenv("TOCSIN_REQUIRE_REAL") == "1" {
-		t.Fatal(missing)
-	}
-	t.Skip(missing)
-	return ""
-}
-
-// startGateway runs a versitygw on loopback with one bucket and returns the configuration to reach it.
+// startGateway runs a real S3 server and returns the configuration to reach it.
 func startGateway(t *testing.T) Config {
 	t.Helper()
-	binary := gatewayBinary(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	addr := ln.Addr().String()
-	must(t, ln.Close())
-	cmd := exec.Command(binary, "--access", "test-access", "--secret", "test-secret-key", "--port", addr, "--quiet", "posix", "--sidecar", t.TempDir(), t.TempDir())
-	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	must(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Log(out.String())
-		}
-	})
-	cfg := Config{URL: "s3://lake/some/prefix", Endpoint: "http://" + addr, Region: "us-east-1", AccessKey: "test-access", SecretKey: "test-secret-key", PathStyle: true, Timeout: 20 * time.Second}
-	b, err := openS3(t.Context(), cfg)
-	must(t, err)
-	defer func() { _ = b.Close() }()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		_, err := b.client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("lake")})
-		if err == nil {
-			return cfg
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("S3 server does not come up: %v", err)
-		}
-		<-time.After(20 * time.Millisecond)
-	}
+	s := objstoretest.Start(t)
+	return Config{URL: "s3://" + s.Bucket + "/some/prefix", Endpoint: s.Endpoint, Region: s.Region, AccessKey: s.AccessKey, SecretKey: s.SecretKey, PathStyle: true, Timeout: 20 * time.Second}
 }
 
 func TestS3Conformance(t *testing.T) {

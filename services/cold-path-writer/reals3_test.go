@@ -1,62 +1,22 @@
 package coldpathwriter
 
 import (
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
+	"context"
+	"errors"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-
+	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/kafka/kafkatest"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
+	"github.com/tocsin-io/tocsin/pkg/objstore/objstoretest"
+	"github.com/tocsin-io/tocsin/pkg/service"
 )
 
-// realS3 runs a versitygw with one bucket; it skips loudly when there is none.
 func realS3(t *testing.T) objstore.Config {
 	t.Helper()
-	binary := os.Getenv("TOCSIN_VERSITYGW")
-	if binary == "" {
-		for _, try := range []string{"versitygw", filepath.FromSlash("../../.stack/bin/versitygw"), filepath.FromSlash("../../bin/tools/versitygw")} {
-			if p, err := exec.LookPath(try); err == nil {
-				binary = p
-				break
-			}
-		}
-	}
-	if binary == "" {
-		const missing = "NOT TESTED: no real S3 server. Put versitygw into PATH, .stack/bin or bin/tools, or name it by TOCSIN_VERSITYGW"
-		if os.Getenv("TOCSIN_REQUIRE_REAL") == "1" {
-			t.Fatal(missing)
-		}
-		t.Skip(missing)
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	if err := ln.Close(); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(binary, "--access", "test-access", "--secret", "test-secret-key", "--port", addr, "--quiet", "posix", "--sidecar", t.TempDir(), t.TempDir())
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	admin := s3.New(s3.Options{BaseEndpoint: aws.String("http://" + addr), Region: "us-east-1", UsePathStyle: true, Credentials: credentials.NewStaticCredentialsProvider("test-access", "test-secret-key", "")})
-	eventually(t, "the S3 server", func() bool {
-		_, err := admin.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("lake")})
-		return err == nil
-	})
-	return objstore.Config{URL: "s3://lake/plant", Endpoint: "http://" + addr, Region: "us-east-1", AccessKey: "test-access", SecretKey: "test-secret-key", PathStyle: true, Timeout: 10 * time.Second}
+	s := objstoretest.Start(t)
+	return objstore.Config{URL: "s3://" + s.Bucket + "/plant", Endpoint: s.Endpoint, Region: s.Region, AccessKey: s.AccessKey, SecretKey: s.SecretKey, PathStyle: true, Timeout: 10 * time.Second}
 }
 
 func TestRealS3(t *testing.T) {
@@ -84,4 +44,41 @@ func TestRealS3(t *testing.T) {
 	}
 	eventually(t, "20 files found", func() bool { return counter(w, `tocsin_lake_files_found_total{table="readings"}`) == 20 })
 	w.stop(t)
+}
+
+// overwriting is a store that does not know If-None-Match.
+type overwriting struct{ objstore.Bucket }
+
+func (o overwriting) PutIfAbsent(ctx context.Context, key string, data []byte, metadata map[string]string) error {
+	if err := o.Delete(ctx, key); err != nil {
+		return err
+	}
+	return o.Bucket.PutIfAbsent(ctx, key, data, metadata)
+}
+
+// TestStoreThatOverwritesIsRefused: the writer ends at once and says why; nothing is kept in such a store.
+func TestStoreThatOverwritesIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	b, err := objstore.OpenDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deps := service.Nop()
+	deps.Kafka = kafka.DefaultConfig() // it does not come so far
+	svc, err := NewOver(testConfig(dir), deps, overwriting{b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	if err := svc.Run(ctx); !errors.Is(err, objstore.ErrUnconditional) || ctx.Err() != nil {
+		t.Errorf("%v, want that it would overwrite", err)
+	}
+	if b, err = objstore.OpenDir(dir); err != nil { // the service has closed its own
+		t.Fatal(err)
+	}
+	defer func() { _ = b.Close() }()
+	for o, err := range b.List(ctx, "") {
+		t.Error(o.Key, err)
+	}
 }

@@ -6,8 +6,9 @@ import (
 )
 
 // TestCheckOnDemand: the hours in which a machine that always ran stood still are found; of machines of others nothing is said.
-func TestCheckOnDemand(t *testing.T) {
-	f := newLake(t)
+func TestCheckOnDemand(t *testing.T) { onStores(t, testCheckOnDemand) }
+
+func testCheckOnDemand(t *testing.T, f *fixture) {
 	var rows []reading
 	const days = 36
 	for h := range days * 24 {

@@ -19,6 +19,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/lake"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
+	"github.com/tocsin-io/tocsin/pkg/objstore/objstoretest"
 	"github.com/tocsin-io/tocsin/pkg/service"
 	"github.com/tocsin-io/tocsin/services/historical-api/internal/usage"
 )
@@ -94,20 +95,38 @@ const secret = "koh-i-noor"
 
 type fixture struct {
 	t      testing.TB
-	dir    string
+	dir    string // of a lake in a directory
+	lake   objstore.Config
 	bucket objstore.Bucket
 	offset int64
 }
 
 func newLake(t testing.TB) *fixture {
 	t.Helper()
-	f := &fixture{t: t, dir: filepath.Join(t.TempDir(), "lake")}
+	dir := filepath.Join(t.TempDir(), "lake")
+	return openLake(t, objstore.DefaultConfig(dir), dir)
+}
+
+func openLake(t testing.TB, cfg objstore.Config, dir string) *fixture {
+	t.Helper()
+	f := &fixture{t: t, dir: dir, lake: cfg}
 	var err error
-	if f.bucket, err = objstore.OpenDir(f.dir); err != nil {
+	if f.bucket, err = objstore.Open(context.Background(), cfg); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.bucket.Close() })
 	return f
+}
+
+// onStores runs a test over a lake in a directory and over one on a real S3 server.
+func onStores(t *testing.T, test func(t *testing.T, f *fixture)) {
+	t.Run("directory", func(t *testing.T) { test(t, newLake(t)) })
+	t.Run("S3", func(t *testing.T) {
+		s := objstoretest.Start(t)
+		test(t, openLake(t, objstore.Config{
+			URL: "s3://" + s.Bucket + "/plant", Endpoint: s.Endpoint, Region: s.Region, AccessKey: s.AccessKey, SecretKey: s.SecretKey, PathStyle: true, Timeout: time.Minute,
+		}, ""))
+	})
 }
 
 // store puts rows into the folder of an hour.
@@ -174,7 +193,7 @@ func startOn(t testing.TB, f *fixture, broker kafka.Config, change func(*Config)
 	cfg := DefaultConfig()
 	cfg.HTTP.Listen = "127.0.0.1:0"
 	cfg.HTTP.DrainTimeout = time.Second
-	cfg.Lake.URL = "file://" + f.dir
+	cfg.Lake = f.lake
 	cfg.DataDir = t.TempDir()
 	cfg.Refresh = 0
 	cfg.Auth.People = people()

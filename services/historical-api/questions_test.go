@@ -49,8 +49,9 @@ func (r *running) get(token, path string, pairs ...string) answer {
 	return r.ask(token, "GET", path+"?"+v.Encode(), nil)
 }
 
-func TestQuestions(t *testing.T) {
-	f := newLake(t)
+func TestQuestions(t *testing.T) { onStores(t, testQuestions) }
+
+func testQuestions(t *testing.T, f *fixture) {
 	f.hour(begin)
 	var windows []window
 	var reports []report

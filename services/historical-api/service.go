@@ -154,21 +154,17 @@ func (s *Service) Run(ctx context.Context) error {
 	return s.http.Run(ctx)
 }
 
+// awaitLake waits until the lake can be listed. It is only read, so whether it overwrites is for those who write to find out.
 func (s *Service) awaitLake(ctx context.Context) {
-	for ctx.Err() == nil {
+	err := objstore.Await(ctx, retryEvery, func(ctx context.Context) error {
 		_, err := s.catalog.Sizes(ctx)
-		if err == nil {
-			s.setReady(nil)
-			return
-		}
-		if s.Ready().Error() != err.Error() && ctx.Err() == nil {
-			s.deps.Log.Warn("the lake does not answer", zap.Error(err))
-		}
+		return err
+	}, func(err error) {
 		s.setReady(err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(retryEvery):
-		}
+		s.deps.Log.Warn("the lake does not answer", zap.Error(err))
+	})
+	if err == nil {
+		s.setReady(nil)
 	}
 }
 

@@ -15,8 +15,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 )
 
-func TestSQL(t *testing.T) {
-	f := newLake(t)
+func TestSQL(t *testing.T) { onStores(t, testSQL) }
+
+func testSQL(t *testing.T, f *fixture) {
 	f.hour(begin)
 	r := start(t, f, nil)
 	const q = `SELECT equipment_id, count(*) AS n, avg(value) AS mean, min(ts) AS first, sum(sequence) AS big, NULL AS nothing, 'NaN'::DOUBLE AS nan, [1, 2] AS list,
@@ -175,8 +176,9 @@ func TestAttacks(t *testing.T) {
 }
 
 // TestOtherGroups: rows of machines that are not the asker's are not there: they do not come, are not counted, and no condition sees them.
-func TestOtherGroups(t *testing.T) {
-	f := newLake(t)
+func TestOtherGroups(t *testing.T) { onStores(t, testOtherGroups) }
+
+func testOtherGroups(t *testing.T, f *fixture) {
 	f.hour(begin)
 	r := start(t, f, nil)
 	for q, want := range map[string]string{
@@ -315,8 +317,9 @@ func TestBombs(t *testing.T) {
 	eventually(t, "all ended", func() bool { n, _ := children(t); return n <= 1 })
 }
 
-func TestCacheFollowsTheLake(t *testing.T) {
-	f := newLake(t)
+func TestCacheFollowsTheLake(t *testing.T) { onStores(t, testCacheFollowsTheLake) }
+
+func testCacheFollowsTheLake(t *testing.T, f *fixture) {
 	f.hour(begin)
 	r := start(t, f, nil)
 	ask := func(token, q string) (string, string) {
@@ -353,8 +356,9 @@ func TestCacheFollowsTheLake(t *testing.T) {
 }
 
 // TestColumnsAreAdded: files of before and after a column was added are one table.
-func TestColumnsAreAdded(t *testing.T) {
-	f := newLake(t)
+func TestColumnsAreAdded(t *testing.T) { onStores(t, testColumnsAreAdded) }
+
+func testColumnsAreAdded(t *testing.T, f *fixture) {
 	type before struct {
 		EquipmentID string `parquet:"equipment_id"`
 		At          int64  `parquet:"at,timestamp(microsecond)"`

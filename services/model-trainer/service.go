@@ -128,27 +128,20 @@ func (s *Service) Run(ctx context.Context) error {
 	return errors.Join(probed, err, s.release())
 }
 
-// probe waits for the store. One that overwrites is refused: versions would not be what they were.
+// probe waits for the store. One that overwrites, or loses what is said of objects, is refused: versions would not be what they were.
 func (s *Service) probe(ctx context.Context) error {
-	for {
-		err := objstore.Probe(ctx, s.bucket)
-		switch {
-		case err == nil:
-			s.setReady(nil)
-			return nil
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, objstore.ErrUnconditional):
-			return fmt.Errorf("models: %w", err)
-		}
+	err := objstore.Await(ctx, probeEvery, func(ctx context.Context) error { return objstore.Probe(ctx, s.bucket) }, func(err error) {
 		s.setReady(fmt.Errorf("waiting for the models' store: %s", objstore.Reason(err)))
 		s.deps.Log.Warn("the models' store does not answer", zap.Error(err))
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(probeEvery):
-		}
+	})
+	switch {
+	case err == nil:
+		s.setReady(nil)
+		return nil
+	case ctx.Err() != nil:
+		return nil
 	}
+	return fmt.Errorf("models: %w", err)
 }
 
 func (s *Service) release() error {

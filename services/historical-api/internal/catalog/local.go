@@ -60,14 +60,14 @@ func NewCache(dir string, bucket objstore.Bucket, limit int64) (*Cache, error) {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
 	c := &Cache{dir: dir, bucket: bucket, limit: limit, copies: map[string]*copied{}}
-	whole := make(chan struct{})
-	close(whole)
+	ready := make(chan struct{})
+	close(ready)
 	var torn []string
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		if strings.HasSuffix(path, partial) {
+		if strings.HasSuffix(path, partial) || !whole(path) {
 			torn = append(torn, path)
 			return nil
 		}
@@ -79,7 +79,7 @@ func NewCache(dir string, bucket objstore.Bucket, limit int64) (*Cache, error) {
 		if err != nil {
 			return err
 		}
-		c.copies[filepath.ToSlash(key)] = &copied{size: info.Size(), ready: whole}
+		c.copies[filepath.ToSlash(key)] = &copied{size: info.Size(), ready: ready}
 		c.bytes += info.Size()
 		return nil
 	})
@@ -95,6 +95,27 @@ func NewCache(dir string, bucket objstore.Bucket, limit int64) (*Cache, error) {
 }
 
 const partial = ".partial"
+
+// whole tells whether a file that an earlier process has left begins and ends as a Parquet file does: what a power cut has cut off or emptied does not.
+func whole(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var head, tail [4]byte
+	info, err := f.Stat()
+	if err != nil || info.Size() < 12 {
+		return false
+	}
+	if _, err := f.ReadAt(head[:], 0); err != nil {
+		return false
+	}
+	if _, err := f.ReadAt(tail[:], info.Size()-4); err != nil {
+		return false
+	}
+	return string(head[:]) == "PAR1" && string(tail[:]) == "PAR1"
+}
 
 // Root implements Files.
 func (c *Cache) Root() string { return c.dir }
@@ -140,6 +161,23 @@ func (c *Cache) Hold(ctx context.Context, entries []lake.Entry) (func(), error) 
 
 // hold waits for the copy, or makes it. What it returns is held also when there is an error.
 func (c *Cache) hold(ctx context.Context, e lake.Entry) (*copied, error) {
+	for {
+		h, err := c.try(ctx, e)
+		// Whoever was making it has given up; that is not this query's end.
+		if ctx.Err() == nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) && !errors.Is(err, errOwn) {
+			c.mu.Lock()
+			h.holds--
+			c.mu.Unlock()
+			continue
+		}
+		return h, err
+	}
+}
+
+// errOwn marks the error of a download that the caller has made itself: a request's time limit, for one.
+var errOwn = errors.New("download")
+
+func (c *Cache) try(ctx context.Context, e lake.Entry) (*copied, error) {
 	c.mu.Lock()
 	c.clock++
 	h, ok := c.copies[e.Key]
@@ -171,8 +209,9 @@ func (c *Cache) hold(ctx context.Context, e lake.Entry) (*copied, error) {
 			c.drop(e.Key, h)
 		}
 		c.mu.Unlock()
+		return h, fmt.Errorf("%w: %w", errOwn, h.err)
 	}
-	return h, h.err
+	return h, nil
 }
 
 // makeRoom removes copies that nobody holds until the rest is within the limit.
@@ -211,18 +250,34 @@ func (c *Cache) download(ctx context.Context, e lake.Entry) error {
 	if err != nil {
 		return fmt.Errorf("lake: %w", err)
 	}
+	if int64(len(data)) != e.Size {
+		return fmt.Errorf("lake: %s has %d bytes, not %d", e.Key, len(data), e.Size)
+	}
 	path := c.path(e.Key)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("cache: %w", err)
 	}
 	temp := fmt.Sprintf("%s.%d%s", path, time.Now().UnixNano(), partial)
-	if err := os.WriteFile(temp, data, 0o644); err != nil {
+	if err := write(temp, data); err != nil {
 		return errors.Join(fmt.Errorf("cache: %w", err), os.Remove(temp))
 	}
 	if err := os.Rename(temp, path); err != nil {
 		return errors.Join(fmt.Errorf("cache: %w", err), os.Remove(temp))
 	}
 	return nil
+}
+
+// write makes a file that outlasts a power cut once it has its name.
+func write(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }
 
 // Used is the bytes of the copies kept.

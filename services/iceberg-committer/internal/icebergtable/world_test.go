@@ -15,9 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/jackc/pgx/v5"
 	"github.com/parquet-go/parquet-go"
 	"go.uber.org/zap"
@@ -26,6 +23,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/icebergconfig"
 	"github.com/tocsin-io/tocsin/pkg/lake"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
+	"github.com/tocsin-io/tocsin/pkg/objstore/objstoretest"
 )
 
 // part is an element of a list column, as contributions are.
@@ -245,26 +243,10 @@ func run(t *testing.T, cmd *exec.Cmd) {
 	})
 }
 
-// realS3 runs a versitygw with a bucket.
 func realS3(t *testing.T) objstore.Config {
 	t.Helper()
-	binary := os.Getenv("TOCSIN_VERSITYGW")
-	for _, try := range []string{"versitygw", "../../../../.stack/bin/versitygw", "../../../../bin/tools/versitygw"} {
-		if p, err := exec.LookPath(filepath.FromSlash(try)); err == nil && binary == "" {
-			binary = p
-		}
-	}
-	if binary == "" {
-		missing(t, "no real S3 server: put versitygw into PATH, .stack/bin or bin/tools, or name it by TOCSIN_VERSITYGW")
-	}
-	addr := fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	run(t, exec.Command(binary, "--access", "test-access", "--secret", "test-secret-key", "--port", addr, "--quiet", "posix", "--sidecar", t.TempDir(), t.TempDir()))
-	admin := s3.New(s3.Options{BaseEndpoint: aws.String("http://" + addr), Region: "us-east-1", UsePathStyle: true, Credentials: credentials.NewStaticCredentialsProvider("test-access", "test-secret-key", "")})
-	eventually(t, "the S3 server", func() bool {
-		_, err := admin.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("lake")})
-		return err == nil
-	})
-	return objstore.Config{URL: "s3://lake/plant", Endpoint: "http://" + addr, Region: "us-east-1", AccessKey: "test-access", SecretKey: "test-secret-key", PathStyle: true, Timeout: 30 * time.Second}
+	s := objstoretest.Start(t)
+	return objstore.Config{URL: "s3://" + s.Bucket + "/plant", Endpoint: s.Endpoint, Region: s.Region, AccessKey: s.AccessKey, SecretKey: s.SecretKey, PathStyle: true, Timeout: 30 * time.Second}
 }
 
 // realPostgres gives the address of an empty database.
