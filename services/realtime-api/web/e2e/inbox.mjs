@@ -352,3 +352,17 @@ export async function inbox(context, base, check, shots = "") {
   assert.deepEqual(wrong, []);
   await page.close();
 }
+
+/** Tries a quieter setting on what the fleet did so far. False: no bench stands behind the page, which says so. */
+export async function tune(page) {
+  const form = page.getByRole("form", { name: "A trial" });
+  await form.or(page.getByText("No tuning bench stands behind this page.")).first().waitFor();
+  if (!(await form.count())) return false;
+  await form.getByLabel("The last").selectOption({ label: "1 day" });
+  await form.getByLabel("Learned from before").selectOption({ label: "nothing" });
+  await form.getByLabel(/^Budget/).fill("0.1");
+  await form.getByRole("button", { name: "Try it on the past" }).click();
+  await page.locator(".verdictline").waitFor();
+  await page.locator(".yamlblock", { hasText: "budget: 0.1" }).waitFor();
+  return true;
+}

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 import { accessible, fits, touchable } from "./checks.mjs";
+import { tune } from "./inbox.mjs";
 
 const o = JSON.parse(process.argv[2]);
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
@@ -155,6 +156,7 @@ try {
     await page.keyboard.press("g");
     await page.keyboard.press("u");
     await page.getByRole("heading", { name: /Tuning/ }).first().waitFor();
+    await tune(page);
     await shot("tuning");
   });
 

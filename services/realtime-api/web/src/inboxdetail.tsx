@@ -281,7 +281,7 @@ function Timeline({ id, changed, now }: { id: string; changed: string; now: numb
             )}
             {s.n && (
               <p>
-                <b>{s.n.receiver}</b> {paged(s.n)} <i>({s.n.integration}{s.n.reason ? `, ${s.n.reason}` : ""})</i>
+                <b>{s.n.receiver}</b> {paged(s.n)} <i>({s.n.integration}{s.n.reason ? `, ${s.n.reason.replaceAll("_", " ")}` : ""})</i>
                 {s.n.error && <q>{s.n.error}</q>}
               </p>
             )}

@@ -151,7 +151,7 @@ export function NewNormalDialog({ alert, onClose }: { alert: Incident; onClose()
           What {alert.equipment_id} does since this alert began is how it is meant to be: the alert ends, and the machine is learned anew from there on.
         </p>
         <Note label="Why, for those who read it later" value={why} onChange={setWhy} />
-        <p className="hint">A correction stands in the fleet's configuration, so that a replay judges as was judged. Add this to it and reload the stream-processors (SIGHUP, or POST /-/reload).</p>
+        <p className="hint">A correction stands in the fleet's configuration, so that a replay judges as was judged. Add this to it and reload the stream-processors (SIGHUP).</p>
         <YamlBlock text={yaml} />
       </div>
     </Dialog>

@@ -337,7 +337,7 @@ function Outcome({ trial, r }: { trial: Trial; r: TrialResult }) {
           ))}
         </ul>
         <p className="hint">
-          Put this into the fleet's configuration and reload the stream-processors (SIGHUP, or POST /-/reload). It takes effect at one place of each partition's log; going back is another revision.
+          Put this into the fleet's configuration and reload the stream-processors (SIGHUP). It takes effect at one place of each partition's log; going back is another revision.
         </p>
         <YamlBlock text={r.yaml} />
         <p className="hint">Trial {trial.id}, {count(h.samples)} samples.</p>
