@@ -57,7 +57,7 @@ func Start(t testing.TB) *Server {
 	if err := ln.Close(); err != nil {
 		t.Fatal(err)
 	}
-	server := exec.Command(filepath.Join(s.bin, "postgres"), "-D", data, "-h", "127.0.0.1", "-p", strconv.Itoa(s.port), "-k", dir, "-F", "-c", "shared_buffers=8MB") //nolint:gosec // as above
+	server := exec.Command(filepath.Join(s.bin, "postgres"), "-D", data, "-h", "127.0.0.1", "-p", strconv.Itoa(s.port), "-k", dir, "-F", "-c", "shared_buffers=8MB") //nolint:gosec,noctx // as above
 	server.SysProcAttr, server.Dir = as, dir
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
@@ -86,12 +86,12 @@ func unprivileged(t testing.TB, dir string) *syscall.Credential {
 	if err := os.Chown(dir, uid, gid); err != nil {
 		t.Fatal(err)
 	}
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)} //nolint:gosec // ids of this machine
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 }
 
 func (s *Server) run(program string, args ...string) error {
 	args = append([]string{"-h", "127.0.0.1", "-p", strconv.Itoa(s.port), "-U", "tocsin"}, args...)
-	return exec.Command(filepath.Join(s.bin, program), args...).Run() //nolint:gosec // as above
+	return exec.Command(filepath.Join(s.bin, program), args...).Run() //nolint:gosec,noctx // as above
 }
 
 // Database makes an empty one and gives its URL.

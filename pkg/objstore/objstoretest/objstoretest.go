@@ -47,7 +47,7 @@ func Start(t testing.TB) Server {
 		t.Fatal(err)
 	}
 	s := Server{Endpoint: "http://" + addr, Region: "us-east-1", AccessKey: "test-access", SecretKey: "test-secret-key", Bucket: "lake"}
-	cmd := exec.Command(binary, "--access", s.AccessKey, "--secret", s.SecretKey, "--port", addr, "--quiet", "posix", "--sidecar", t.TempDir(), t.TempDir()) //nolint:gosec // the program is the test machine's
+	cmd := exec.Command(binary, "--access", s.AccessKey, "--secret", s.SecretKey, "--port", addr, "--quiet", "posix", "--sidecar", t.TempDir(), t.TempDir()) //nolint:gosec,noctx // the program is the test machine's
 	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
