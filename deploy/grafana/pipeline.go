@@ -9,20 +9,25 @@ func pipeline() d.Dashboard {
 		Rows: []d.Row{
 			{Title: "From sensor to page", Panels: []d.Panel{
 				{
-					Title: "Gateway to Kafka", Kind: d.TimeSeries, Unit: d.Seconds, Logarithmic: true, Limit: promiseIngest, Width: 6, Description: "From a frame's arrival to Kafka's acknowledgement.",
+					Title: "Gateway to Kafka", Kind: d.TimeSeries, Unit: d.Seconds, Logarithmic: true, Limit: promiseIngest, Width: 8, Description: "From a frame's arrival to Kafka's acknowledgement.",
 					Queries: latencies("tocsin_ingest_produce_seconds"),
 				},
 				{
-					Title: "Kafka to judgement", Kind: d.TimeSeries, Unit: d.Seconds, Logarithmic: true, Limit: promiseProcess, Width: 6, Description: "From Kafka's time of the oldest frame of a transaction to that transaction's end.",
+					Title: "Kafka to judgement", Kind: d.TimeSeries, Unit: d.Seconds, Logarithmic: true, Limit: promiseProcess, Width: 8, Description: "From Kafka's time of the oldest frame of a transaction to that transaction's end.",
 					Queries: latencies("tocsin_processor_delay_seconds"),
 				},
 				{
-					Title: "Judgement to page", Kind: d.TimeSeries, Unit: d.Seconds, Logarithmic: true, Limit: promiseAlert, Width: 6, Description: "From the judgement to the receiver's acceptance of the first notification.",
+					Title: "Judgement to page", Kind: d.TimeSeries, Unit: d.Seconds, Logarithmic: true, Limit: promiseAlert, Width: 8, Description: "From the judgement to the receiver's acceptance of the first notification.",
 					EmptyWhile: "nothing was told in the hour before",
 					Queries:    rare("tocsin_alert_notification_latency_seconds"),
 				},
 				{
-					Title: "Kafka to the web page's server", Kind: d.TimeSeries, Unit: d.Seconds, Logarithmic: true, Width: 6, Description: "99 of 100 records within, by topic.",
+					Title: "Machine to page", Kind: d.TimeSeries, Unit: d.Seconds, Logarithmic: true, Limit: promiseTotal, Width: 12, Description: "From the event time that an alert is about to the receiver's acceptance: the window's length, a gateway's delay and wrong clocks are in it. Over an hour is left out.",
+					EmptyWhile: "nothing was told in the hour before",
+					Queries:    rare("tocsin_alert_total_latency_seconds"),
+				},
+				{
+					Title: "Kafka to the web page's server", Kind: d.TimeSeries, Unit: d.Seconds, Logarithmic: true, Width: 12, Description: "99 of 100 records within, by topic.",
 					Queries: []d.Query{{Expr: quantile(0.99, "tocsin_api_kafka_delay_seconds", "topic"), Legend: "{{topic}}"}},
 				},
 			}},

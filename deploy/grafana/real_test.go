@@ -193,12 +193,12 @@ func ask(t *testing.T, from string, into any) {
 // wait polls until ok, or fails.
 func wait(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(3 * time.Minute)
+	deadline := time.Now().Add(5 * time.Minute)
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("no %s after three minutes", what)
+			t.Fatalf("no %s after five minutes", what)
 		}
 		<-tick.C
 	}

@@ -61,6 +61,10 @@ func RuleGroups() []Group {
 				"one page in a hundred reached its receiver {{ $value }} s after the judgement; promised are 10 s",
 			},
 			{
+				"TotalSlow", fmt.Sprintf("histogram_quantile(0.99, sum(increase(tocsin_alert_total_latency_seconds_bucket[10m])) by (vmrange)) > %d", promiseTotal), 0, critical,
+				"one page in a hundred reached its receiver {{ $value }} s after the machine measured what it is about; promised are 30 s",
+			},
+			{
 				"FramesNotTaken", `sum(rate(tocsin_ingest_frames_total{outcome="retry"}[5m])) > 0.05 * sum(rate(tocsin_ingest_frames_total[5m]))`, 2 * time.Minute, critical,
 				"the gateway sends frames back to be sent again: {{ $value }} a second",
 			},

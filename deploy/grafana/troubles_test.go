@@ -62,6 +62,7 @@ func troubles() map[string][]line {
 		"IngestSlow":           slow("tocsin_ingest_produce_seconds"),
 		"ProcessingSlow":       slow("tocsin_processor_delay_seconds"),
 		"AlertSlow":            slow("tocsin_alert_notification_latency_seconds"),
+		"TotalSlow":            slow("tocsin_alert_total_latency_seconds"),
 		"FramesNotTaken":       {counter(`tocsin_ingest_frames_total{outcome="retry",reason="kafka"}`, 0, 500)},
 		"ConsumerLag":          {gauge(`tocsin_kafka_lag_records{group="stream-processor",topic="telemetry.frames.v1"}`, 200, 90000)},
 		"LakeBehind":           {gauge(`tocsin_lake_lag_seconds{table="readings"}`, 200, 4000)},

@@ -81,7 +81,11 @@ func (a *announcer) Committed(ctx context.Context, list []stream.Committed) erro
 		next[c.Partition] = max(next[c.Partition], c.Offset+1)
 		for _, v := range c.Views {
 			if v.EndsMS == 0 {
-				a.engine.Announce(v.Labels, time.UnixMilli(c.Event.GetAtMs()))
+				var measured time.Time
+				if us := c.Event.GetObservedUs(); us != 0 {
+					measured = time.UnixMicro(us)
+				}
+				a.engine.Announce(v.Labels, time.UnixMilli(c.Event.GetAtMs()), measured)
 			}
 			views = append(views, v)
 		}

@@ -374,9 +374,10 @@ func (e *Engine) put(ctx context.Context, alerts []Alert, owed bool) error {
 	return nil
 }
 
-// Announce starts the clock of the latency from anomaly to notification for an alert that is about to be put.
-func (e *Engine) Announce(labels map[string]string, judged time.Time) {
-	e.watch.announce(fingerprint(labels), judged)
+// Announce starts the clocks of the latency to notification for an alert that is about to be put: from the anomaly, and from the event time that
+// it is about (zero: not known).
+func (e *Engine) Announce(labels map[string]string, judged, measured time.Time) {
+	e.watch.announce(fingerprint(labels), judged, measured)
 }
 
 // convert clamps times to the clock that the engine goes by: a broker ahead of us must not make an alert that

@@ -146,7 +146,7 @@ func TestLastStateStands(t *testing.T) {
 	e.Start()
 	for i := range 50 {
 		id := fmt.Sprint("x", i)
-		e.Announce(open(id).Labels, time.Now())
+		e.Announce(open(id).Labels, time.Now(), time.Now())
 		put(t, e, open(id), closed(id))
 	}
 	if n := len(e.watch.since); n != 0 {

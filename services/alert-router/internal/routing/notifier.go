@@ -153,7 +153,7 @@ func failure(ctx context.Context, err error) string {
 	}
 }
 
-// latency measures from the judgement of an anomaly to its first notification through each integration. It knows
+// latency measures from the judgement of an anomaly, and from the event time that it is about, to its first notification through each integration. It knows
 // only alerts that were announced while this process ran; memory is bounded by the alerts that stand.
 type latency struct {
 	metrics *metrics.Set
@@ -162,18 +162,22 @@ type latency struct {
 }
 
 type announced struct {
-	at   time.Time
-	sent map[string]bool // by integration/receiver
+	at       time.Time
+	measured time.Time       // event time of what it is about; zero: not known
+	sent     map[string]bool // by integration/receiver
 }
+
+// maxTotal bounds the time from the machine to the receiver: what took longer was history that is replayed, or a clock that is wrong.
+const maxTotal = time.Hour
 
 func newLatency(set *metrics.Set) *latency {
 	return &latency{metrics: set, since: make(map[model.Fingerprint]*announced)}
 }
 
-func (l *latency) announce(fp model.Fingerprint, at time.Time) {
+func (l *latency) announce(fp model.Fingerprint, at, measured time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.since[fp] = &announced{at: at, sent: make(map[string]bool)}
+	l.since[fp] = &announced{at: at, measured: measured, sent: make(map[string]bool)}
 }
 
 func (l *latency) judged(fp model.Fingerprint) (time.Time, bool) {
@@ -202,8 +206,11 @@ func (l *latency) sent(integration, receiver string, alerts []*alert.Alert, now 
 			continue
 		}
 		s.sent[key] = true
-		l.metrics.GetOrCreateHistogram(fmt.Sprintf("tocsin_alert_notification_latency_seconds{integration=%s}",
-			strconv.Quote(integration))).Update(max(now.Sub(s.at), 0).Seconds())
+		label := strconv.Quote(integration)
+		l.metrics.GetOrCreateHistogram(fmt.Sprintf("tocsin_alert_notification_latency_seconds{integration=%s}", label)).Update(max(now.Sub(s.at), 0).Seconds())
+		if total := now.Sub(s.measured); total <= maxTotal {
+			l.metrics.GetOrCreateHistogram(fmt.Sprintf("tocsin_alert_total_latency_seconds{integration=%s}", label)).Update(max(total, 0).Seconds())
+		}
 	}
 }
 
