@@ -111,8 +111,6 @@ func TestADayIsMerged(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.clean()
-		s.rolled("readings_1m", time.Minute)
-		s.rolled("readings_1h", time.Hour)
 	}
 	days := func() (day, others int) {
 		for _, f := range slices.Sorted(maps.Keys(manifest(s, "readings").Files())) {
@@ -125,15 +123,15 @@ func TestADayIsMerged(t *testing.T) {
 		return day, others
 	}
 	midnight := s.now.Truncate(24 * time.Hour)
-	for h := range 6 {
+	for h := range 3 {
 		for p := range int32(2) {
-			s.raw(p, midnight.Add(time.Duration(4*h)*time.Hour), 20)
-			s.raw(p, midnight.Add(time.Duration(4*h)*time.Hour), 20)
+			s.raw(p, midnight.Add(time.Duration(8*h)*time.Hour), 40)
+			s.raw(p, midnight.Add(time.Duration(8*h)*time.Hour), 40)
 		}
 	}
 	s.now = midnight.Add(23 * time.Hour)
 	compact(0) // the hours
-	if day, others := days(); day != 0 || others != 6 {
+	if day, others := days(); day != 0 || others != 3 {
 		t.Fatalf("%d files of days, %d of hours", day, others)
 	}
 	compact(4) // the day: 1920 rows, so of its two files the first is full
@@ -159,10 +157,11 @@ func TestADayIsMerged(t *testing.T) {
 		t.Errorf("%d files of days, %d of hours", day, others)
 	}
 	_, rows, _ := s.state("readings")
-	if rows != (6*4*20+30)*4 {
+	if rows != (3*4*40+30)*4 {
 		t.Errorf("%d rows", rows)
 	}
 	// Readings go a day at a time, when they are in the rollups, which stay.
+	s.rolled("readings_1h", time.Hour)
 	minutes := s.rolled("readings_1m", time.Minute)
 	o.Maintenance.Keep = []Keep{{Table: "readings", For: 30 * time.Hour}}
 	for _, age := range []int{2, 48} {

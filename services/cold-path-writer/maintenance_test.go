@@ -328,7 +328,7 @@ func TestACrashAtAnyStep(t *testing.T) {
 			o.Maintenance.Grace = 0 // deleting is a step too
 			o.Now = func() time.Time { return time.Now().Add(24 * time.Hour) }
 			crashes := 0
-			for n := 1; ; n += 2 {
+			for n := 1; ; n += 3 {
 				err := Compact(t.Context(), &crashing{s.Bucket, n, after}, o)
 				if _, r, h := s.state("readings"); r != rows || h != hash {
 					t.Fatalf("crash at step %d: %d rows with hash %x, want %d with %x", n, r, h, rows, hash)
