@@ -257,6 +257,21 @@ lake-checks: ## scheduled checks: precision and recall over 2 x 100 generated bu
 	TOCSIN_CHECKS_SERIES=100 TOCSIN_CHECKS_OUT="$(CURDIR)/out/checks.json" $(GO) test -count=1 -timeout 30m -v -run '^TestSeeded$$' ./services/historical-api/internal/usage
 	TOCSIN_REQUIRE_REAL=1 $(GO) test -count=1 -timeout 30m -v -run '^(TestSeededUsage|TestKilledChecks)$$' ./services/historical-api
 
+ICEBERG_SPARK := iceberg-spark-runtime-4.1_2.13-1.12.0.jar
+SQLITE_JDBC   := sqlite-jdbc-3.54.1.0.jar
+# What is given to deploy/proof/cmd/lakeproof, e.g. LAKE_FLAGS="-machines 20 -kills 5 -committer-kills 3" (200,000 readings, some 4 minutes).
+LAKE_FLAGS ?=
+.PHONY: lake-proof
+lake-proof: build iceberg ## 10 M readings through the real stack, writer and Iceberg committer killed all the time; then DuckDB, pyarrow, ClickHouse, Spark and pyiceberg must find them all and agree, also after merges, retention and a new column; runs the recipes of docs/LAKE.md (out/lake-proof.json); installs the engines into out (1.7 GB)
+	@mkdir -p out/jars
+	@test -x out/venv-lake/bin/python || python3 -m venv out/venv-lake || { echo "MISSING: python3 with the venv module (Debian: python3-venv)"; rm -rf out/venv-lake; exit 1; }
+	@out/venv-lake/bin/python -c 'import pyiceberg, duckdb, pyarrow, sqlalchemy, pyspark, chdb' 2>/dev/null || \
+		out/venv-lake/bin/python -m pip install --quiet "pyiceberg[sql-sqlite,pyarrow]==0.12.0" pyarrow==26.0.1 duckdb==2.0.0 pyspark==4.1.4 chdb==4.4.0 || { echo "MISSING: the engines could not be installed from the package index"; exit 1; }
+	@test -s out/jars/$(ICEBERG_SPARK) || curl -sSf -o out/jars/$(ICEBERG_SPARK) https://repo1.maven.org/maven2/org/apache/iceberg/iceberg-spark-runtime-4.1_2.13/1.12.0/$(ICEBERG_SPARK)
+	@test -s out/jars/$(SQLITE_JDBC) || curl -sSf -o out/jars/$(SQLITE_JDBC) https://repo1.maven.org/maven2/org/xerial/sqlite-jdbc/3.54.1.0/$(SQLITE_JDBC)
+	$(GO) build -trimpath -o bin/ ./deploy/proof/cmd/lakeproof
+	bin/lakeproof -out out/lake-proof.json -python out/venv-lake/bin/python -jars out/jars/$(ICEBERG_SPARK),out/jars/$(SQLITE_JDBC) $(LAKE_FLAGS)
+
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (default 30s)
 	@for m in $(MODULES); do (cd $$m && for p in $$($(GO) list ./...); do \
