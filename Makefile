@@ -244,12 +244,13 @@ helm-test: build ## render the Helm chart and check every object (builds Helm: m
 	cd deploy/helmtest && GOWORK=off $(GO) test -count=1 ./...
 
 .PHONY: iceberg-test
-iceberg-test: ## the Iceberg tables: faults, S3 and PostgreSQL, and pyiceberg, pyarrow and DuckDB reading the same; installs those into out/venv-iceberg (minutes the first time)
+iceberg-test: ## the Iceberg tables: faults, S3 and PostgreSQL, a REST catalog, and pyiceberg, pyarrow and DuckDB reading the same; installs those into out/venv-iceberg (minutes the first time)
 	@mkdir -p out
 	@test -x out/venv-iceberg/bin/python || python3 -m venv out/venv-iceberg || { echo "MISSING: python3 with the venv module (Debian: python3-venv)"; rm -rf out/venv-iceberg; exit 1; }
 	@out/venv-iceberg/bin/python -c 'import pyiceberg, duckdb, pyarrow, s3fs, sqlalchemy, psycopg2' 2>/dev/null || \
 		out/venv-iceberg/bin/python -m pip install --quiet "pyiceberg[sql-sqlite,pyarrow,s3fs]==0.12.0" pyarrow==26.0.1 duckdb==2.0.0 psycopg2-binary || { echo "MISSING: pyiceberg could not be installed from the package index"; exit 1; }
-	cd services/iceberg-committer && GOWORK=off TOCSIN_PYICEBERG="$(CURDIR)/out/venv-iceberg/bin/python" $(GO) test -count=1 ./...
+	@test -d out/rest-catalog || mvn -q -B -f services/iceberg-committer/internal/icebergtable/testdata/rest/pom.xml dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/out/rest-catalog" || { echo "MISSING: Maven, or the REST catalog's jars"; rm -rf out/rest-catalog; exit 1; }
+	cd services/iceberg-committer && GOWORK=off TOCSIN_ICEBERG_REST="$(CURDIR)/out/rest-catalog" TOCSIN_PYICEBERG="$(CURDIR)/out/venv-iceberg/bin/python" $(GO) test -count=1 ./...
 
 .PHONY: lake-checks
 lake-checks: ## scheduled checks: precision and recall over 2 x 100 generated businesses (out/checks.json), then the service killed while it makes up for weeks of runs

@@ -131,19 +131,19 @@ func (p *proof) replay(ctx context.Context) error {
 		}
 	})
 	p.report.Replay.SentSeconds = round(time.Since(began))
-	if err == nil {
-		// The writer is killed until it has all, and often enough.
-		err = p.until(ctx, "all readings in the lake", func() (bool, error) {
-			n, err := p.rows(ctx, "readings")
-			return n >= int64(p.cfg.Sizes.Readings()), err
-		})
-	}
-	p.report.Replay.StoredSeconds = round(time.Since(began))
 	close(stop)
-	return errors.Join(err, <-killed)
+	if err := errors.Join(err, <-killed); err != nil {
+		return err
+	}
+	err = p.until(ctx, "all readings in the lake", func() (bool, error) {
+		n, err := p.rows(ctx, "readings")
+		return n >= int64(p.cfg.Sizes.Readings()), err
+	})
+	p.report.Replay.StoredSeconds = round(time.Since(began))
+	return err
 }
 
-// kill ends writer and committer by SIGKILL, again and again, and starts them again.
+// kill ends writer and committer by SIGKILL, again and again, and starts them again: until stop, and as often as was asked for.
 func (p *proof) kill(ctx context.Context, stop <-chan struct{}) error {
 	rng := rand.New(rand.NewPCG(p.cfg.Seed, 6))
 	r := &p.report.Replay
@@ -152,11 +152,14 @@ func (p *proof) kill(ctx context.Context, stop <-chan struct{}) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-wait.C:
+		}
+		select {
 		case <-stop:
 			if r.WriterKills >= p.cfg.Kills && r.CommitterKills >= p.cfg.CommitterKills {
 				return nil
 			}
-		case <-wait.C:
+		default:
 		}
 		name, count := writer, &r.WriterKills
 		if rng.IntN(4) == 0 || r.WriterKills >= p.cfg.Kills && r.CommitterKills < p.cfg.CommitterKills {

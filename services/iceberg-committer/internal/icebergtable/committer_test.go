@@ -57,6 +57,7 @@ func each(t *testing.T, test func(*world)) {
 		store := realS3(t)
 		test(newWorld(t, store, realPostgres(t)))
 	})
+	t.Run("directory and REST", func(t *testing.T) { test(newWorld(t, objstore.DefaultConfig(t.TempDir()), realREST(t))) })
 }
 
 func TestTableFollowsTheLake(t *testing.T) {
@@ -149,13 +150,13 @@ func TestEveryTableOfTheLake(t *testing.T) {
 		}
 		w.sync(c)
 		var got []string
-		for ident, err := range c.cat.ListTables(w.Context(), []string{"tocsin"}) {
+		for ident, err := range c.cat.ListTables(w.Context(), []string{w.cfg.Namespace}) {
 			if err != nil {
 				w.Fatal(err)
 			}
 			got = append(got, strings.Join(ident, "."))
 		}
-		if slices.Sort(got); !slices.Equal(got, []string{"tocsin.alerts", "tocsin.readings"}) {
+		if slices.Sort(got); !slices.Equal(got, []string{w.cfg.Namespace + ".alerts", w.cfg.Namespace + ".readings"}) {
 			w.Errorf("tables %q", got)
 		}
 	})

@@ -39,6 +39,9 @@ type sums struct {
 func TestOtherEnginesReadTheSame(t *testing.T) {
 	py := python(t)
 	each(t, func(w *world) {
+		if w.cfg.REST() {
+			return // read.py asks SQL catalogs
+		}
 		c := w.committer(nil)
 		w.raw(w.hour, 0, 0, 1000)
 		w.raw(w.hour, 1, 0, 1000)

@@ -5,12 +5,14 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -247,6 +249,38 @@ func realS3(t *testing.T) objstore.Config {
 	t.Helper()
 	s := objstoretest.Start(t)
 	return objstore.Config{URL: "s3://" + s.Bucket + "/plant", Endpoint: s.Endpoint, Region: s.Region, AccessKey: s.AccessKey, SecretKey: s.SecretKey, PathStyle: true, Timeout: 30 * time.Second}
+}
+
+// realREST runs Iceberg's own REST catalog. TOCSIN_ICEBERG_REST names the folder of its jars: make iceberg-test fetches them.
+func realREST(t *testing.T) string {
+	t.Helper()
+	jars := os.Getenv("TOCSIN_ICEBERG_REST")
+	if jars == "" {
+		missing(t, "a REST catalog: TOCSIN_ICEBERG_REST names no folder of its jars (make iceberg-test fetches them)")
+	}
+	address := fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
+	cmd := exec.Command("java", "-Xmx256m", "-cp", filepath.Join(jars, "*"), filepath.Join("testdata", "rest", "Catalog.java"), address[strings.LastIndexByte(address, ':')+1:], t.TempDir())
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // SIGQUIT would print stacks and go on
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	eventually(t, "the REST catalog", func() bool {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address+"/v1/config", http.NoBody)
+		if err != nil {
+			return false
+		}
+		res, err := client.Do(req)
+		if err != nil {
+			return false
+		}
+		return res.Body.Close() == nil && res.StatusCode == http.StatusOK
+	})
+	return address
 }
 
 // realPostgres gives the address of an empty database.
