@@ -17,7 +17,10 @@ function stored(): Theme | undefined {
 
 let chosen = stored();
 
-const theme = (): Theme => chosen ?? (media.matches ? "light" : "dark");
+// Read once and at each change only: in Chromium, reading matches between a change and its event takes the event away.
+let system: Theme = media.matches ? "light" : "dark";
+
+const theme = (): Theme => chosen ?? system;
 
 /** Writes the theme to the document; call before the first paint. */
 export function applyTheme() {
@@ -35,7 +38,10 @@ export function toggleTheme() {
   applyTheme();
 }
 
-media.addEventListener("change", applyTheme);
+media.addEventListener("change", (e) => {
+  system = e.matches ? "light" : "dark";
+  applyTheme();
+});
 
 export function useTheme(): Theme {
   return useSyncExternalStore(
