@@ -217,6 +217,11 @@ bench-page: build ## the web page in a browser: 10,000 machines at full rate, fr
 	cd services/realtime-api && GOWORK=off BENCH_MINUTES=$(or $(MINUTES),30) BENCH_OUT=$(CURDIR)/out/page.json TOCSIN_BINARY=$(CURDIR)/bin/tocsin \
 		$(GO) test -tags bench -run TestBenchPage -count=1 -timeout 0 -v .
 
+.PHONY: bench-stream
+bench-stream: build ## 1,000 WebSocket clients on 10,000 machines at full rate, then cut at random: the server's CPU and memory, and that a resume loses nothing; 3 minutes (out/stream.json)
+	@mkdir -p out
+	cd services/realtime-api && GOWORK=off BENCH_OUT=$(CURDIR)/out/stream.json TOCSIN_BINARY=$(CURDIR)/bin/tocsin $(GO) test -tags bench -run TestBenchStream -count=1 -timeout 20m -v .
+
 .PHONY: bench-memory
 bench-memory: ## heap bytes per sensor at 100,000 sensors with the default detectors, and what for (out/memory.json)
 	@mkdir -p bin

@@ -32,7 +32,7 @@ func Table() []Route {
 		"POST /alerts/{id}/in-service", "POST /alerts/{id}/verdict", "POST /routes/test",
 		"GET /push/keys", "GET /push/subscriptions", "POST /push/subscriptions", "DELETE /push/subscriptions/{id}")
 	add(History, "/v1/history", "/v1",
-		"GET /tables", "GET /series", "GET /episodes", "GET /availability", "GET /compare",
+		"GET /tables", "GET /series", "GET /episodes", "GET /availability", "GET /compare", "GET /anomalies", "GET /anomalies/check", "GET /jobs",
 		"POST /sql", "GET /sql", "DELETE /sql/{id}")
 	add(Models, "/v1", "/v1",
 		"GET /models", "GET /models/{name}", "POST /models", "PUT /models/{name}/roles", "GET /trainings", "GET /trainings/{id}", "GET /comparison")

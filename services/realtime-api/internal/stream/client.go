@@ -71,10 +71,20 @@ type client struct {
 	behind   uint64 // ticks coalesced since the last summary
 	summed   uint64 // tick of the last summary sent
 	taken    time.Time
+
+	// The writer's: bytes sent since a pong was last asked for, and whether it has yet to come.
+	ahead   int
+	probing bool
+	probe   chan struct{} // asks the pinger for one
+	pong    chan struct{} // it has come: all that was sent before has been taken
 }
 
+// window is how many bytes are sent on before a pong must have come for those before. The kernel, and proxies, take megabytes for a client that reads nothing: it would
+// get them all, minutes old. So at most twice this, and one set of changes, is under way.
+const window = 256 << 10
+
 func newClient(s *Server, who *gate.Identity, conn *websocket.Conn, raw net.Conn) *client {
-	return &client{s: s, who: who, conn: conn, raw: raw, wake: make(chan struct{}, 1), channels: map[string]*channel{}}
+	return &client{s: s, who: who, conn: conn, raw: raw, wake: make(chan struct{}, 1), probe: make(chan struct{}, 1), pong: make(chan struct{}, 1), channels: map[string]*channel{}}
 }
 
 // run serves the client until it leaves, its line is dead, or the server ends.
@@ -112,7 +122,7 @@ func (c *client) run(ctx context.Context, cancel context.CancelFunc) {
 	_ = c.conn.Close(websocket.StatusGoingAway, "server is shutting down") // it may be gone already
 }
 
-// ping notices a line that is dead without having been closed.
+// ping notices a line that is dead without having been closed, and tells the writer how far the client has read.
 func (c *client) ping(ctx context.Context) {
 	t := time.NewTicker(c.s.cfg.PingInterval)
 	defer t.Stop()
@@ -121,14 +131,22 @@ func (c *client) ping(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			p, cancel := context.WithTimeout(ctx, c.s.cfg.WriteTimeout)
-			err := c.conn.Ping(p)
-			cancel()
-			if err != nil {
+			if c.roundTrip(ctx) != nil {
 				return
 			}
+		case <-c.probe:
+			if c.roundTrip(ctx) != nil {
+				return
+			}
+			c.pong <- struct{}{} // there is room: the writer asks for one at a time
 		}
 	}
+}
+
+func (c *client) roundTrip(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, c.s.cfg.WriteTimeout)
+	defer cancel()
+	return c.conn.Ping(ctx)
 }
 
 // read takes requests in; the latest subscribe wins, so a client cannot make work faster than the ticks.
@@ -193,8 +211,8 @@ func (c *client) write(ctx context.Context) error {
 		return err
 	}
 	t := c.s.current()
+	served, held := t.number, false
 	for {
-		seen := t.number
 		select {
 		case <-c.s.done:
 			return nil
@@ -208,11 +226,21 @@ func (c *client) write(ctx context.Context) error {
 			if time.Since(c.taken) < c.s.cfg.Interval {
 				continue // the next tick sees to it: requests make no work faster than ticks
 			}
+		case <-c.pong:
+			c.probing = false
+			if !held {
+				continue
+			}
+			t = c.s.current()
 		}
-		if t.number > seen+1 {
-			c.behind += t.number - seen - 1
-			c.s.coalesced.Add(int(t.number - seen - 1))
+		if held = c.probing && c.ahead >= window; held {
+			continue
 		}
+		if t.number > served+1 {
+			c.behind += t.number - served - 1
+			c.s.coalesced.Add(int(t.number - served - 1))
+		}
+		served = t.number
 		if err := c.takeOver(ctx); err != nil {
 			return err
 		}
@@ -233,6 +261,10 @@ func (c *client) write(ctx context.Context) error {
 			if err := c.send(ctx, m); err != nil {
 				return err
 			}
+		}
+		if c.ahead >= window && !c.probing {
+			c.probing, c.ahead = true, 0
+			c.probe <- struct{}{} // there is room: one is asked for at a time
 		}
 	}
 }
@@ -285,6 +317,12 @@ func (c *client) news(name string, ch *channel, t *news) [][]byte {
 		if shared {
 			ch.since = t.to
 			return t.fleet
+		}
+		if ch.since == 0 {
+			c.s.resets.Inc()
+			snap := c.s.snapshot(c.view)
+			ch.since, ch.told = snap.version, true
+			return snap.messages
 		}
 		d := c.s.hub.FleetSince(ch.since, c.view.scope)
 		d.Reset = d.Reset || !ch.told
@@ -354,5 +392,6 @@ func (c *client) send(ctx context.Context, m []byte) error {
 	}
 	c.s.sent.Inc()
 	c.s.bytes.Add(len(m))
+	c.ahead += len(m)
 	return nil
 }

@@ -11,7 +11,7 @@
 // # Slow clients
 //
 // There is no queue. At each tick a client gets what changed since the version it has; one that is still
-// writing misses ticks and then gets the latest state of everything that changed meanwhile, once. The summary
+// writing, or has not yet answered a ping that followed 256 KiB, misses ticks and then gets the latest state of everything that changed meanwhile, once. The summary
 // tells it how many ticks were coalesced. Only a client that takes nothing at all for WriteTimeout is cut off.
 //
 // # Cost
@@ -149,6 +149,7 @@ func (s *Server) advance(summary bool) {
 		flow = s.flow()
 	}
 	for i, v := range views {
+		v.snap.Store(nil)
 		after[i] = s.news(v, before[i])
 		if summary {
 			c := s.hub.Counts(v.scope)

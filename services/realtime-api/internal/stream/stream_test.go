@@ -338,6 +338,39 @@ func TestSlowClientGetsTheLatest(t *testing.T) {
 	}
 }
 
+// What a client has not read does not pile up in buffers between: it would get it all, late.
+func TestLittleIsUnderWay(t *testing.T) {
+	f := setup(t, nil)
+	change := func(at int64) {
+		for i := range 2000 {
+			f.window(fmt.Sprint("machine-with-a-rather-long-name-", i), at, 0)
+		}
+	}
+	change(0)
+	r := f.dial(nil)
+	r.subscribe("fleet")
+	r.until("the fleet", func() bool { return len(r.rows) == 2000 })
+	from := f.srv.bytes.Get()
+	set := 0 // bytes of a set of changes, at most
+	for at := range int64(14) {
+		change(at*5 + 5)
+		before, n := f.srv.bytes.Get(), f.srv.current()
+		<-n.next
+		set = max(set, int(f.srv.bytes.Get()-before))
+	}
+	if sent := int(f.srv.bytes.Get() - from); sent > 2*window+3*set {
+		t.Errorf("%d bytes are under way to a client that reads nothing; a set of changes has %d", sent, set)
+	}
+	r.until("the latest", func() bool { return r.versions["fleet"] == f.hub.Version() })
+	if r.behind == 0 {
+		summaries := r.summaries
+		r.until("a summary", func() bool { return r.summaries > summaries+1 })
+	}
+	if r.behind == 0 {
+		t.Error("no tick was coalesced")
+	}
+}
+
 func TestBadRequestsAreAnswered(t *testing.T) {
 	f := setup(t, nil)
 	r := f.dial(nil)

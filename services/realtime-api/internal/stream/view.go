@@ -2,6 +2,8 @@ package stream
 
 import (
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/places"
@@ -22,6 +24,29 @@ type view struct {
 	scope   hub.Scope
 	clients int
 	news    news
+
+	// The whole fleet as somebody was told it in this tick, for whoever comes in the same one.
+	snap   atomic.Pointer[snapshot]
+	snapMu sync.Mutex // held while it is made, so that a thousand who come at once make it once
+}
+
+// snapshot is the whole fleet of a view.
+type snapshot struct {
+	version  uint64
+	messages [][]byte
+}
+
+// snapshot gives one that was made in this tick.
+func (s *Server) snapshot(v *view) *snapshot {
+	v.snapMu.Lock()
+	defer v.snapMu.Unlock()
+	if snap := v.snap.Load(); snap != nil {
+		return snap
+	}
+	d := s.hub.FleetSince(0, v.scope)
+	snap := &snapshot{d.Version, fleetMessages(&d)}
+	v.snap.Store(snap)
+	return snap
 }
 
 // news is what one interval brought of a view. It does not change once published.
