@@ -205,6 +205,16 @@ bench-wide: ## frames of 25,000 features and batches of 64 of them, beside the m
 	$(GO) build -trimpath -o bin/ ./services/stream-processor/cmd/benchwide
 	@bin/benchwide -out out/wide.json
 
+.PHONY: bench-lake
+bench-lake: ## readings into Parquet beside parquet-go's generic writer, arrow-go and pyarrow in one run; installs that into out/venv (out/lake.json)
+	@mkdir -p bin out
+	@test -x out/venv/bin/python || python3 -m venv out/venv || { echo "MISSING: python3 with the venv module (Debian: python3-venv)"; rm -rf out/venv; exit 1; }
+	@out/venv/bin/python -m pip --version >/dev/null 2>&1 || { echo "MISSING: pip in out/venv"; exit 1; }
+	@out/venv/bin/python -c 'import pyarrow' 2>/dev/null || out/venv/bin/python -m pip install --quiet pyarrow==26.0.1 || { echo "MISSING: pyarrow 26.0.1 could not be installed from the package index"; exit 1; }
+	$(GO) build -trimpath -o bin/ ./services/cold-path-writer/cmd/benchlake
+	cd deploy/bench/lake && GOWORK=off $(GO) build -trimpath -o $(CURDIR)/bin/bench-lake .
+	@bin/bench-lake -out out/lake.json
+
 .PHONY: journeys
 journeys: build ## ten journeys through the page in Chromium on the real stack, one with the API killed (pictures below out/images, to be looked at and kept in docs/images)
 	cd services/realtime-api/web && npm ci --no-audit --no-fund

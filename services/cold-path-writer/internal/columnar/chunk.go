@@ -3,6 +3,7 @@ package columnar
 import (
 	"bytes"
 	"hash/crc32"
+	"slices"
 
 	"github.com/parquet-go/parquet-go/bloom"
 	"github.com/parquet-go/parquet-go/deprecated"
@@ -10,15 +11,20 @@ import (
 	"github.com/parquet-go/parquet-go/format"
 )
 
-// pageRows is the most rows of a page: what an engine that reads the column index can skip.
+// pageRows is the most rows of a page of the columns that the file is sorted by: what an engine that reads the column index can skip.
 const pageRows = 32 << 10
 
-// pageRows is that, or more in a wide row group, so that a page holds some frames and not a part of one.
+// pageRows is that for the column. Other columns have larger pages, which compress better: of split floats each byte's plane then has zstd's block for itself. So
+// have all in a wide row group, where a page should hold some frames and not a part of one.
 func (c *chunk) pageRows() int {
-	if c.group > c.w.sizes.group {
+	switch {
+	case c.group > c.w.sizes.group:
 		return 8 * c.w.sizes.page
+	case slices.Contains(c.w.schema.SortedBy, c.column.Name):
+		return c.w.sizes.page
+	default:
+		return 4 * c.w.sizes.page
 	}
-	return c.w.sizes.page
 }
 
 // physical is the type that is stored.

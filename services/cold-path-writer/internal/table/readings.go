@@ -2,6 +2,7 @@ package table
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/bits"
@@ -79,6 +80,21 @@ func (r *readings) Rows(ctx context.Context, rec Record) (int64, error) {
 }
 
 func (r *readings) Encode(ctx context.Context, recs []Record, describe func(int64, uint64) map[string]string) (File, error) {
+	return r.encode(ctx, recs, describe, func(string) {})
+}
+
+// EncodeReadings is Encode of the table readings that calls done after each of its parts: "decode" (and sort), "encode" (and hash) and "verify". For measuring; tables
+// are those of All.
+func EncodeReadings(ctx context.Context, tables []Table, recs []Record, done func(part string)) (File, error) {
+	for _, t := range tables {
+		if r, ok := t.(*readings); ok {
+			return r.encode(ctx, recs, func(int64, uint64) map[string]string { return nil }, done)
+		}
+	}
+	return File{}, errors.New("there is no table readings")
+}
+
+func (r *readings) encode(ctx context.Context, recs []Record, describe func(int64, uint64) map[string]string, done func(part string)) (File, error) {
 	b := r.pool.Get().(*batch)
 	defer func() {
 		b.reset()
@@ -90,12 +106,16 @@ func (r *readings) Encode(ctx context.Context, recs []Record, describe func(int6
 		}
 	}
 	b.sort()
+	done("decode")
 	f := File{Rows: b.rows, Hash: b.write()}
 	var err error
 	if f.Data, err = b.columns.w.Close(describe(f.Rows, f.Hash)); err != nil {
 		return File{}, fmt.Errorf("table readings: %w", err)
 	}
-	return f, verify(r, f)
+	done("encode")
+	err = verify(r, f)
+	done("verify")
+	return f, err
 }
 
 // frameHash is the part of a row's hash that all rows of a frame share.
