@@ -172,19 +172,7 @@ func metricNames(t *testing.T, vm string) map[string]bool {
 
 func ask(t *testing.T, from string, into any) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, from, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(res.Body, 16<<20))
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := request(t, http.MethodGet, from, "")
 	if err := json.Unmarshal(b, into); err != nil {
 		t.Fatalf("%s: %v: %.200s", from, err, b)
 	}
@@ -286,7 +274,13 @@ func seriesAt(t *testing.T, vm, expr string, at time.Time) []any {
 
 func post(t *testing.T, to, body string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, to, strings.NewReader(body))
+	request(t, http.MethodPost, to, body)
+}
+
+// request is the answer's body; an answer that is no success fails the test.
+func request(t *testing.T, method, to, body string) []byte {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, to, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,8 +289,12 @@ func post(t *testing.T, to, body string) {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
-	if res.StatusCode/100 != 2 {
-		b, _ := io.ReadAll(io.LimitReader(res.Body, 1000))
-		t.Fatalf("%s: %s: %s", to, res.Status, b)
+	b, err := io.ReadAll(io.LimitReader(res.Body, 16<<20))
+	if err != nil {
+		t.Fatal(err)
 	}
+	if res.StatusCode/100 != 2 {
+		t.Fatalf("%s: %s: %.1000s", to, res.Status, b)
+	}
+	return b
 }
