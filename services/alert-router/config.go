@@ -29,6 +29,7 @@ type Config struct {
 	ReceiversFile      string            `mapstructure:"receivers_file" doc:"What Alertmanager's configuration has no words for: how pages look, the keys of their links, SMS, Web Push, Kafka, signed webhooks. See docs/receivers.md. Empty: defaults."`
 	EgressAllow        []string          `mapstructure:"egress_allow" doc:"Addresses, CIDRs, host names, *.domains and host:port that receivers may be reached at though they are not public (loopback, private networks)."`
 	LiveURL            string            `mapstructure:"live_url" doc:"Where the realtime-api is reached, for the picture of the sensor in e-mails. Empty: no pictures."`
+	LiveToken          string            `mapstructure:"live_token" doc:"Bearer token for live_url, of one who may see every machine that is paged about. Needed where the realtime-api lists people." secret:"true"`
 	ExternalURL        string            `mapstructure:"external_url" doc:"URL under which people reach this service, for links in notifications. Empty: http:// and the address listened on."`
 	MachineURL         string            `mapstructure:"machine_url" doc:"URL of a machine's page, for links in notifications; {equipment_id} is replaced. Empty: no links."`
 	LogNotifications   bool              `mapstructure:"log_notifications" doc:"Write each notification to the log too, whatever its receiver."`
@@ -217,6 +218,11 @@ func (c Config) Validate() error {
 	}
 	if err := httpURL(c.LiveURL); err != nil {
 		return fmt.Errorf("live_url: %w", err)
+	}
+	if c.LiveToken != "" {
+		if err := auth.CheckToken(c.LiveToken); err != nil {
+			return fmt.Errorf("live_token: %w", err)
+		}
 	}
 	if err := httpURL(c.ExternalURL); err != nil {
 		return fmt.Errorf("external_url: %w", err)

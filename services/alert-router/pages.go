@@ -194,6 +194,9 @@ func (p *pager) series(ctx context.Context, equipmentID, sensor string) []notifi
 	if err != nil {
 		return nil
 	}
+	if p.cfg.LiveToken != "" {
+		req.Header.Set("Authorization", "Bearer "+p.cfg.LiveToken)
+	}
 	resp, err := p.live.Do(req)
 	if err != nil {
 		return nil
