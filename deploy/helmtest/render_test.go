@@ -265,6 +265,9 @@ networkPolicy:
 func TestRoutingComesFromASecret(t *testing.T) {
 	m := mustRender(t, least(t)+"\nalertRouting: {existingSecret: routing}\n")
 	router, _ := m.config["alert_router"].(map[string]any)
+	if router["live_url"] != "http://t-tocsin-realtime-api:8080" {
+		t.Errorf("pages get their pictures from %v", router["live_url"])
+	}
 	if router["routing_file"] != "/etc/tocsin/routing/routing.yml" {
 		t.Errorf("alert_router: %v", router)
 	}

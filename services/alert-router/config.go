@@ -149,7 +149,7 @@ func DefaultConfig() Config {
 		GroupID:            "alert-router",
 		InstanceID:         "alert-router-0",
 		DataDir:            ".tocsin/alert-router",
-		MachineURL:         "http://127.0.0.1:8080/",
+		MachineURL:         "http://127.0.0.1:8080/#/machine/{equipment_id}",
 		LiveURL:            "http://127.0.0.1:8080",
 		LogNotifications:   true,
 		Retention:          120 * time.Hour,

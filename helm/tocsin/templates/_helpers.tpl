@@ -46,6 +46,9 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 {{- if $config.realtime_api }}
 {{- $_ := set $config.realtime_api "backends" $backends }}
 {{- end }}
+{{- if and $config.alert_router (index .Values.services "realtime-api").enabled (not (hasKey $config.alert_router "live_url")) }}
+{{- $_ := set $config.alert_router "live_url" (printf "http://%s-realtime-api:%v" (include "tocsin.fullname" $) (index .Values.services "realtime-api").ports.http) }}
+{{- end }}
 {{- $clients := dig "model_trainer" "auth" dict $config }}
 {{- if and (index .Values.services "model-trainer").enabled (not $clients.clients) (not $clients.allow_anonymous) }}
 {{- fail "config.model_trainer.auth.clients is empty: list the clients that may ask, set allow_anonymous: true, or leave the service out with services.model-trainer.enabled: false" }}
