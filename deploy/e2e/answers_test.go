@@ -42,7 +42,8 @@ func run(t *testing.T, env []string, args ...string) *process {
 	p.cmd.Env = append(p.cmd.Environ(),
 		"TOCSIN_BROKER_LISTEN=127.0.0.1:0", "TOCSIN_INGEST_GATEWAY_HTTP_LISTEN=127.0.0.1:0", "TOCSIN_INGEST_GATEWAY_GRPC_LISTEN=127.0.0.1:0",
 		"TOCSIN_STREAM_PROCESSOR_HTTP_LISTEN=127.0.0.1:0", "TOCSIN_ALERT_ROUTER_HTTP_LISTEN=127.0.0.1:0",
-		"TOCSIN_COLD_PATH_WRITER_HTTP_LISTEN=127.0.0.1:0", "TOCSIN_REALTIME_API_HTTP_LISTEN=127.0.0.1:0", "TOCSIN_TUNING_BENCH_HTTP_LISTEN=127.0.0.1:0")
+		"TOCSIN_COLD_PATH_WRITER_HTTP_LISTEN=127.0.0.1:0", "TOCSIN_REALTIME_API_HTTP_LISTEN=127.0.0.1:0", "TOCSIN_TUNING_BENCH_HTTP_LISTEN=127.0.0.1:0",
+		"TOCSIN_HISTORICAL_API_HTTP_LISTEN=127.0.0.1:0", "TOCSIN_MODEL_TRAINER_HTTP_LISTEN=127.0.0.1:0")
 	p.cmd.Env = append(p.cmd.Env, env...)
 	var log strings.Builder
 	p.cmd.Stderr = &log
@@ -155,7 +156,7 @@ func said(t *testing.T, brokers []string, machines, partitions int) map[string]s
 				if a.Cause == "silence" {
 					return // follows the broker's clock
 				}
-				a.JudgedAtMs = 0
+				a.JudgedAtMs, a.ReceivedAtMs = 0, 0
 				keep(t, out, a.AnomalyId, &a)
 			}
 		})

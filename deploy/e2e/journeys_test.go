@@ -42,7 +42,7 @@ func TestJourneys(t *testing.T) {
 		t.Skip("the page is driven in Chromium by services/realtime-api's tests; the journeys through everything behind it: make journeys")
 	}
 	node, chromium := browserTools(t)
-	p := run(t, []string{"TOCSIN_HISTORICAL_API_HTTP_LISTEN=127.0.0.1:0", "TOCSIN_MODEL_TRAINER_HTTP_LISTEN=127.0.0.1:0", "TOCSIN_COLD_PATH_WRITER_CHUNK_INTERVAL=5s"},
+	p := run(t, []string{"TOCSIN_COLD_PATH_WRITER_CHUNK_INTERVAL=5s"},
 		"--data-dir", t.TempDir(), "--simulate", "12", "--faults", faults(t, "10m5s"))
 	travel(t, node, map[string]any{"page": p.addrs["Live page"], "chromium": chromium, "fails": "spindle-0001", "find": "fan-0001"}, nil)
 	p.interrupt(t)

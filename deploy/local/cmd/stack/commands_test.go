@@ -21,7 +21,7 @@ func execute(t *testing.T, dir string, args ...string) (string, error) {
 func TestCommandsOnAStoppedStack(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct{ args, want string }{
-		{"status", "realtime-api      stopped  127.0.0.1:9080"},
+		{"status", "realtime-api       stopped  127.0.0.1:9080"},
 		{"env", "export TOCSIN_KAFKA_BROKERS='127.0.0.1:10092'"},
 		{"logs kafka-1", ""},
 		{"stop services", ""},
