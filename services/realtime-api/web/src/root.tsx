@@ -26,7 +26,8 @@ export function Root() {
   useEffect(() => {
     if (lost > 0 || (link.state === "live" && session.state === "unreachable")) void refreshSession();
   }, [lost, link.state, session.state]);
-  if (stranger) return <SignIn />;
+  // What was started is ended by loading the page anew: who is asked before that would have to begin again.
+  if (stranger) return started.current ? null : <SignIn />;
   if (session.state === "asking") return null;
   return <App />;
 }
