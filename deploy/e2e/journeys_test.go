@@ -61,7 +61,7 @@ func TestRealJourneys(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	sim := exec.CommandContext(ctx, binary(t, "tocsin"), "simulate", "--machines", "24", "--history", "10m", "--faults", faults(t, "10m20s"), "--to", "http://"+s.Addr("ingest-gateway"))
+	sim := exec.CommandContext(ctx, binary(t, "tocsin"), "simulate", "--machines", "24", "--history", "10m", "--faults", faults(t, "10m20s"), "--truth", filepath.Join(t.TempDir(), "truth.jsonl"), "--to", "http://"+s.Addr("ingest-gateway"))
 	sim.Stderr = os.Stderr
 	if err := sim.Start(); err != nil {
 		t.Fatal(err)
