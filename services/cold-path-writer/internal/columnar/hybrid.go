@@ -3,10 +3,7 @@ package columnar
 import "encoding/binary"
 
 // run is n rows of the same value.
-type run struct {
-	value uint32
-	n     uint32
-}
+type run = runOf[uint32]
 
 // minRun is the shortest run that is stored as one: shorter ones are packed, as the format's groups are of eight.
 const minRun = 8

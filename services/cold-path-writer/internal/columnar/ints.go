@@ -11,66 +11,12 @@ import (
 
 // Ints is a column of integers, times or flags.
 type Ints struct {
+	sequence[int64]
 	kind Kind
-	n    int
-	// Values are kept as runs until one row comes after another.
-	runs  []intRun
-	flat  []int64
-	byRow bool // flat holds all rows
-	few   fewInts
+	few  fewInts
 }
 
-type intRun struct {
-	value int64
-	n     int
-}
-
-// Run adds n rows of v.
-func (c *Ints) Run(v int64, n int) {
-	if n <= 0 {
-		return
-	}
-	c.n += n
-	if c.byRow {
-		for range n {
-			c.flat = append(c.flat, v)
-		}
-		return
-	}
-	if last := len(c.runs) - 1; last >= 0 && c.runs[last].value == v {
-		c.runs[last].n += n
-		return
-	}
-	c.runs = append(c.runs, intRun{v, n})
-}
-
-// Append adds a row for each of vs.
-func (c *Ints) Append(vs []int64) {
-	if len(vs) == 0 {
-		return
-	}
-	c.flatten()
-	c.flat = append(c.flat, vs...)
-	c.n += len(vs)
-}
-
-// flatten goes over to a value per row.
-func (c *Ints) flatten() {
-	if c.byRow {
-		return
-	}
-	c.byRow = true
-	for _, r := range c.runs {
-		for range r.n {
-			c.flat = append(c.flat, r.value)
-		}
-	}
-	c.runs = c.runs[:0]
-}
-
-func (c *Ints) rows() int { return c.n }
-
-func (c *Ints) reset() { c.n, c.byRow, c.runs, c.flat = 0, false, c.runs[:0], c.flat[:0] }
+func (c *Ints) reset() { c.forget() }
 
 func (c *Ints) flush(k *chunk) {
 	defer c.reset()
@@ -111,7 +57,7 @@ func (c *Ints) pages(k *chunk) iter.Seq[[]int64] {
 		s.ints = s.ints[:0]
 		for _, r := range c.runs {
 			for r.n > 0 {
-				take := min(r.n, pageRows-len(s.ints))
+				take := min(r.n, uint32(pageRows-len(s.ints)))
 				r.n -= take
 				for range take {
 					s.ints = append(s.ints, r.value)
@@ -213,7 +159,7 @@ type fewInts struct {
 }
 
 // take numbers the values of runs; false: there are too many.
-func (f *fewInts) take(runs []intRun) bool {
+func (f *fewInts) take(runs []runOf[int64]) bool {
 	f.values, f.runs = f.values[:0], f.runs[:0]
 	clear(f.table[:])
 	for _, r := range runs {
@@ -228,7 +174,7 @@ func (f *fewInts) take(runs []intRun) bool {
 			f.values = append(f.values, r.value)
 			f.table[slot] = uint16(len(f.values))
 		}
-		f.runs = append(f.runs, run{uint32(f.table[slot] - 1), uint32(r.n)})
+		f.runs = append(f.runs, run{uint32(f.table[slot] - 1), r.n})
 	}
 	return true
 }

@@ -12,12 +12,9 @@ import (
 
 // Strings is a column of strings. Each distinct one gets a number from Intern, which holds until the file is closed or reset.
 type Strings struct {
-	n     int
-	runs  []run
-	flat  []uint32
-	byRow bool // flat holds all rows
-	ids   map[string]uint32
-	names []string
+	sequence[uint32] // by number
+	ids              map[string]uint32
+	names            []string
 	// Numbers within the row group, + 1; by number of the file. used are the strings of the group in the order of their numbers.
 	local []uint32
 	used  []uint32
@@ -37,53 +34,6 @@ func (c *Strings) Intern(s []byte) uint32 {
 	c.local = append(c.local, 0)
 	return id
 }
-
-// Run adds n rows of a string by its number.
-func (c *Strings) Run(id uint32, n int) {
-	if n <= 0 {
-		return
-	}
-	c.n += n
-	if c.byRow {
-		for range n {
-			c.flat = append(c.flat, id)
-		}
-		return
-	}
-	if last := len(c.runs) - 1; last >= 0 && c.runs[last].value == id {
-		c.runs[last].n += uint32(n)
-		return
-	}
-	c.runs = append(c.runs, run{id, uint32(n)})
-}
-
-// Append adds a row for each of ids.
-func (c *Strings) Append(ids []uint32) {
-	if len(ids) == 0 {
-		return
-	}
-	c.flatten()
-	c.flat = append(c.flat, ids...)
-	c.n += len(ids)
-}
-
-func (c *Strings) flatten() {
-	if c.byRow {
-		return
-	}
-	c.byRow = true
-	for _, r := range c.runs {
-		for range r.n {
-			c.flat = append(c.flat, r.value)
-		}
-	}
-	c.runs = c.runs[:0]
-}
-
-func (c *Strings) rows() int { return c.n }
-
-// forget empties the row group.
-func (c *Strings) forget() { c.n, c.byRow, c.runs, c.flat = 0, false, c.runs[:0], c.flat[:0] }
 
 func (c *Strings) reset() {
 	c.forget()
