@@ -219,7 +219,7 @@ bench-lake: ## readings into Parquet beside parquet-go's generic writer, arrow-g
 journeys: build ## ten journeys through the page in Chromium on the real stack, one with the API killed (pictures below out/images, to be looked at and kept in docs/images)
 	cd services/realtime-api/web && npm ci --no-audit --no-fund
 	mkdir -p out/images
-	cd deploy/e2e && GOWORK=off TOCSIN_JOURNEYS=1 TOCSIN_SHOTS=$(CURDIR)/out/images TOCSIN_REQUIRE_REAL=1 $(GO) test -run 'Test(Real)?Journeys$$' -count=1 -timeout 30m -v .
+	cd deploy/e2e && GOWORK=off TOCSIN_SHOTS=$(CURDIR)/out/images TOCSIN_REQUIRE_REAL=1 $(GO) test -tags journeys -run 'Test(Real)?Journeys$$' -count=1 -timeout 30m -v .
 
 .PHONY: bench-page
 bench-page: build ## the web page in a browser: 10,000 machines at full rate, frames a second, memory over MINUTES (default 30), and from a frame to the screen (out/page.json)

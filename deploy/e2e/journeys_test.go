@@ -1,4 +1,4 @@
-//go:build cgo
+//go:build cgo && journeys
 
 package e2e
 
@@ -38,9 +38,6 @@ func faults(t *testing.T, start string) string {
 
 // The journeys of the people who live with the page, with everything in one process. The script is that of TestRealJourneys; only addresses differ.
 func TestJourneys(t *testing.T) {
-	if os.Getenv("TOCSIN_JOURNEYS") == "" {
-		t.Skip("the page is driven in Chromium by services/realtime-api's tests; the journeys through everything behind it: make journeys")
-	}
 	node, chromium := browserTools(t)
 	p := run(t, []string{"TOCSIN_COLD_PATH_WRITER_CHUNK_INTERVAL=5s"},
 		"--data-dir", t.TempDir(), "--simulate", "12", "--faults", faults(t, "10m5s"))
@@ -50,9 +47,6 @@ func TestJourneys(t *testing.T) {
 
 // The same on Kafka, PostgreSQL and S3, each service a process of its own; the API is killed and started again. `make journeys` keeps the pictures.
 func TestRealJourneys(t *testing.T) {
-	if os.Getenv("TOCSIN_JOURNEYS") == "" {
-		t.Skip("the journeys on the real stack take minutes: make journeys")
-	}
 	node, chromium := browserTools(t)
 	s := stacktest.Up(t, stack.Options{
 		Only:          []string{"realtime-api", "ingest-gateway", "stream-processor", "alert-router", "cold-path-writer", "historical-api", "model-trainer"},

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"testing"
 	"time"
+	_ "time/tzdata" // for a machine that has no time zones
 
 	"pgregory.net/rapid"
 
@@ -137,7 +138,7 @@ func TestAnyFigures(t *testing.T) {
 func TestSummerTimeEnds(t *testing.T) {
 	place, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
-		t.Skip("NOT TESTED: no time zones here")
+		t.Fatal(err)
 	}
 	s := Series{began, make([]float64, days*24)}
 	r := rand.New(rand.NewPCG(1, 1))
