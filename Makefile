@@ -24,7 +24,7 @@ SQL_WORKER = $(if $(CC_THERE),CGO_ENABLED=1 $(GO) build -trimpath -o bin/ ./serv
 .PHONY: build
 build: ## every binary into bin/
 	@mkdir -p bin
-	$(GO) build -trimpath -o bin/ ./services/all-in-one/cmd/tocsin $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s)) ./deploy/local/cmd/stack
+	$(GO) build -trimpath -o bin/ ./services/all-in-one/cmd/tocsin ./services/all-in-one/cmd/tuning-bench $(foreach s,$(SERVICES),./services/$(s)/cmd/$(s)) ./deploy/local/cmd/stack
 	@$(SQL_WORKER)
 
 .PHONY: iceberg

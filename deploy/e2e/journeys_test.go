@@ -49,7 +49,7 @@ func TestJourneys(t *testing.T) {
 func TestRealJourneys(t *testing.T) {
 	node, chromium := browserTools(t)
 	s := stacktest.Up(t, stack.Options{
-		Only:          []string{"realtime-api", "ingest-gateway", "stream-processor", "alert-router", "cold-path-writer", "historical-api", "model-trainer"},
+		Only:          []string{"realtime-api", "ingest-gateway", "stream-processor", "alert-router", "cold-path-writer", "historical-api", "model-trainer", "tuning-bench"},
 		HealthTimeout: patience,
 		Config:        map[string]any{"cold_path_writer": map[string]any{"chunk": map[string]any{"interval": "10s"}}},
 	})

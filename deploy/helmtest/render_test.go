@@ -89,7 +89,7 @@ func mustRender(t *testing.T, values string) manifest {
 }
 
 func names() []string {
-	return []string{"alert-router", "cold-path-writer", "historical-api", "ingest-gateway", "model-trainer", "realtime-api", "stream-processor"}
+	return []string{"alert-router", "cold-path-writer", "historical-api", "ingest-gateway", "model-trainer", "realtime-api", "stream-processor", "tuning-bench"}
 }
 
 func TestEachServiceIsWhole(t *testing.T) {
@@ -264,6 +264,10 @@ networkPolicy:
 
 func TestRoutingComesFromASecret(t *testing.T) {
 	m := mustRender(t, least(t)+"\nalertRouting: {existingSecret: routing}\n")
+	live, _ := m.config["realtime_api"].(map[string]any)
+	if backends, _ := live["backends"].(map[string]any); backends["tuning_bench"] != "http://t-tocsin-tuning-bench:8088" {
+		t.Errorf("the page's backends are %v", backends)
+	}
 	router, _ := m.config["alert_router"].(map[string]any)
 	if router["live_url"] != "http://t-tocsin-realtime-api:8080" {
 		t.Errorf("pages get their pictures from %v", router["live_url"])
@@ -280,7 +284,7 @@ func TestRoutingComesFromASecret(t *testing.T) {
 }
 
 func TestServicesCanBeLeftOut(t *testing.T) {
-	m := mustRender(t, "config: {realtime_api: {auth: {allow_anonymous: true}}}\nservices: {ingest-gateway: {enabled: false}, historical-api: {enabled: false}, model-trainer: {enabled: false}}")
+	m := mustRender(t, "config: {realtime_api: {auth: {allow_anonymous: true}}}\nservices: {ingest-gateway: {enabled: false}, historical-api: {enabled: false}, model-trainer: {enabled: false}, tuning-bench: {enabled: false}}")
 	if _, there := m.pods["ingest-gateway"]; there || len(m.services) != 4 || len(m.hpas) != 1 {
 		t.Errorf("workloads %q", slices.Sorted(maps.Keys(m.pods)))
 	}
@@ -321,12 +325,13 @@ func TestRefused(t *testing.T) {
 	for reason, values := range map[string]string{
 		"list the gateways":             "",
 		"list the clients":              "config: {ingest_gateway: {auth: {allow_anonymous: true}}, realtime_api: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}}",
-		"list the people who may ask":   "config: {ingest_gateway: {auth: {allow_anonymous: true}}, realtime_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}",
-		"list the people who may look":  "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}",
-		"13 replicas, but only 12":      "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, realtime_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {stream-processor: {replicas: 13}}",
-		"min 9 is more than max 8":      "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, realtime_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {ingest-gateway: {autoscaling: {min: 9}}}",
-		"needs group, topic":            "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, realtime_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {realtime-api: {autoscaling: {mode: lag}}}",
-		"iceberg.catalog is empty":      "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, realtime_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}\nservices: {iceberg-committer: {enabled: true}}",
+		"list the people who may ask":   "config: {ingest_gateway: {auth: {allow_anonymous: true}}, realtime_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}, tuning_bench: {auth: {allow_anonymous: true}}}",
+		"list the people who may look":  "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}, tuning_bench: {auth: {allow_anonymous: true}}}",
+		"13 replicas, but only 12":      "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, realtime_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}, tuning_bench: {auth: {allow_anonymous: true}}}\nservices: {stream-processor: {replicas: 13}}",
+		"min 9 is more than max 8":      "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, realtime_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}, tuning_bench: {auth: {allow_anonymous: true}}}\nservices: {ingest-gateway: {autoscaling: {min: 9}}}",
+		"needs group, topic":            "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, realtime_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}, tuning_bench: {auth: {allow_anonymous: true}}}\nservices: {realtime-api: {autoscaling: {mode: lag}}}",
+		"iceberg.catalog is empty":      "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, realtime_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}, tuning_bench: {auth: {allow_anonymous: true}}}\nservices: {iceberg-committer: {enabled: true}}",
+		"list the people who may try":   "config: {ingest_gateway: {auth: {allow_anonymous: true}}, historical_api: {auth: {allow_anonymous: true}}, realtime_api: {auth: {allow_anonymous: true}}, model_trainer: {auth: {allow_anonymous: true}}}",
 		"'replica' not allowed":         "services: {stream-processor: {replica: 3}}",
 		"'networkPolicies' not allowed": "networkPolicies: {}",
 		"'steam_processor' not allowed": "config: {steam_processor: {}}",

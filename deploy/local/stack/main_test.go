@@ -17,7 +17,7 @@ import (
 // TestMain lets the test binary stand in for a service: a link to it under a service's name serves that service's health.
 func TestMain(m *testing.M) {
 	name := filepath.Base(os.Args[0])
-	if slices.Contains([]string{"ingest-gateway", "stream-processor", "alert-router", "cold-path-writer", "realtime-api", "historical-api", "model-trainer", "iceberg-committer"}, name) {
+	if slices.Contains([]string{"ingest-gateway", "stream-processor", "alert-router", "cold-path-writer", "realtime-api", "historical-api", "model-trainer", "tuning-bench", "iceberg-committer"}, name) {
 		if err := standIn(name); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)

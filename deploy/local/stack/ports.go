@@ -30,6 +30,7 @@ var documented = []struct { //nolint:gochecknoglobals // a constant table
 	{"cold-path-writer", 8084},
 	{"historical-api", 8086},
 	{"model-trainer", 8087},
+	{"tuning-bench", 8088},
 	{icebergCommitter, 8089},
 }
 

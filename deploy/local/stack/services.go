@@ -18,7 +18,7 @@ var fleetTemplate string
 
 // serviceNames lists Tocsin's services in the flow's order.
 func serviceNames() []string {
-	return []string{"ingest-gateway", "stream-processor", "alert-router", "cold-path-writer", "realtime-api", "historical-api", "model-trainer"}
+	return []string{"ingest-gateway", "stream-processor", "alert-router", "cold-path-writer", "realtime-api", "historical-api", "model-trainer", "tuning-bench"}
 }
 
 // icebergCommitter is in the stack when its binary has been built: it is a module of its own, which few need.
@@ -43,6 +43,7 @@ func (s *Stack) services() []*component {
 		"cold-path-writer": {"s3"},
 		"historical-api":   {"s3"},
 		"model-trainer":    {"s3"},
+		"tuning-bench":     {"s3"},
 	}
 	ports := map[string][]string{"ingest-gateway": {"ingest-gateway-grpc"}}
 	var cs []*component

@@ -38,7 +38,7 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 {{- fail "config.realtime_api.auth.people is empty: list the people who may look, set allow_anonymous: true, or leave the service out with services.realtime-api.enabled: false" }}
 {{- end }}
 {{- $backends := dig "realtime_api" "backends" dict $config }}
-{{- range $key, $name := dict "alert_router" "alert-router" "historical_api" "historical-api" "model_trainer" "model-trainer" }}
+{{- range $key, $name := dict "alert_router" "alert-router" "historical_api" "historical-api" "model_trainer" "model-trainer" "tuning_bench" "tuning-bench" }}
 {{- if and (not (hasKey $backends $key)) (index $.Values.services $name).enabled }}
 {{- $_ := set $backends $key (printf "http://%s-%s:%v" (include "tocsin.fullname" $) $name (index $.Values.services $name).ports.http) }}
 {{- end }}
@@ -52,6 +52,10 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 {{- $clients := dig "model_trainer" "auth" dict $config }}
 {{- if and (index .Values.services "model-trainer").enabled (not $clients.clients) (not $clients.allow_anonymous) }}
 {{- fail "config.model_trainer.auth.clients is empty: list the clients that may ask, set allow_anonymous: true, or leave the service out with services.model-trainer.enabled: false" }}
+{{- end }}
+{{- $triers := dig "tuning_bench" "auth" dict $config }}
+{{- if and (index .Values.services "tuning-bench").enabled (not $triers.people) (not $triers.allow_anonymous) }}
+{{- fail "config.tuning_bench.auth.people is empty: list the people who may try settings, set allow_anonymous: true, or leave the service out with services.tuning-bench.enabled: false" }}
 {{- end }}
 {{- if not (index .Values.services "iceberg-committer").enabled }}
 {{- $_ := unset $config "iceberg_committer" }}
