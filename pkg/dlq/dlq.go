@@ -82,7 +82,7 @@ func soleConsumer(name string) string {
 	switch name {
 	case topic.Frames:
 		return Processor
-	case topic.Readings, topic.Windows, topic.Alerts:
+	case topic.Readings, topic.Windows, topic.Alerts, topic.Findings:
 		return Writer
 	}
 	return ""

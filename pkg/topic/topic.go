@@ -21,6 +21,8 @@ const (
 	// Coverage holds, of each machine, what is judged of it and what not.
 	Coverage = "detect.coverage.v1"
 	Alerts   = "alert.events.v1"
+	// Findings holds what was concluded from more than the moment: by scheduled checks, and by whoever looks for causes.
+	Findings = "insight.findings.v1"
 	State    = "processor.state.v1"
 	Registry = "equipment.registry.v1"
 	// Config holds detection configurations by revision.
@@ -61,6 +63,7 @@ const (
 	TypeAnomaly  = "tocsin.event.v1.Anomaly"
 	TypeCoverage = "tocsin.event.v1.MachineCoverage"
 	TypeAlert    = "tocsin.event.v1.AlertEvent"
+	TypeFinding  = "tocsin.event.v1.Finding"
 	TypeSnapshot = "tocsin.event.v1.MachineSnapshot"
 	TypeCase     = "tocsin.event.v1.Case"
 	TypeMeta     = "tocsin.event.v1.PartitionMeta"
@@ -165,7 +168,7 @@ func Specs(names ...string) []Spec {
 // All lists every topic that Tocsin makes, dead letters included.
 func All() []Spec {
 	specs := []Spec{
-		event(Frames), event(Readings), event(Windows), event(Anomalies), event(Alerts),
+		event(Frames), event(Readings), event(Windows), event(Anomalies), event(Alerts), event(Findings),
 		{Name: State, Configs: map[string]string{
 			"cleanup.policy":            "compact",
 			"min.cleanable.dirty.ratio": "0.1",
@@ -188,7 +191,7 @@ func All() []Spec {
 			"cleanup.policy": "compact,delete", "retention.ms": ms(Retention), "segment.bytes": "33554432", "max.message.bytes": "8388608",
 		}},
 	}
-	for _, t := range []string{DLQ(Frames), DLQ(Readings), DLQ(Windows), DLQ(Anomalies), DLQ(Alerts), Undelivered} {
+	for _, t := range []string{DLQ(Frames), DLQ(Readings), DLQ(Windows), DLQ(Anomalies), DLQ(Alerts), DLQ(Findings), Undelivered} {
 		s := event(t)
 		s.Partitioning = Single
 		specs = append(specs, s)

@@ -16,7 +16,7 @@ func TestAll(t *testing.T) {
 		}
 		byName[s.Name] = s
 	}
-	for _, name := range []string{topic.Frames, topic.Readings, topic.Windows, topic.Anomalies, topic.Alerts} {
+	for _, name := range []string{topic.Frames, topic.Readings, topic.Windows, topic.Anomalies, topic.Alerts, topic.Findings} {
 		s, dead := byName[name], byName[topic.DLQ(name)]
 		if s.Partitioning != topic.PerMachine || s.Configs["message.timestamp.type"] != "LogAppendTime" || s.Configs["retention.ms"] != "604800000" {
 			t.Errorf("%+v", s)

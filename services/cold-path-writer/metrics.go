@@ -10,7 +10,7 @@ import (
 	"github.com/tocsin-io/tocsin/services/cold-path-writer/internal/consume"
 )
 
-var tableNames = []string{"readings", "windows", "anomalies", "alerts"}
+var tableNames = []string{"readings", "windows", "anomalies", "alerts", "findings"}
 
 // meter counts what the writer does. It implements consume.Observer.
 type meter struct{ set *metrics.Set }

@@ -1,4 +1,4 @@
-// Package coldpathwriter is the service that writes readings, windows, anomalies and alerts from Kafka into Parquet
+// Package coldpathwriter is the service that writes readings, windows, anomalies, alerts and findings from Kafka into Parquet
 // files in the lake, each row exactly once.
 //
 // States: created (New: port and directory taken), preparing (store probed, topics looked for), consuming, draining. It is
@@ -153,7 +153,7 @@ func (s *Service) consume(ctx context.Context) error {
 // topics makes sure that what is read and written exists, waiting for Kafka as long as ctx lasts.
 func (s *Service) topics(ctx context.Context, opts []kgo.Opt) error {
 	want := []string{topic.Registry}
-	for _, t := range []string{topic.Readings, topic.Windows, topic.Anomalies, topic.Alerts} {
+	for _, t := range []string{topic.Readings, topic.Windows, topic.Anomalies, topic.Alerts, topic.Findings} {
 		want = append(want, t, topic.DLQ(t))
 	}
 	cl, err := kgo.NewClient(opts...)

@@ -251,7 +251,7 @@ func TestReadingColumns(t *testing.T) {
 	}
 }
 
-func TestWindowsAnomaliesAlerts(t *testing.T) {
+func TestWindowsAnomaliesAlertsFindings(t *testing.T) {
 	k := kafkatest.Start(t, 1)
 	src, dir := newSource(t, k), t.TempDir()
 	cfg := testConfig(dir)
@@ -273,10 +273,16 @@ func TestWindowsAnomaliesAlerts(t *testing.T) {
 			Labels: map[string]string{"z": "1", "a": "2"}, Contributions: contributions,
 		}),
 		record(t, topic.Alerts, 0, topic.TypeAlert, "m", &eventv1.AlertEvent{EventId: "e2", EquipmentId: "m", Transition: eventv1.AlertTransition_ALERT_TRANSITION_OPENED}),
+		record(t, topic.Findings, 0, topic.TypeFinding, "m", &eventv1.Finding{
+			FindingId: "m/check:orders:volume:orders/1", Revision: 2, EquipmentId: "m", Kind: eventv1.FindingKind_FINDING_KIND_ROOT_CAUSE, Severity: eventv1.Severity_SEVERITY_WARNING,
+			Confidence: 0.8, BeganUs: 1, EndedUs: 5, Over: true, Metrics: []string{"orders", "calls"}, Contributions: contributions,
+			Evidence: &eventv1.FindingEvidence{AlertIds: []string{"a"}, Query: "SELECT 1"}, Producer: "p", ConcludedAtMs: 3,
+		}),
+		record(t, topic.Findings, 0, topic.TypeFinding, "m", &eventv1.Finding{FindingId: "m/x/2", EquipmentId: "m", BeganUs: 2}),
 	)
 	start(t, cfg, k, nil)
-	eventually(t, "six files", func() bool {
-		return len(files(t, dir, "windows"))+len(files(t, dir, "anomalies"))+len(files(t, dir, "alerts")) == 6
+	eventually(t, "eight files", func() bool {
+		return len(files(t, dir, "windows"))+len(files(t, dir, "anomalies"))+len(files(t, dir, "alerts"))+len(files(t, dir, "findings")) == 8
 	})
 	w := readTable[table.Window](t, dir, "windows")
 	if len(w) != 3 || w[0].Sensor != "a" || w[0].Count != 4 || w[0].Mean != nil || *w[1].Mean != 2 || w[1].Sensor != "b" || w[1].MachineScore != 0.5 || !w[1].Learning || w[2].WindowID != "m/0/0" || w[2].Sensor != "" {
@@ -289,6 +295,12 @@ func TestWindowsAnomaliesAlerts(t *testing.T) {
 	l := readTable[table.Alert](t, dir, "alerts")
 	if len(l) != 2 || l[0].Labels != `{"a":"2","z":"1"}` || l[0].EndedAt == nil || *l[0].EndedAt != 77 || l[1].EndedAt != nil || l[1].Transition != "opened" || l[1].Labels != "{}" {
 		t.Errorf("alerts: %+v", l)
+	}
+	f := readTable[table.Finding](t, dir, "findings")
+	if len(f) != 2 || f[0].Revision != 2 || f[0].Kind != "root_cause" || f[0].Severity != "warning" || *f[0].Confidence != 0.8 || !f[0].IsOver || f[0].EndedAt != 5 || f[0].ConcludedAt != 3000 ||
+		strings.Join(f[0].Metrics, " ") != "orders calls" || len(f[0].AlertIDs) != 1 || len(f[0].WindowIDs) != 0 || len(f[0].Contributions) != 2 || f[0].Query != "SELECT 1" ||
+		f[1].FindingID != "m/x/2" || f[1].Confidence != nil || len(f[1].Metrics) != 0 {
+		t.Errorf("findings: %+v", f)
 	}
 	clean(t, dir)
 }

@@ -59,7 +59,8 @@ type jobsAnswer struct {
 		Last               *struct{ OK bool }
 		Result             *checkstore.Summary
 	}
-	Waiting int `json:"alerts_waiting"`
+	Waiting         int `json:"alerts_waiting"`
+	FindingsWaiting int `json:"findings_waiting"`
 }
 
 func (r *running) jobs(token string) jobsAnswer {
@@ -75,7 +76,7 @@ func (r *running) jobs(token string) jobsAnswer {
 // caughtUp: all that is due has been judged and what was to be told is in Kafka.
 func (r *running) caughtUp() bool {
 	j := r.jobs(adminToken)
-	return len(j.Jobs) == 1 && j.Jobs[0].State == "waiting" && j.Jobs[0].Last != nil && j.Waiting == 0
+	return len(j.Jobs) == 1 && j.Jobs[0].State == "waiting" && j.Jobs[0].Last != nil && j.Waiting+j.FindingsWaiting == 0
 }
 
 // anomalies are all that was found, page by page.
@@ -132,6 +133,38 @@ func told(t testing.TB, cfg kafka.Config) (began, ended map[string]int) {
 	return began, ended
 }
 
+// concluded are the findings in the topic, by id and revision, and the newest revision of each by its id. Each stands there once, its revisions in their order, and each partition has ticks.
+func concluded(t testing.TB, cfg kafka.Config) (all map[string]*eventv1.Finding, newest map[string]*eventv1.Finding) {
+	t.Helper()
+	all, newest = map[string]*eventv1.Finding{}, map[string]*eventv1.Finding{}
+	ticked := map[int32]bool{}
+	for _, r := range kafkatest.ReadAll(t, cfg, topic.Findings) {
+		if topic.IsTick(r) {
+			ticked[r.Partition] = true
+			continue
+		}
+		f := &eventv1.Finding{}
+		if err := proto.Unmarshal(r.Value, f); err != nil {
+			t.Fatal(err)
+		}
+		name := fmt.Sprintf("%s/%d", f.GetFindingId(), f.GetRevision())
+		if all[name] != nil {
+			t.Errorf("%s stands there twice", name)
+		}
+		if f.GetRevision() != newest[f.GetFindingId()].GetRevision()+1 {
+			t.Errorf("%s after revision %d", name, newest[f.GetFindingId()].GetRevision())
+		}
+		all[name], newest[f.GetFindingId()] = f, f
+		if string(r.Key) != f.GetEquipmentId() || topic.Header(r, topic.HeaderID) != name || !topic.Is(r, topic.TypeFinding) {
+			t.Errorf("%s: key %q", name, r.Key)
+		}
+	}
+	if len(ticked) != int(cfg.Partitions) {
+		t.Errorf("only %d partitions have ticks", len(ticked))
+	}
+	return all, newest
+}
+
 // TestSeededUsage: what is unusual in generated businesses is found by the service, with the precision and recall that docs/CHECKS.md states; critical findings are told of once.
 func TestSeededUsage(t *testing.T) {
 	f := newLake(t)
@@ -170,6 +203,21 @@ func TestSeededUsage(t *testing.T) {
 	if !maps.Equal(began, critical) || len(critical) < 10 {
 		t.Errorf("told of %d, found %d", len(began), len(critical))
 	}
+	_, newest := concluded(t, cfg)
+	kept := r.anomalies(adminToken)
+	for _, a := range kept {
+		f := newest[a.ID]
+		if f.GetRevision() != a.Revision || f.GetBeganUs() != a.From.UnixMicro() || f.GetEndedUs() != a.To.UnixMicro() || f.GetOver() != a.Over || f.GetSummary() != a.Summary ||
+			strings.ToLower(f.GetSeverity().String()) != "severity_"+a.Severity || (len(f.GetEvidence().GetAlertIds()) == 1) != (a.Alert != "") {
+			t.Errorf("the topic has %v of %+v", f, a)
+		}
+	}
+	if len(kept) != len(newest) || len(kept) <= len(critical) {
+		t.Errorf("the topic has %d findings, the store %d, %d of them critical", len(newest), len(kept), len(critical))
+	}
+	if again := r.ask(adminToken, "GET", newest[kept[0].ID].GetEvidence().GetQuery(), nil); again.status != 200 || again.Verdict != kept[0].Severity {
+		t.Errorf("%s: %d %s", newest[kept[0].ID].GetEvidence().GetQuery(), again.status, again.text)
+	}
 	job := r.jobs(adminToken).Jobs[0]
 	if job.Result == nil || job.Result.Series != entities || job.Result.Judged+job.Result.Missing != entities*24 || job.Error != "" {
 		t.Errorf("%+v %+v", job, job.Result)
@@ -195,8 +243,8 @@ func TestSeededUsage(t *testing.T) {
 	}
 }
 
-// TestKilledChecks: the service's process is killed again and again while it makes up for weeks of hourly runs. In the end the topic has what an undisturbed service tells: each alert
-// once.
+// TestKilledChecks: the service's process is killed again and again while it makes up for weeks of hourly runs. In the end the topics have what an undisturbed service tells: each alert and
+// each revision of a finding once.
 func TestKilledChecks(t *testing.T) {
 	engine(t)
 	f := newLake(t)
@@ -208,6 +256,7 @@ func TestKilledChecks(t *testing.T) {
 	eventually(t, "caught up", r.caughtUp)
 	r.stop()
 	want, _ := told(t, calm)
+	wantFindings, _ := concluded(t, calm)
 	if len(want) < 5 {
 		t.Fatalf("only %d alerts: nothing to see", len(want))
 	}
@@ -235,9 +284,24 @@ func TestKilledChecks(t *testing.T) {
 		}
 	}
 	got, ended := told(t, cfg)
-	t.Logf("%d kills, %d alerts, %d ended", kills, len(got), len(ended))
+	findings, _ := concluded(t, cfg)
+	t.Logf("%d kills, %d alerts, %d ended, %d revisions of findings", kills, len(got), len(ended), len(findings))
 	if !maps.Equal(got, want) {
 		t.Errorf("told %v\nwant %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+	}
+	if len(findings) != len(wantFindings) || len(findings) <= len(got) {
+		t.Errorf("%d revisions of findings, want %d", len(findings), len(wantFindings))
+	}
+	for name, f := range findings {
+		w := wantFindings[name]
+		if w == nil {
+			t.Errorf("%s: undisturbed, nobody says that", name)
+			continue
+		}
+		f.ConcludedAtMs, w.ConcludedAtMs = 0, 0 // by the clock
+		if !proto.Equal(f, w) {
+			t.Errorf("%v\nwant %v", f, w)
+		}
 	}
 	for id, n := range ended {
 		if n != 1 {
@@ -331,7 +395,7 @@ func (p *process) caughtUp(life time.Duration) bool {
 		r := &running{t: p.t, url: "http://" + p.addr}
 		_, body, _, err := r.do(ctx, "", "GET", "/v1/jobs", nil)
 		var j jobsAnswer
-		if err == nil && json.Unmarshal(body, &j) == nil && len(j.Jobs) == 1 && j.Jobs[0].State == "waiting" && j.Jobs[0].Last != nil && j.Waiting == 0 {
+		if err == nil && json.Unmarshal(body, &j) == nil && len(j.Jobs) == 1 && j.Jobs[0].State == "waiting" && j.Jobs[0].Last != nil && j.Waiting+j.FindingsWaiting == 0 {
 			return true
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
+	"github.com/tocsin-io/tocsin/pkg/launch"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
 	"github.com/tocsin-io/tocsin/pkg/service"
 	"github.com/tocsin-io/tocsin/services/historical-api/internal/api"
@@ -81,6 +82,7 @@ func New(cfg Config, deps service.Deps) (_ *Service, err error) {
 	}
 	s.checks = checks.New(checks.Config{
 		Jobs: jobs, Instance: cfg.Checks.instance(), URL: cfg.Checks.URL, Dir: cfg.DataDir, Lease: cfg.Checks.Lease, Stand: cfg.Checks.Stand, Retention: cfg.Checks.Retention,
+		Build: launch.Version(),
 	}, desk, deps, time.Now)
 	h := api.New(desk, s.catalog, s.checks, tokens, q.MaxQueryBytes, time.Now, deps.Log).Handler()
 	s.http.Handle("/v1/", h)

@@ -60,7 +60,7 @@ func testSQL(t *testing.T, f *fixture) {
 		t.Error(part.text)
 	}
 	// Tables without files have their columns.
-	for _, table := range []string{"windows", "anomalies", "alerts", "readings_1m", "readings_1h"} {
+	for _, table := range []string{"windows", "anomalies", "alerts", "findings", "readings_1m", "readings_1h"} {
 		if a := r.sql(lineToken, "SELECT * FROM "+table); a.status != 200 || len(a.Rows) != 0 || len(a.Columns) < 8 {
 			t.Error(table, a.status, a.text)
 		}
@@ -371,9 +371,28 @@ func testColumnsAreAdded(t *testing.T, f *fixture) {
 	place := "hall 3"
 	store(f, "alerts", begin, []before{{"line-a-1", begin.UnixMicro()}})
 	store(f, "alerts", begin.Add(time.Hour), []after{{"line-a-1", begin.UnixMicro(), &place}, {"vault-1", begin.UnixMicro(), &place}})
+	type finding struct {
+		EquipmentID string   `parquet:"equipment_id"`
+		BeganAt     int64    `parquet:"began_at,timestamp(microsecond)"`
+		Metrics     []string `parquet:"metrics,list"`
+	}
+	type newer struct {
+		EquipmentID string   `parquet:"equipment_id"`
+		BeganAt     int64    `parquet:"began_at,timestamp(microsecond)"`
+		Metrics     []string `parquet:"metrics,list"`
+		Place       *string  `parquet:"place,optional"`
+	}
+	store(f, "findings", begin, []finding{{"line-a-1", begin.UnixMicro(), []string{"orders", "calls"}}})
+	store(f, "findings", begin.Add(time.Hour), []newer{{"line-a-1", begin.UnixMicro(), []string{}, &place}, {"vault-1", begin.UnixMicro(), nil, &place}})
 	r := start(t, f, nil)
 	for token, want := range map[string]string{adminToken: "[[<nil> 1] [hall 3 2]]", lineToken: "[[<nil> 1] [hall 3 1]]"} {
 		if a := r.sql(token, "SELECT place, count(*) FROM alerts GROUP BY ALL ORDER BY place NULLS FIRST"); fmt.Sprint(a.Rows) != want {
+			t.Error(a.status, a.text)
+		}
+		if a := r.sql(token, "SELECT place, count(*) FROM findings GROUP BY ALL ORDER BY place NULLS FIRST"); fmt.Sprint(a.Rows) != want {
+			t.Error(a.status, a.text)
+		}
+		if a := r.sql(token, "SELECT metrics FROM findings WHERE place IS NULL"); fmt.Sprint(a.Rows) != "[[[orders calls]]]" {
 			t.Error(a.status, a.text)
 		}
 	}

@@ -23,7 +23,7 @@ func diagnose(ctx context.Context, w *World, b *broker) []string {
 	d.bounds(ctx, topics)
 	d.group(ctx, w.Groups.Processor, topic.Frames)
 	d.group(ctx, w.Groups.Router, topic.Anomalies)
-	d.group(ctx, w.Groups.Writer, topic.Readings, topic.Windows, topic.Anomalies, topic.Alerts)
+	d.group(ctx, w.Groups.Writer, topic.Readings, topic.Windows, topic.Anomalies, topic.Alerts, topic.Findings)
 	d.hanging(ctx)
 	if w.Notes != nil {
 		d.lines = append(d.lines, w.Notes(ctx)...)

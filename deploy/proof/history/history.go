@@ -5,7 +5,7 @@
 // lake, partition by partition, and compares them with what a fault-free run of the production code makes of the same input log:
 //
 //	ledger  --  frames --(judge)--> readings, windows, anomalies, dead letters, machines' states
-//	                                    readings, windows, anomalies, alerts  --(rows)-->  lake
+//	                                    readings, windows, anomalies, alerts, findings  --(rows)-->  lake
 //	                                    anomalies --(book)--> alert events  --  notifications
 //
 // Where the production code has a clock, the checker has the log; so a run that is still going on may be checked too: what

@@ -43,7 +43,7 @@ func Settle(ctx context.Context, w World, patience time.Duration) error {
 	}{
 		{w.Groups.Processor, []string{topic.Frames}},
 		{w.Groups.Router, []string{topic.Anomalies}},
-		{w.Groups.Writer, []string{topic.Readings, topic.Windows, topic.Anomalies, topic.Alerts}},
+		{w.Groups.Writer, []string{topic.Readings, topic.Windows, topic.Anomalies, topic.Alerts, topic.Findings}},
 	} {
 		if step.group == "" {
 			continue

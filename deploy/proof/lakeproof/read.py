@@ -27,11 +27,15 @@ TABLES = {
         ("equipment_id", "n min max"), ("at", "min max sum"), ("event_id", "n min max"), ("transition", "n min max"), ("ended_at", "n"), ("labels", "n min max"),
         ("contributions", "len"), ("offset", "min max sum"),
     ],
+    "findings": [
+        ("equipment_id", "n min max"), ("began_at", "min max sum"), ("finding_id", "n min max"), ("revision", "min max sum"), ("severity", "n min max"), ("ended_at", "min max sum"),
+        ("is_over", "sum"), ("metrics", "len"), ("contributions", "len"), ("producer", "n min max"), ("offset", "min max sum"),
+    ],
     "readings_1m": [("equipment_id", "n min max"), ("ts", "min max sum"), ("sensor", "n min max"), ("count", "min max sum"), ("sum", "sum8"), ("min", "min"), ("max", "max")],
     "readings_1h": [("equipment_id", "n min max"), ("ts", "min max sum"), ("sensor", "n min max"), ("count", "min max sum"), ("sum", "sum8"), ("min", "min"), ("max", "max")],
 }
-TIMES = {"ts", "log_append_time", "window_start", "window_end", "closed_at", "observed_at", "at", "ended_at"}
-FLAGS = {"late", "learning"}
+TIMES = {"ts", "log_append_time", "window_start", "window_end", "closed_at", "observed_at", "at", "ended_at", "began_at"}
+FLAGS = {"late", "learning", "is_over"}
 FLOATS = {"value", "mean", "stddev", "score", "min", "max"}
 ask = json.load(open(sys.argv[2]))
 BASE = ask["base"]

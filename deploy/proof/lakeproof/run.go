@@ -212,7 +212,7 @@ func (p *proof) settle(ctx context.Context) error {
 	was, since := int64(-1), time.Now()
 	err := p.until(ctx, "the writer to be done", func() (bool, error) {
 		n := int64(0)
-		for _, t := range []string{"windows", "anomalies", "alerts"} {
+		for _, t := range []string{"windows", "anomalies", "alerts", "findings"} {
 			rows, err := p.rows(ctx, t)
 			if err != nil {
 				return false, err
@@ -276,7 +276,7 @@ func (p *proof) tables(ctx context.Context) ([]string, error) {
 }
 
 // known are the tables that read.py knows.
-var known = []string{"readings", "windows", "anomalies", "alerts", "readings_1m", "readings_1h"} //nolint:gochecknoglobals // a constant list
+var known = []string{"readings", "windows", "anomalies", "alerts", "findings", "readings_1m", "readings_1h"} //nolint:gochecknoglobals // a constant list
 
 // asWritten: each engine finds what was sent.
 func (p *proof) asWritten(ctx context.Context) error {

@@ -224,7 +224,7 @@ func decodeValue(l dlq.Letter, rec *kgo.Record) (name, text string, err error) {
 	if name == "" {
 		name = map[string]string{
 			topic.Frames: topic.TypeFrame, topic.Readings: topic.TypeReading, topic.Windows: topic.TypeWindow,
-			topic.Anomalies: topic.TypeAnomaly, topic.Alerts: topic.TypeAlert,
+			topic.Anomalies: topic.TypeAnomaly, topic.Alerts: topic.TypeAlert, topic.Findings: topic.TypeFinding,
 		}[l.Topic]
 	}
 	var m proto.Message
@@ -241,6 +241,8 @@ func decodeValue(l dlq.Letter, rec *kgo.Record) (name, text string, err error) {
 		m = &eventv1.Anomaly{}
 	case topic.TypeAlert:
 		m = &eventv1.AlertEvent{}
+	case topic.TypeFinding:
+		m = &eventv1.Finding{}
 	default:
 		return name, "", fmt.Errorf("of unknown type %q", name)
 	}

@@ -13,7 +13,7 @@ func main() {
 	os.Exit(launch.Main(launch.Service[coldpathwriter.Config]{
 		Name:    "cold-path-writer",
 		Section: "cold_path_writer",
-		Short:   "Writes readings, windows, anomalies and alerts into Parquet files, each row exactly once.",
+		Short:   "Writes readings, windows, anomalies, alerts and findings into Parquet files, each row exactly once.",
 		Default: coldpathwriter.DefaultConfig(),
 		New: func(cfg coldpathwriter.Config, deps service.Deps) (service.Runner, error) {
 			return coldpathwriter.New(cfg, deps)

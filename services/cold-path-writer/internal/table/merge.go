@@ -18,7 +18,7 @@ type Merger interface {
 	// Memory is about what a run of so many rows and bytes needs while it is merged.
 	Memory(rows, bytes int64) int64
 	// Merge hands files of at most maxRows rows to done: all rows of the runs, in the table's order. Each has been read back. Equal runs
-	// give equal files. Tables of readings, windows and rollups go by columns; anomalies and alerts, which are few, row by row.
+	// give equal files. Tables of readings, windows and rollups go by columns; anomalies, alerts and findings, which are few, row by row.
 	Merge(ctx context.Context, runs []colmerge.Run, maxRows int64, describe func(rows int64, hash uint64) map[string]string, done func(File) error) error
 }
 

@@ -2,6 +2,7 @@ package table
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -61,6 +62,31 @@ func TestMergeByColumns(t *testing.T) {
 			cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Sample, b.Sample))
 	})
 	checkMerge[Window](t, newWindows(), windows, 0, newWindows().(interface{ compareRows(a, b *Window) int }).compareRows)
+}
+
+// Findings have lists of strings; they are merged row by row.
+func TestMergeOfFindings(t *testing.T) {
+	var recs []Record
+	for o := range int64(400) {
+		f := &eventv1.Finding{
+			FindingId: fmt.Sprintf("press-%d/x/%d", o%7, o/2), Revision: int32(o % 2), EquipmentId: fmt.Sprintf("press-%d", o%7), BeganUs: o * 7919 % 13, Over: o%3 == 0, Confidence: float64(o % 4),
+			Metrics: []string{"flow", "speed", "torque"}[:o%4], Contributions: []*eventv1.Contribution{{Sensor: "flow", Share: 1}}[:o%2],
+		}
+		if o%5 > 0 {
+			f.Evidence = &eventv1.FindingEvidence{AlertIds: []string{"a", ""}[:o%3], Query: "SELECT 1"}
+		}
+		b, err := proto.Marshal(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		recs = append(recs, Record{o, 7, b})
+	}
+	checkMerge[Finding](t, newFindings(), recs, 400, newFindings().(interface{ compareRows(a, b *Finding) int }).compareRows)
+	for what, value := range map[string][]byte{"nobody's": {0x0a, 1, 'x'}, "without an id": {0x1a, 1, 'x'}, "garbage": {0xff}} {
+		if _, err := newFindings().Rows(t.Context(), Record{Value: value}); !errors.Is(err, ErrPoison) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
 }
 
 func (t *rowTable[T]) compareRows(a, b *T) int { return t.compare(a, b) }

@@ -59,7 +59,7 @@ type Schemas interface {
 
 // All are the tables of this version.
 func All(schemas Schemas) []Table {
-	return []Table{newReadings(schemas), newWindows(), newAnomalies(), newAlerts()}
+	return []Table{newReadings(schemas), newWindows(), newAnomalies(), newAlerts(), newFindings()}
 }
 
 // rowTable is a Table whose rows are structs.

@@ -1,17 +1,20 @@
-// Package announce brings the alerts of checks to Kafka, each exactly once.
+// Package announce brings the alerts and findings of checks to Kafka, each exactly once.
 //
-// The outbox of the store is numbered. A transaction writes a run of alerts to detect.anomalies.v1 and, as the offset of a group of its own, the number of the next one: what stands
-// in the topic and how far the outbox has come is one fact, decided by Kafka. Whoever goes on after a kill claims the transactional id, which ends what was begun and shuts
+// The outbox of the store is numbered. A transaction writes a run of alerts to detect.anomalies.v1, of findings to insight.findings.v1 and, as the offset of a group of its own, the number
+// of the next one: what stands in the topics and how far the outbox has come is one fact, decided by Kafka. Whoever goes on after a kill claims the transactional id, which ends what was begun and shuts
 // out whoever has it still, reads that number, and continues there. Neither the store's note nor the lease is needed for that to be right.
 //
 // Kafka forgets the offsets of a group that has committed none for offsets.retention.minutes (7 days as shipped). So the store notes the number too, right after; only a kill between
 // the two that is followed by so long a silence could repeat an alert, which the alert-router then knows by its id.
+//
+// Findings are few and nobody else writes ticks to their topic; the lake's file of a partition ends when its time goes on. So the publisher ticks.
 package announce
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -20,6 +23,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+
+	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 
 	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/service"
@@ -27,10 +33,10 @@ import (
 	"github.com/tocsin-io/tocsin/services/historical-api/internal/checkstore"
 )
 
-// Outbox is where alerts wait.
+// Outbox is where records wait.
 type Outbox interface {
 	Name() string
-	Outbox(ctx context.Context, seq int64, limit int) ([]checkstore.Alert, error)
+	Outbox(ctx context.Context, seq int64, limit int) ([]checkstore.Record, error)
 	Position(ctx context.Context) (next int64, err error)
 	Published(ctx context.Context, next int64) error
 }
@@ -41,9 +47,11 @@ type Publisher struct {
 	deps    service.Deps
 	log     *zap.Logger
 	waiting func(error) // told why nothing can be published; nil when it can
+	ticks   bool
 
-	published *metrics.Counter
-	failures  *metrics.Counter
+	alerts   *metrics.Counter
+	findings *metrics.Counter
+	failures *metrics.Counter
 }
 
 const (
@@ -53,17 +61,20 @@ const (
 	retryFirst         = 200 * time.Millisecond
 	retryMax           = 10 * time.Second
 	closeWithin        = 4 * time.Second
+	tickEvery          = time.Minute
 )
 
-// New publishes what the outbox has. waiting is told what keeps it from that, and nil when nothing does.
-func New(outbox Outbox, deps service.Deps, waiting func(error)) *Publisher {
+// New publishes what the outbox has. ticks: from the start, not only from the first record on. waiting is told what keeps it from that, and nil when nothing does.
+func New(outbox Outbox, deps service.Deps, ticks bool, waiting func(error)) *Publisher {
 	return &Publisher{
-		outbox: outbox, deps: deps, log: deps.Log.Named("announce"), waiting: waiting,
-		published: deps.Metrics.GetOrCreateCounter("tocsin_checks_alerts_published_total"), failures: deps.Metrics.GetOrCreateCounter("tocsin_checks_publish_failures_total"),
+		outbox: outbox, deps: deps, log: deps.Log.Named("announce"), waiting: waiting, ticks: ticks,
+		alerts:   deps.Metrics.GetOrCreateCounter("tocsin_checks_alerts_published_total"),
+		findings: deps.Metrics.GetOrCreateCounter("tocsin_checks_findings_published_total"),
+		failures: deps.Metrics.GetOrCreateCounter("tocsin_checks_publish_failures_total"),
 	}
 }
 
-// Run publishes until ctx ends. wake says that there is something new. Kafka is not asked before there is something to publish.
+// Run publishes until ctx ends. wake says that there is something new. Kafka is not asked before there is something to publish, or to tick for.
 func (p *Publisher) Run(ctx context.Context, wake <-chan struct{}) {
 	wait := retryFirst
 	for ctx.Err() == nil {
@@ -73,7 +84,7 @@ func (p *Publisher) Run(ctx context.Context, wake <-chan struct{}) {
 		}
 		p.failures.Inc()
 		p.waiting(err)
-		p.log.Warn("alerts of checks wait", zap.Error(err))
+		p.log.Warn("alerts and findings of checks wait", zap.Error(err))
 		sleep(ctx, wait)
 		wait = min(2*wait, retryMax)
 	}
@@ -92,8 +103,10 @@ func (p *Publisher) session(ctx context.Context, wake <-chan struct{}, well func
 	if err != nil {
 		return err
 	}
-	if _, err := p.await(ctx, wake, next); err != nil {
-		return err
+	if !p.ticks {
+		if _, err := p.await(ctx, wake, next, time.Time{}); err != nil {
+			return err
+		}
 	}
 	s, err := p.claim(ctx, next)
 	if err != nil {
@@ -101,14 +114,20 @@ func (p *Publisher) session(ctx context.Context, wake <-chan struct{}, well func
 	}
 	defer s.close()
 	for {
-		alerts, err := p.await(ctx, wake, s.next)
+		records, err := p.await(ctx, wake, s.next, s.tick)
 		if err != nil {
 			return err
 		}
-		if err := s.publish(ctx, alerts); err != nil {
+		if err := s.publish(ctx, records); err != nil {
 			return err
 		}
-		p.published.Add(len(alerts))
+		for _, r := range records {
+			if r.Kind == checkstore.FindingRecord {
+				p.findings.Inc()
+			} else {
+				p.alerts.Inc()
+			}
+		}
 		if err := p.outbox.Published(ctx, s.next); err != nil {
 			return err
 		}
@@ -117,12 +136,12 @@ func (p *Publisher) session(ctx context.Context, wake <-chan struct{}, well func
 	}
 }
 
-// await waits for alerts from next on.
-func (p *Publisher) await(ctx context.Context, wake <-chan struct{}, next int64) ([]checkstore.Alert, error) {
+// await waits for records from next on; it gives none when it is time to tick (the zero time: never).
+func (p *Publisher) await(ctx context.Context, wake <-chan struct{}, next int64, tick time.Time) ([]checkstore.Record, error) {
 	for {
-		alerts, err := p.outbox.Outbox(ctx, next, batch)
-		if err != nil || len(alerts) > 0 {
-			return alerts, err
+		records, err := p.outbox.Outbox(ctx, next, batch)
+		if err != nil || len(records) > 0 || !tick.IsZero() && !time.Now().Before(tick) {
+			return records, err
 		}
 		select {
 		case <-ctx.Done():
@@ -140,6 +159,8 @@ type session struct {
 	cl       *kgo.Client
 	topicID  [16]byte
 	next     int64
+	findings []int32   // partitions of their topic
+	tick     time.Time // when they are due next
 }
 
 // claim takes the transactional id and finds out how far the outbox has come.
@@ -154,15 +175,15 @@ func (p *Publisher) claim(ctx context.Context, noted int64) (_ *session, err err
 	if err != nil {
 		return nil, err
 	}
-	if s.outcomes, err = kafka.NewOutcomes(base, p.deps.Metrics, p.log, s.id, topic.Anomalies); err != nil {
+	if s.outcomes, err = kafka.NewOutcomes(base, p.deps.Metrics, p.log, s.id, topic.Anomalies, topic.Findings); err != nil {
 		return nil, err
 	}
 	s.cl, err = kgo.NewClient(append(base, kgo.TransactionalID(s.id), kgo.TransactionTimeout(transactionTimeout), kgo.ProducerLinger(0),
-		kgo.RecordDeliveryTimeout(transactionTimeout))...)
+		kgo.RecordDeliveryTimeout(transactionTimeout), kgo.RecordPartitioner(partitioner()))...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka client: %w", err)
 	}
-	if err = kafka.AwaitTopics(ctx, s.cl, p.deps.Kafka, p.waiting, topic.Specs(topic.Anomalies)...); err != nil {
+	if err = kafka.AwaitTopics(ctx, s.cl, p.deps.Kafka, p.waiting, topic.Specs(topic.Anomalies, topic.Findings)...); err != nil {
 		return nil, err
 	}
 	if err = s.outcomes.Claim(ctx, transactionTimeout); err != nil {
@@ -172,11 +193,11 @@ func (p *Publisher) claim(ctx context.Context, noted int64) (_ *session, err err
 		return nil, fmt.Errorf("take transactional id: %w", err)
 	}
 	adm := kadm.NewClient(s.cl)
-	topics, err := adm.ListTopics(ctx, topic.Anomalies)
+	topics, err := adm.ListTopics(ctx, topic.Anomalies, topic.Findings)
 	if err != nil {
 		return nil, err
 	}
-	s.topicID = topics[topic.Anomalies].ID
+	s.topicID, s.findings, s.tick = topics[topic.Anomalies].ID, topics[topic.Findings].Partitions.Numbers(), time.Now()
 	// Stable: not before what was begun has ended in the group's partition too.
 	committed, err := adm.FetchOffsets(kadm.RequireStable(ctx), s.id)
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
@@ -192,8 +213,21 @@ func (p *Publisher) claim(ctx context.Context, noted int64) (_ *session, err err
 	return s, p.outbox.Published(ctx, s.next)
 }
 
-// publish writes the alerts and the number after them in one transaction. After an error it is open whether it stands.
-func (s *session) publish(ctx context.Context, alerts []checkstore.Alert) error {
+// partitioner spreads records by their keys, as all do; one without a key is a tick, and says where it goes.
+func partitioner() kgo.Partitioner {
+	return kgo.BasicConsistentPartitioner(func(name string) func(*kgo.Record, int) int {
+		keyed := kgo.StickyKeyPartitioner(nil).ForTopic(name)
+		return func(r *kgo.Record, n int) int {
+			if r.Key == nil {
+				return int(r.Partition)
+			}
+			return keyed.Partition(r, n)
+		}
+	})
+}
+
+// publish writes the records, the number after them, and ticks if they are due, in one transaction. After an error it is open whether it stands.
+func (s *session) publish(ctx context.Context, waiting []checkstore.Record) error {
 	if err := s.outcomes.Settled(ctx); err != nil {
 		return err
 	}
@@ -203,25 +237,56 @@ func (s *session) publish(ctx context.Context, alerts []checkstore.Alert) error 
 	// A process that is asked to stop finishes the transaction.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), transactionTimeout)
 	defer cancel()
-	records := make([]*kgo.Record, len(alerts))
-	for i, a := range alerts {
-		records[i] = &kgo.Record{
-			Topic: topic.Anomalies, Key: []byte(a.Entity), Value: a.Body,
-			Headers: []kgo.RecordHeader{{Key: topic.HeaderType, Value: []byte(topic.TypeAnomaly)}, {Key: topic.HeaderID, Value: []byte(a.Name)}},
+	var records []*kgo.Record
+	next := s.next
+	for _, w := range waiting {
+		name, typ := topic.Anomalies, topic.TypeAnomaly
+		if w.Kind == checkstore.FindingRecord {
+			name, typ = topic.Findings, topic.TypeFinding
 		}
+		records = append(records, &kgo.Record{Topic: name, Key: []byte(w.Entity), Value: w.Body, Headers: headers(typ, w.Name)})
+		next = w.Seq + 1
+	}
+	now := time.Now()
+	due := !now.Before(s.tick)
+	if due {
+		ticks, err := s.ticks()
+		if err != nil {
+			return err
+		}
+		records = append(records, ticks...)
 	}
 	if err := kafka.ProduceSync(ctx, s.cl, records...); err != nil {
 		return fmt.Errorf("produce: %w", err)
 	}
-	next := alerts[len(alerts)-1].Seq + 1
+	// Also when it is the same: Kafka forgets what is not said again for long.
 	if err := s.commitNumber(ctx, next); err != nil {
 		return err
 	}
 	if err := s.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return fmt.Errorf("end transaction: %w", err)
 	}
-	s.next = next
+	if s.next = next; due {
+		s.tick = now.Add(tickEvery)
+	}
 	return nil
+}
+
+// ticks are one for each partition of the findings.
+func (s *session) ticks() ([]*kgo.Record, error) {
+	out := make([]*kgo.Record, len(s.findings))
+	for i, id := range s.findings {
+		value, err := proto.Marshal(&eventv1.Tick{Partition: id})
+		if err != nil {
+			return nil, fmt.Errorf("tick: %w", err)
+		}
+		out[i] = &kgo.Record{Topic: topic.Findings, Partition: id, Value: value, Headers: headers(topic.TypeTick, "tick/"+strconv.Itoa(int(id)))}
+	}
+	return out, nil
+}
+
+func headers(typ, id string) []kgo.RecordHeader {
+	return []kgo.RecordHeader{{Key: topic.HeaderType, Value: []byte(typ)}, {Key: topic.HeaderID, Value: []byte(id)}}
 }
 
 // commitNumber makes the number the group's offset, in the transaction under way. The group has no members.
@@ -244,7 +309,7 @@ func (s *session) commitNumber(ctx context.Context, next int64) error {
 	t := kmsg.NewTxnOffsetCommitRequestTopic()
 	t.Topic, t.TopicID = topic.Anomalies, s.topicID
 	part := kmsg.NewTxnOffsetCommitRequestTopicPartition()
-	part.Partition, part.Offset, part.Metadata = 0, next, kmsg.StringPtr("number of the next alert in the outbox")
+	part.Partition, part.Offset, part.Metadata = 0, next, kmsg.StringPtr("number of the next record in the outbox")
 	t.Partitions = append(t.Partitions, part)
 	req.Topics = append(req.Topics, t)
 	resp, err := req.RequestWith(ctx, s.cl)

@@ -35,6 +35,11 @@ func Tables() []Table {
 			"equipment_id", "VARCHAR", "at", "TIMESTAMPTZ", "event_id", "VARCHAR", "alert_id", "VARCHAR", "cause", "VARCHAR", "transition", "VARCHAR",
 			"severity", "VARCHAR", "score", "DOUBLE", "started_at", "TIMESTAMPTZ", "ended_at", "TIMESTAMPTZ", "summary", "VARCHAR", "labels", "VARCHAR",
 			"annotations", "VARCHAR", "contributions", contributions, "log_append_time", "TIMESTAMPTZ", "offset", "BIGINT")},
+		{"findings", "what scheduled checks, and whoever looks for causes, have concluded; of several revisions of a finding_id the highest stands", "began_at", columns(
+			"equipment_id", "VARCHAR", "began_at", "TIMESTAMPTZ", "finding_id", "VARCHAR", "revision", "INTEGER", "kind", "VARCHAR", "severity", "VARCHAR",
+			"confidence", "DOUBLE", "ended_at", "TIMESTAMPTZ", "is_over", "BOOLEAN", "metrics", "VARCHAR[]", "summary", "VARCHAR", "explanation", "VARCHAR",
+			"contributions", contributions, "alert_ids", "VARCHAR[]", "window_ids", "VARCHAR[]", "query", "VARCHAR", "producer", "VARCHAR", "producer_version", "VARCHAR",
+			"dedup_key", "VARCHAR", "concluded_at", "TIMESTAMPTZ", "log_append_time", "TIMESTAMPTZ", "offset", "BIGINT")},
 	}
 }
 

@@ -57,32 +57,25 @@ func startOf(id string) int64 {
 }
 
 // alert makes the record that begins or ends a finding's alert. Its id holds the job, the entity, the metric and the slot that it is of, so it is the same however often it is made.
-func alert(f checkstore.Finding, phase eventv1.Phase, slot, now time.Time, why string) (checkstore.Alert, error) {
+func alert(f checkstore.Finding, phase eventv1.Phase, slot, now time.Time, why string) (checkstore.Record, error) {
 	a := &eventv1.Anomaly{
 		AnomalyId: fmt.Sprintf("%s/%d/%s", f.ID, slot.UnixMicro(), map[eventv1.Phase]string{eventv1.Phase_PHASE_STARTED: "started", eventv1.Phase_PHASE_ENDED: "ended"}[phase]),
 		EpisodeId: f.ID, EquipmentId: f.Entity, Cause: causeOf(f.ID), Phase: phase, Severity: eventv1.Severity_SEVERITY_CRITICAL,
-		Score: min(math.Erf(math.Abs(f.Z)/math.Sqrt2), math.Nextafter(1, 0)), Confidence: float64(f.Weeks) / float64(f.Weeks+1),
+		Score: min(math.Erf(math.Abs(f.Z)/math.Sqrt2), math.Nextafter(1, 0)), Confidence: confidence(f.Finding),
 		StartedUs: startOf(f.ID), ObservedUs: f.To.UnixMicro(), JudgedAtMs: now.UnixMilli(), Summary: f.Summary,
 	}
 	if phase == eventv1.Phase_PHASE_ENDED {
 		a.Summary = why
 	} else {
-		c := &eventv1.Contribution{Sensor: f.Metric, Share: 1, Detector: "weekday_hour", Statistic: "mean"}
-		if f.Kind == usage.Volume {
-			hours := f.To.Sub(f.From).Hours()
-			c.Observed, c.ExpectedLow, c.ExpectedHigh = f.Observed/hours, (f.Expected-3*f.Deviation)/hours, (f.Expected+3*f.Deviation)/hours
-		} else {
-			c.Detector, c.Statistic = "day_shape", "cosine similarity"
-			c.Observed, c.ExpectedLow, c.ExpectedHigh = f.Similarity, f.Usual, 1
-		}
+		c := contribution(f)
 		a.Contributions = []*eventv1.Contribution{c}
 		a.Detectors = []string{c.GetDetector()}
 	}
 	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(a)
 	if err != nil {
-		return checkstore.Alert{}, fmt.Errorf("alert %s: %w", a.GetAnomalyId(), err)
+		return checkstore.Record{}, fmt.Errorf("alert %s: %w", a.GetAnomalyId(), err)
 	}
-	return checkstore.Alert{Entity: f.Entity, Name: a.GetAnomalyId(), Body: body}, nil
+	return checkstore.Record{Kind: checkstore.AlertRecord, Entity: f.Entity, Name: a.GetAnomalyId(), Body: body}, nil
 }
 
 // summary says in one sentence what is unusual.

@@ -27,6 +27,7 @@ type Config struct {
 	Lease     time.Duration // silence of an instance after which another takes over
 	Stand     time.Duration // an alert stands at least so long
 	Retention time.Duration
+	Build     string // version of this program, for the findings that it makes
 }
 
 // Runner runs jobs: while it has the lease, one at a time. Make it with New, call Run once. Its other methods are safe for concurrent use.
@@ -166,7 +167,7 @@ func (r *Runner) lead(ctx context.Context, store *checkstore.Store, token int64)
 		_ = store.Release(release, token) // or it ends by itself
 	}()
 	wg.Go(func() { r.beat(inner, store, token, cancel) })
-	wg.Go(func() { announce.New(store, r.deps, r.setUnsent).Run(inner, r.wake) })
+	wg.Go(func() { announce.New(store, r.deps, len(r.cfg.Jobs) > 0, r.setUnsent).Run(inner, r.wake) })
 	w := &work{Runner: r, store: store, token: token, retry: map[string]time.Time{}, failures: map[string]int{}}
 	if err := w.run(inner); err != nil && ctx.Err() == nil {
 		r.log.Warn("this instance runs the checks no more", zap.Error(err))
@@ -346,7 +347,7 @@ func (w *work) slot(ctx context.Context, job *Job, state *checkstore.Job, slot t
 	v := job.judge(checkers, known, slot, state.Judged, state.Begun)
 	v.summary.Invalid = figures.Invalid
 	v.summary.Note = note(v.summary, figures)
-	var alerts []checkstore.Alert
+	var records []checkstore.Record
 	changed := v.changed
 	for _, i := range v.open {
 		f := &v.changed[i]
@@ -358,7 +359,7 @@ func (w *work) slot(ctx context.Context, job *Job, state *checkstore.Job, slot t
 					return err
 				}
 				old.Alert, old.Over = checkstore.AlertEnded, true
-				alerts, changed = append(alerts, a), append(changed, old)
+				records, changed = append(records, a), append(changed, old)
 			}
 		}
 		a, err := alert(*f, eventv1.Phase_PHASE_STARTED, slot, w.now(), "")
@@ -367,18 +368,23 @@ func (w *work) slot(ctx context.Context, job *Job, state *checkstore.Job, slot t
 		}
 		f.Alert, f.Alerted = checkstore.AlertOpen, w.now()
 		changed[i] = *f
-		alerts = append(alerts, a)
+		records = append(records, a)
 	}
+	told, err := tell(known, changed, w.cfg.Build, w.now())
+	if err != nil {
+		return err
+	}
+	records = append(records, told...)
 	state.Done, state.Judged = slot, latest(state.Judged, to)
 	state.Finished = w.now()
 	state.OK, state.Failures, state.Problem, state.Summary = state.Finished, 0, "", v.summary
 	if last || len(changed) > 0 {
-		if err := w.store.SaveSlot(ctx, w.token, *state, changed, alerts); err != nil {
+		if err := w.store.SaveSlot(ctx, w.token, *state, changed, records); err != nil {
 			return err
 		}
 	}
 	w.count.slot(job.Name, v.summary, state.Finished.Sub(state.Started), state.Finished)
-	if len(alerts) > 0 {
+	if len(records) > 0 {
 		w.published()
 	}
 	return nil
@@ -417,7 +423,7 @@ func (w *work) tidy(ctx context.Context) error {
 			return err
 		}
 		var changed []checkstore.Finding
-		var alerts []checkstore.Alert
+		var records []checkstore.Record
 		for _, f := range open {
 			why := "The hours after it are as usual."
 			if !slices.ContainsFunc(w.cfg.Jobs, func(j Job) bool { return j.Name == f.Job }) {
@@ -430,10 +436,14 @@ func (w *work) tidy(ctx context.Context) error {
 				return err
 			}
 			f.Alert, f.Over = checkstore.AlertEnded, true
-			changed, alerts = append(changed, f), append(alerts, a)
+			changed, records = append(changed, f), append(records, a)
 		}
 		if len(changed) > 0 {
-			if err := w.store.SaveFindings(ctx, w.token, changed, alerts); err != nil {
+			told, err := tell(open, changed, w.cfg.Build, now)
+			if err != nil {
+				return err
+			}
+			if err := w.store.SaveFindings(ctx, w.token, changed, append(records, told...)); err != nil {
 				return err
 			}
 			w.published()

@@ -16,9 +16,10 @@ type Status struct {
 	Runner string      `json:"runner"`
 	Here   bool        `json:"here"`
 	Jobs   []JobStatus `json:"jobs"`
-	// Waiting is the number of alerts that Kafka does not have yet, Problem why.
-	Waiting int    `json:"alerts_waiting"`
-	Problem string `json:"alerts_problem,omitempty"`
+	// Waiting is the number of alerts that Kafka does not have yet, and FindingsWaiting that of what goes into the table findings; Problem says why.
+	Waiting         int    `json:"alerts_waiting"`
+	FindingsWaiting int    `json:"findings_waiting"`
+	Problem         string `json:"alerts_problem,omitempty"`
 }
 
 // JobStatus is one job's.
@@ -62,14 +63,14 @@ func (r *Runner) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return out, err
 	}
-	if out.Waiting, err = store.Waiting(ctx); err != nil {
+	if out.Waiting, out.FindingsWaiting, err = store.Waiting(ctx); err != nil {
 		return out, err
 	}
 	r.mu.Lock()
 	running, unsent := r.running, r.unsent
 	out.Runner, out.Here = lease.Holder, r.leads
 	r.mu.Unlock()
-	if unsent != nil && out.Waiting > 0 {
+	if unsent != nil && out.Waiting+out.FindingsWaiting > 0 {
 		out.Problem = unsent.Error()
 	}
 	now := r.now()

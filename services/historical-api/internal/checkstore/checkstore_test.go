@@ -85,7 +85,7 @@ func testFencing(t *testing.T, p place) {
 	late := []error{
 		one.Beat(ctx, first),
 		one.SaveJob(ctx, first, Job{Name: "orders"}),
-		one.SaveSlot(ctx, first, Job{Name: "orders"}, []Finding{finding(1, begin)}, []Alert{{Entity: "shop-1", Name: "x", Body: []byte("x")}}),
+		one.SaveSlot(ctx, first, Job{Name: "orders"}, []Finding{finding(1, begin)}, []Record{{Entity: "shop-1", Name: "x", Body: []byte("x")}}),
 	}
 	for i, err := range late {
 		if !errors.Is(err, ErrFenced) {
@@ -101,7 +101,7 @@ func testFencing(t *testing.T, p place) {
 	if got, err := two.Find(ctx, Wanted{Every: true, Limit: 10}); err != nil || len(got) != 0 {
 		t.Error(got, err)
 	}
-	if n, err := two.Waiting(ctx); err != nil || n != 0 {
+	if n, _, err := two.Waiting(ctx); err != nil || n != 0 {
 		t.Error(n, err)
 	}
 }
@@ -116,7 +116,7 @@ func testOutbox(t *testing.T, p place) {
 	}
 	save := func(n int) {
 		t.Helper()
-		if err := s.SaveSlot(ctx, token, Job{Name: "orders", Done: begin}, []Finding{finding(n, begin)}, []Alert{{Entity: "e", Name: fmt.Sprint(n, "a"), Body: []byte{1}}, {Entity: "e", Name: fmt.Sprint(n, "b"), Body: []byte{2}}}); err != nil {
+		if err := s.SaveSlot(ctx, token, Job{Name: "orders", Done: begin}, []Finding{finding(n, begin)}, []Record{{Entity: "e", Name: fmt.Sprint(n, "a"), Body: []byte{1}}, {Entity: "e", Name: fmt.Sprint(n, "b"), Body: []byte{2}}}); err != nil {
 			t.Fatal(err)
 		}
 	}

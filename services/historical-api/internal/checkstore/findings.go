@@ -31,22 +31,31 @@ type Finding struct {
 	Alerted time.Time `json:"alerted_at,omitzero"`
 	// Over: the hours after it are as usual.
 	Over bool `json:"over"`
+	// Revision counts how often it was said in the lake's table.
+	Revision int32 `json:"revision,omitempty"`
 }
 
-// Alert waits to be published.
-type Alert struct {
+// Record waits to be published.
+type Record struct {
 	Seq    int64
+	Kind   string
 	Entity string
-	Name   string // anomaly_id
-	Body   []byte // an Anomaly
+	Name   string // of an Anomaly its id, of a Finding "<id>/<revision>"
+	Body   []byte
 }
+
+// Kinds of records.
+const (
+	AlertRecord   = "alert"   // an Anomaly
+	FindingRecord = "finding" // a Finding
+)
 
 const findingColumns = `id, job, entity, metric, kind, severity, from_ms, to_ms, found_ms, alert, alerted_ms, is_over, body`
 
-// SaveSlot writes what a slot has brought, all of it or nothing: the job, its findings, and alerts to publish in their order.
-func (s *Store) SaveSlot(ctx context.Context, token int64, j Job, findings []Finding, alerts []Alert) error {
+// SaveSlot writes what a slot has brought, all of it or nothing: the job, its findings, and what is to be published, in its order.
+func (s *Store) SaveSlot(ctx context.Context, token int64, j Job, findings []Finding, records []Record) error {
 	return s.as(ctx, token, func(tx *sql.Tx) error {
-		if err := s.saveFindings(ctx, tx, findings, alerts); err != nil {
+		if err := s.saveFindings(ctx, tx, findings, records); err != nil {
 			return err
 		}
 		return s.saveJob(ctx, tx, j)
@@ -54,11 +63,11 @@ func (s *Store) SaveSlot(ctx context.Context, token int64, j Job, findings []Fin
 }
 
 // SaveFindings writes findings whose alerts have changed, with what is to be published of it.
-func (s *Store) SaveFindings(ctx context.Context, token int64, findings []Finding, alerts []Alert) error {
-	return s.as(ctx, token, func(tx *sql.Tx) error { return s.saveFindings(ctx, tx, findings, alerts) })
+func (s *Store) SaveFindings(ctx context.Context, token int64, findings []Finding, records []Record) error {
+	return s.as(ctx, token, func(tx *sql.Tx) error { return s.saveFindings(ctx, tx, findings, records) })
 }
 
-func (s *Store) saveFindings(ctx context.Context, tx *sql.Tx, findings []Finding, alerts []Alert) error {
+func (s *Store) saveFindings(ctx context.Context, tx *sql.Tx, findings []Finding, records []Record) error {
 	for _, f := range findings {
 		body, err := json.Marshal(f)
 		if err != nil {
@@ -75,15 +84,15 @@ func (s *Store) saveFindings(ctx context.Context, tx *sql.Tx, findings []Finding
 			return err
 		}
 	}
-	if len(alerts) == 0 {
+	if len(records) == 0 {
 		return nil
 	}
 	var seq int64
-	if err := tx.QueryRowContext(ctx, s.query(`UPDATE check_store SET next_seq = next_seq + $1 WHERE id = 1 RETURNING next_seq - $1`), len(alerts)).Scan(&seq); err != nil {
+	if err := tx.QueryRowContext(ctx, s.query(`UPDATE check_store SET next_seq = next_seq + $1 WHERE id = 1 RETURNING next_seq - $1`), len(records)).Scan(&seq); err != nil {
 		return err
 	}
-	for i, a := range alerts {
-		if _, err := tx.ExecContext(ctx, s.query(`INSERT INTO check_outbox (seq, entity, name, body) VALUES ($1, $2, $3, $4)`), seq+int64(i), a.Entity, a.Name, a.Body); err != nil {
+	for i, r := range records {
+		if _, err := tx.ExecContext(ctx, s.query(`INSERT INTO check_outbox (seq, kind, entity, name, body) VALUES ($1, $2, $3, $4, $5)`), seq+int64(i), r.Kind, r.Entity, r.Name, r.Body); err != nil {
 			return err
 		}
 	}

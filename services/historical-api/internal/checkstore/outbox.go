@@ -6,31 +6,31 @@ import (
 	"fmt"
 )
 
-// Outbox gives up to limit alerts from seq on, in their order.
-func (s *Store) Outbox(ctx context.Context, seq int64, limit int) ([]Alert, error) {
-	rows, err := s.db.QueryContext(ctx, s.query(`SELECT seq, entity, name, body FROM check_outbox WHERE seq >= $1 ORDER BY seq LIMIT $2`), seq, limit)
+// Outbox gives up to limit records from seq on, in their order.
+func (s *Store) Outbox(ctx context.Context, seq int64, limit int) ([]Record, error) {
+	rows, err := s.db.QueryContext(ctx, s.query(`SELECT seq, kind, entity, name, body FROM check_outbox WHERE seq >= $1 ORDER BY seq LIMIT $2`), seq, limit)
 	if err != nil {
 		return nil, fmt.Errorf("checks' store: %w", err)
 	}
 	defer rows.Close()
-	var out []Alert
+	var out []Record
 	for rows.Next() {
-		var a Alert
-		if err := rows.Scan(&a.Seq, &a.Entity, &a.Name, &a.Body); err != nil {
+		var r Record
+		if err := rows.Scan(&r.Seq, &r.Kind, &r.Entity, &r.Name, &r.Body); err != nil {
 			return nil, fmt.Errorf("checks' store: %w", err)
 		}
-		out = append(out, a)
+		out = append(out, r)
 	}
 	return out, rows.Err()
 }
 
-// Waiting is the number of alerts that are not known to be in Kafka.
-func (s *Store) Waiting(ctx context.Context) (n int, err error) {
-	err = s.db.QueryRowContext(ctx, `SELECT count(*) FROM check_outbox`).Scan(&n)
-	return n, err
+// Waiting is the number of alerts and of findings that are not known to be in Kafka.
+func (s *Store) Waiting(ctx context.Context) (alerts, findings int, err error) {
+	err = s.db.QueryRowContext(ctx, s.query(`SELECT count(*), coalesce(sum(CASE WHEN kind = $1 THEN 1 ELSE 0 END), 0) FROM check_outbox`), FindingRecord).Scan(&alerts, &findings)
+	return alerts - findings, findings, err
 }
 
-// Position is the number of the first alert that is not known to be in Kafka.
+// Position is the number of the first record that is not known to be in Kafka.
 func (s *Store) Position(ctx context.Context) (next int64, err error) {
 	if err = s.db.QueryRowContext(ctx, `SELECT published_next FROM check_store WHERE id = 1`).Scan(&next); err != nil {
 		return 0, fmt.Errorf("checks' store: %w", err)
@@ -38,7 +38,7 @@ func (s *Store) Position(ctx context.Context) (next int64, err error) {
 	return next, nil
 }
 
-// Published notes that all alerts before next are in Kafka, and removes them. A store that was put back to an earlier state, so that Kafka has numbers that it never gave,
+// Published notes that all records before next are in Kafka, and removes them. A store that was put back to an earlier state, so that Kafka has numbers that it never gave,
 // goes on after those.
 func (s *Store) Published(ctx context.Context, next int64) error {
 	return s.in(ctx, func(tx *sql.Tx) error {
