@@ -127,6 +127,15 @@ func TestImports(t *testing.T) {
 			},
 		},
 		{
+			"stores are opened, brought up to date and refused alike: by pkg/sqlstore. (The Iceberg catalog's tables are its library's.)",
+			func(f file) bool {
+				return strings.HasPrefix(f.path, "services/") && !f.test && !strings.HasPrefix(f.path, "services/iceberg-committer/")
+			},
+			func(_ file, im string) bool {
+				return strings.HasPrefix(im, "github.com/jackc/pgx") || strings.HasPrefix(im, "github.com/pressly/goose") || strings.HasPrefix(im, "modernc.org/sqlite")
+			},
+		},
+		{
 			"end-to-end tests see binaries and contracts, as a user does",
 			under("deploy/e2e/"), func(_ file, im string) bool { return strings.HasPrefix(im, module+"services/") },
 		},

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tocsin-io/tocsin/pkg/sqlstore"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 )
 
@@ -92,8 +93,8 @@ func (s *Store) Figures(ctx context.Context, f Filter, from, to, now time.Time, 
 }
 
 func (s *Store) opened(ctx context.Context, in Filter, out *Figures) error {
-	cond, args := in.where(s.postgres, "opened_ms", "0", "alert_id")
-	err := scan(ctx, s.db, s.query("SELECT severity, COUNT(*) FROM alerts WHERE "+cond+" GROUP BY severity"), args, func(r *sql.Rows) error {
+	cond, args := in.where(s.db.Postgres(), "opened_ms", "0", "alert_id")
+	err := sqlstore.Each(ctx, s.db, s.db.Bind("SELECT severity, COUNT(*) FROM alerts WHERE "+cond+" GROUP BY severity"), args, func(r *sql.Rows) error {
 		var sev int32
 		var n int
 		err := r.Scan(&sev, &n)
@@ -105,12 +106,12 @@ func (s *Store) opened(ctx context.Context, in Filter, out *Figures) error {
 	}
 	q := fmt.Sprintf("SELECT COUNT(*) FROM (SELECT opened_ms / %d AS period FROM alerts WHERE %s GROUP BY opened_ms / %d HAVING COUNT(*) > %d) AS floods",
 		floodPeriod.Milliseconds(), cond, floodPeriod.Milliseconds(), FloodAlerts)
-	if err := scan(ctx, s.db, s.query(q), args, func(r *sql.Rows) error { return r.Scan(&out.Floods) }); err != nil {
+	if err := sqlstore.Each(ctx, s.db, s.db.Bind(q), args, func(r *sql.Rows) error { return r.Scan(&out.Floods) }); err != nil {
 		return err
 	}
 	q = fmt.Sprintf("SELECT equipment_id, cause, COUNT(*) AS n FROM alerts WHERE %s GROUP BY equipment_id, cause HAVING COUNT(*) >= %d ORDER BY n DESC, equipment_id, cause LIMIT %d",
 		cond, chatterAlerts, topList)
-	return scan(ctx, s.db, s.query(q), args, func(r *sql.Rows) error {
+	return sqlstore.Each(ctx, s.db, s.db.Bind(q), args, func(r *sql.Rows) error {
 		var c Chatter
 		err := r.Scan(&c.EquipmentID, &c.Cause, &c.Alerts)
 		out.Chattering = append(out.Chattering, c)
@@ -119,8 +120,8 @@ func (s *Store) opened(ctx context.Context, in Filter, out *Figures) error {
 }
 
 func (s *Store) standing(ctx context.Context, scope Filter, now time.Time, out *Figures) error {
-	cond, args := scope.where(s.postgres, "opened_ms", "0", "alert_id")
-	err := scan(ctx, s.db, s.query("SELECT state, COUNT(*) FROM alerts WHERE closed_ms = 0 AND "+cond+" GROUP BY state"), args, func(r *sql.Rows) error {
+	cond, args := scope.where(s.db.Postgres(), "opened_ms", "0", "alert_id")
+	err := sqlstore.Each(ctx, s.db, s.db.Bind("SELECT state, COUNT(*) FROM alerts WHERE closed_ms = 0 AND "+cond+" GROUP BY state"), args, func(r *sql.Rows) error {
 		var st string
 		var n int
 		err := r.Scan(&st, &n)
@@ -131,9 +132,9 @@ func (s *Store) standing(ctx context.Context, scope Filter, now time.Time, out *
 		return err
 	}
 	scope.UntilMS = now.Add(-StaleAfter).UnixMilli()
-	cond, args = scope.where(s.postgres, "opened_ms", "0", "alert_id")
+	cond, args = scope.where(s.db.Postgres(), "opened_ms", "0", "alert_id")
 	q := fmt.Sprintf("SELECT alert_id, equipment_id, cause, state, opened_ms FROM alerts WHERE closed_ms = 0 AND %s ORDER BY opened_ms, alert_id LIMIT %d", cond, topList)
-	return scan(ctx, s.db, s.query(q), args, func(r *sql.Rows) error {
+	return sqlstore.Each(ctx, s.db, s.db.Bind(q), args, func(r *sql.Rows) error {
 		var x Standing
 		var ms int64
 		err := r.Scan(&x.AlertID, &x.EquipmentID, &x.Cause, &x.State, &ms)
@@ -145,10 +146,10 @@ func (s *Store) standing(ctx context.Context, scope Filter, now time.Time, out *
 
 // acknowledged sorts in the database: percentiles by position, in both dialects.
 func (s *Store) acknowledged(ctx context.Context, in Filter, out *Figures) error {
-	cond, args := in.where(s.postgres, "opened_ms", "0", "alert_id")
+	cond, args := in.where(s.db.Postgres(), "opened_ms", "0", "alert_id")
 	// An inherited acknowledgement is older than its alert and says nothing of how fast people are.
 	cond += " AND acked_ms >= opened_ms"
-	if err := scan(ctx, s.db, s.query("SELECT COUNT(*) FROM alerts WHERE "+cond), args, func(r *sql.Rows) error { return r.Scan(&out.Acknowledged) }); err != nil || out.Acknowledged == 0 {
+	if err := sqlstore.Each(ctx, s.db, s.db.Bind("SELECT COUNT(*) FROM alerts WHERE "+cond), args, func(r *sql.Rows) error { return r.Scan(&out.Acknowledged) }); err != nil || out.Acknowledged == 0 {
 		return err
 	}
 	for _, q := range []struct {
@@ -157,7 +158,7 @@ func (s *Store) acknowledged(ctx context.Context, in Filter, out *Figures) error
 	}{
 		{(out.Acknowledged - 1) / 2, &out.AckMedian}, {(out.Acknowledged - 1) * 9 / 10, &out.AckP90}, {out.Acknowledged - 1, &out.AckMost},
 	} {
-		err := scan(ctx, s.db, s.query(fmt.Sprintf("SELECT acked_ms - opened_ms AS took FROM alerts WHERE %s ORDER BY took LIMIT 1 OFFSET %d", cond, q.rank)), args, func(r *sql.Rows) error {
+		err := sqlstore.Each(ctx, s.db, s.db.Bind(fmt.Sprintf("SELECT acked_ms - opened_ms AS took FROM alerts WHERE %s ORDER BY took LIMIT 1 OFFSET %d", cond, q.rank)), args, func(r *sql.Rows) error {
 			var ms int64
 			err := r.Scan(&ms)
 			*q.into = time.Duration(ms) * time.Millisecond
@@ -171,9 +172,9 @@ func (s *Store) acknowledged(ctx context.Context, in Filter, out *Figures) error
 }
 
 func (s *Store) precision(ctx context.Context, in Filter, out *Figures) error {
-	cond, args := in.where(s.postgres, "opened_ms", "0", "alert_id")
+	cond, args := in.where(s.db.Postgres(), "opened_ms", "0", "alert_id")
 	by := map[string]*Precision{}
-	err := scan(ctx, s.db, s.query("SELECT equipment_id, verdict, COUNT(*) FROM alerts WHERE verdict > 0 AND "+cond+" GROUP BY equipment_id, verdict"), args, func(r *sql.Rows) error {
+	err := sqlstore.Each(ctx, s.db, s.db.Bind("SELECT equipment_id, verdict, COUNT(*) FROM alerts WHERE verdict > 0 AND "+cond+" GROUP BY equipment_id, verdict"), args, func(r *sql.Rows) error {
 		var id string
 		var v int32
 		var n int
@@ -211,10 +212,10 @@ func (s *Store) precision(ctx context.Context, in Filter, out *Figures) error {
 
 func (s *Store) pages(ctx context.Context, in Filter, from time.Time, shift time.Duration, out *Figures) error {
 	in.Cause, in.Gateway = "", "" // notifications know the machine only
-	cond, args := in.where(s.postgres, "at_ms", "0", "id")
+	cond, args := in.where(s.db.Postgres(), "at_ms", "0", "id")
 	q := fmt.Sprintf(`SELECT receiver, (at_ms - %d) / %d AS shift, COUNT(DISTINCT message_key) FROM alert_notifications
  WHERE outcome = 'sent' AND status = 'firing' AND integration <> 'log' AND %s GROUP BY receiver, shift ORDER BY receiver, shift`, from.UnixMilli(), shift.Milliseconds(), cond)
-	return scan(ctx, s.db, s.query(q), args, func(r *sql.Rows) error {
+	return sqlstore.Each(ctx, s.db, s.db.Bind(q), args, func(r *sql.Rows) error {
 		var x Shift
 		var n int64
 		err := r.Scan(&x.Receiver, &n, &x.Pages)

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+
+	"github.com/tocsin-io/tocsin/pkg/sqlstore"
 )
 
 // PushSubscription is one browser or phone of a person, as Web Push knows it.
@@ -28,15 +30,15 @@ func (s *Store) SavePush(ctx context.Context, p PushSubscription, limit int) err
 	const q = `INSERT INTO push_subscriptions (id, person, receiver, endpoint, p256dh, auth, created_ms) VALUES ($1, $2, $3, $4, $5, $6, $7)
  ON CONFLICT (id) DO UPDATE SET person = excluded.person, receiver = excluded.receiver, endpoint = excluded.endpoint, p256dh = excluded.p256dh, auth = excluded.auth,
  created_ms = excluded.created_ms`
-	return s.in(ctx, func(tx *sql.Tx) error {
+	return s.db.In(ctx, func(tx *sql.Tx) error {
 		var n int
-		if err := tx.QueryRowContext(ctx, s.query(count), text(p.Person), p.ID).Scan(&n); err != nil {
+		if err := tx.QueryRowContext(ctx, s.db.Bind(count), text(p.Person), p.ID).Scan(&n); err != nil {
 			return err
 		}
 		if n >= limit {
 			return ErrTooMany
 		}
-		_, err := tx.ExecContext(ctx, s.query(q), p.ID, text(p.Person), text(p.Receiver), text(p.Endpoint), p.P256dh, p.Auth, p.CreatedMS)
+		_, err := tx.ExecContext(ctx, s.db.Bind(q), p.ID, text(p.Person), text(p.Receiver), text(p.Endpoint), p.P256dh, p.Auth, p.CreatedMS)
 		return err
 	})
 }
@@ -47,7 +49,7 @@ func (s *Store) RemovePush(ctx context.Context, id string, person *string) (bool
 	if person != nil {
 		q, args = q+` AND person = $2`, append(args, text(*person))
 	}
-	r, err := s.db.ExecContext(ctx, s.query(q), args...)
+	r, err := s.db.ExecContext(ctx, s.db.Bind(q), args...)
 	if err != nil {
 		return false, fmt.Errorf("journal: %w", err)
 	}
@@ -68,7 +70,7 @@ func (s *Store) PushTo(ctx context.Context, receiver string) ([]PushSubscription
 func (s *Store) push(ctx context.Context, where, arg string) ([]PushSubscription, error) {
 	q := `SELECT id, person, receiver, endpoint, p256dh, auth, created_ms FROM push_subscriptions WHERE ` + where + ` ORDER BY created_ms, id LIMIT 10000`
 	var out []PushSubscription
-	err := scan(ctx, s.db, s.query(q), []any{text(arg)}, func(r *sql.Rows) error {
+	err := sqlstore.Each(ctx, s.db, s.db.Bind(q), []any{text(arg)}, func(r *sql.Rows) error {
 		var p PushSubscription
 		err := r.Scan(&p.ID, &p.Person, &p.Receiver, &p.Endpoint, &p.P256dh, &p.Auth, &p.CreatedMS)
 		out = append(out, p)

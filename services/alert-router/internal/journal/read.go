@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/tocsin-io/tocsin/pkg/sqlstore"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/lifecycle"
 )
@@ -18,13 +19,13 @@ const MaxPage = 1000
 func (s *Store) Load(ctx context.Context, sinceMS int64) (alerts []*lifecycle.Alert, alarms []lifecycle.Alarm, next map[int32]int64, err error) {
 	next = map[int32]int64{}
 	// One transaction: with another router on the same database, the positions must be those of the rows.
-	err = s.in(ctx, func(tx *sql.Tx) error {
-		if s.postgres {
+	err = s.db.In(ctx, func(tx *sql.Tx) error {
+		if s.db.Postgres() {
 			if _, err := tx.ExecContext(ctx, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"); err != nil {
 				return err
 			}
 		}
-		if err := scan(ctx, tx, "SELECT log_partition, next_offset FROM log_positions", nil, func(r *sql.Rows) error {
+		if err := sqlstore.Each(ctx, tx, "SELECT log_partition, next_offset FROM log_positions", nil, func(r *sql.Rows) error {
 			var p int32
 			var n int64
 			err := r.Scan(&p, &n)
@@ -33,7 +34,7 @@ func (s *Store) Load(ctx context.Context, sinceMS int64) (alerts []*lifecycle.Al
 		}); err != nil {
 			return err
 		}
-		if err := scan(ctx, tx, "SELECT body FROM alarms", nil, func(r *sql.Rows) error {
+		if err := sqlstore.Each(ctx, tx, "SELECT body FROM alarms", nil, func(r *sql.Rows) error {
 			var body string
 			if err := r.Scan(&body); err != nil {
 				return err
@@ -47,7 +48,7 @@ func (s *Store) Load(ctx context.Context, sinceMS int64) (alerts []*lifecycle.Al
 		}); err != nil {
 			return err
 		}
-		return scan(ctx, tx, s.query("SELECT "+columns+" FROM alerts WHERE closed_ms = 0 OR closed_ms >= $1"), []any{sinceMS}, func(r *sql.Rows) error {
+		return sqlstore.Each(ctx, tx, s.db.Bind("SELECT "+columns+" FROM alerts WHERE closed_ms = 0 OR closed_ms >= $1"), []any{sinceMS}, func(r *sql.Rows) error {
 			a, err := decode(r)
 			if err == nil {
 				alerts = append(alerts, a)
@@ -60,11 +61,11 @@ func (s *Store) Load(ctx context.Context, sinceMS int64) (alerts []*lifecycle.Al
 
 // Rewind forgets the position in a partition whose log was made anew: it is read from its start, and what is said there counts again.
 func (s *Store) Rewind(ctx context.Context, partition int32) error {
-	return s.in(ctx, func(tx *sql.Tx) error {
+	return s.db.In(ctx, func(tx *sql.Tx) error {
 		for _, q := range []string{
 			"DELETE FROM log_positions WHERE log_partition = $1", "UPDATE alerts SET log_offset = -1 WHERE log_partition = $1", "UPDATE alarms SET log_offset = -1 WHERE log_partition = $1",
 		} {
-			if _, err := tx.ExecContext(ctx, s.query(q), partition); err != nil {
+			if _, err := tx.ExecContext(ctx, s.db.Bind(q), partition); err != nil {
 				return err
 			}
 		}
@@ -190,10 +191,10 @@ func equipment(patterns []string, postgres bool, arg func(any) string) (string, 
 
 // Alerts lists alerts, the newest first, and where the next page begins; zero: there is none.
 func (s *Store) Alerts(ctx context.Context, f Filter) ([]*lifecycle.Alert, Cursor, error) {
-	cond, args := f.where(s.postgres, "opened_ms", "0", "alert_id")
+	cond, args := f.where(s.db.Postgres(), "opened_ms", "0", "alert_id")
 	var out []*lifecycle.Alert
 	q := fmt.Sprintf("SELECT %s FROM alerts WHERE %s ORDER BY opened_ms DESC, alert_id DESC LIMIT %d", columns, cond, f.limit())
-	err := scan(ctx, s.db, s.query(q), args, func(r *sql.Rows) error {
+	err := sqlstore.Each(ctx, s.db, s.db.Bind(q), args, func(r *sql.Rows) error {
 		a, err := decode(r)
 		if err == nil {
 			out = append(out, a)
@@ -212,11 +213,11 @@ func (s *Store) Alerts(ctx context.Context, f Filter) ([]*lifecycle.Alert, Curso
 
 // Transitions lists transitions, the newest first, and where the next page begins; zero: there is none.
 func (s *Store) Transitions(ctx context.Context, f Filter) ([]lifecycle.Row, Cursor, error) {
-	cond, args := f.where(s.postgres, "at_ms", "seq", "id")
+	cond, args := f.where(s.db.Postgres(), "at_ms", "seq", "id")
 	q := fmt.Sprintf(`SELECT id, alert_id, equipment_id, cause, gateway_id, transition, severity, state, at_ms, actor, comment, until_ms, verdict, score, summary, log_partition,
  log_offset, seq FROM alert_transitions WHERE %s ORDER BY at_ms DESC, seq DESC, id DESC LIMIT %d`, cond, f.limit())
 	var out []lifecycle.Row
-	err := scan(ctx, s.db, s.query(q), args, func(r *sql.Rows) error {
+	err := sqlstore.Each(ctx, s.db, s.db.Bind(q), args, func(r *sql.Rows) error {
 		var x lifecycle.Row
 		var severity, verdict int32
 		var state string
@@ -246,7 +247,7 @@ func (s *Store) Prune(ctx context.Context, beforeMS int64) (rows int64, err erro
 		"DELETE FROM alerts WHERE alert_id IN (SELECT a.alert_id FROM alerts a WHERE a.closed_ms > 0 AND a.closed_ms < $1 AND NOT EXISTS (SELECT 1 FROM alert_sensors s WHERE s.alert_id = a.alert_id) LIMIT $2)",
 	} {
 		for {
-			res, err := s.db.ExecContext(ctx, s.query(q), beforeMS, few)
+			res, err := s.db.ExecContext(ctx, s.db.Bind(q), beforeMS, few)
 			if err != nil {
 				return rows, fmt.Errorf("journal: %w", err)
 			}
@@ -260,22 +261,4 @@ func (s *Store) Prune(ctx context.Context, beforeMS int64) (rows int64, err erro
 		}
 	}
 	return rows, nil
-}
-
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
-func scan(ctx context.Context, db querier, q string, args []any, row func(*sql.Rows) error) error {
-	rows, err := db.QueryContext(ctx, q, args...)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		if err := row(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
+
+	"github.com/tocsin-io/tocsin/pkg/sqlstore"
 )
 
 // Told is one notification about one alert: what one integration of one receiver was told, or could not be. Attempts at the same are one.
@@ -31,7 +33,7 @@ func (s *Store) SaveTold(ctx context.Context, list []Told) error {
  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
  ON CONFLICT (id) DO UPDATE SET outcome = excluded.outcome, attempts = alert_notifications.attempts + excluded.attempts, at_ms = excluded.at_ms,
  latency_ms = excluded.latency_ms, error = excluded.error, instance = excluded.instance`
-	return s.in(ctx, func(tx *sql.Tx) error {
+	return s.db.In(ctx, func(tx *sql.Tx) error {
 		return each(ctx, tx, s, q, once(list), func(n Told) ([]any, error) {
 			return []any{
 				text(n.ID), text(n.MessageKey), text(n.AlertID), text(n.EquipmentID), text(n.Receiver), n.Integration, n.Status, n.Reason, n.Outcome, n.Attempts, n.AtMS,
@@ -59,7 +61,7 @@ func (s *Store) Told(ctx context.Context, alertID string) ([]Told, error) {
 	const q = `SELECT id, message_key, alert_id, equipment_id, receiver, integration, status, reason, outcome, attempts, at_ms, latency_ms, error, instance
  FROM alert_notifications WHERE alert_id = $1 ORDER BY at_ms, id LIMIT 1000`
 	var out []Told
-	err := scan(ctx, s.db, s.query(q), []any{text(alertID)}, func(r *sql.Rows) error {
+	err := sqlstore.Each(ctx, s.db, s.db.Bind(q), []any{text(alertID)}, func(r *sql.Rows) error {
 		var n Told
 		err := r.Scan(&n.ID, &n.MessageKey, &n.AlertID, &n.EquipmentID, &n.Receiver, &n.Integration, &n.Status, &n.Reason, &n.Outcome, &n.Attempts, &n.AtMS, &n.LatencyMS, &n.Error, &n.Instance)
 		out = append(out, n)

@@ -56,7 +56,7 @@ const (
 
 // Save writes a batch, all of it or nothing. Writing it again changes nothing.
 func (s *Store) Save(ctx context.Context, b Batch) error {
-	return s.in(ctx, func(tx *sql.Tx) error {
+	return s.db.In(ctx, func(tx *sql.Tx) error {
 		if err := each(ctx, tx, s, insertRow, b.Rows, rowValues); err != nil {
 			return err
 		}
@@ -134,7 +134,7 @@ func each[T any](ctx context.Context, tx *sql.Tx, s *Store, insert string, items
 	for len(items) > 0 {
 		n := min(len(items), atOnce)
 		rounds := len(items) / n // with the same statement
-		if err := rows(ctx, tx, several(insert, n, s.postgres), n, items[:rounds*n], values); err != nil {
+		if err := rows(ctx, tx, several(insert, n, s.db.Postgres()), n, items[:rounds*n], values); err != nil {
 			return err
 		}
 		items = items[rounds*n:]

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tocsin-io/tocsin/pkg/sqlstore"
 	"github.com/tocsin-io/tocsin/services/historical-api/internal/usage"
 )
 
@@ -77,7 +78,7 @@ func (s *Store) saveFindings(ctx context.Context, tx *sql.Tx, findings []Finding
 		if f.Over {
 			over = 1
 		}
-		if _, err := tx.ExecContext(ctx, s.query(`INSERT INTO check_findings (`+findingColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+		if _, err := tx.ExecContext(ctx, s.db.Bind(`INSERT INTO check_findings (`+findingColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
  ON CONFLICT (id) DO UPDATE SET severity = excluded.severity, from_ms = excluded.from_ms, to_ms = excluded.to_ms, alert = excluded.alert, alerted_ms = excluded.alerted_ms,
  is_over = excluded.is_over, body = excluded.body`),
 			f.ID, f.Job, f.Entity, f.Metric, f.Kind, f.Severity, f.From.UnixMilli(), f.To.UnixMilli(), millis(f.Found), f.Alert, millis(f.Alerted), over, string(body)); err != nil {
@@ -88,11 +89,11 @@ func (s *Store) saveFindings(ctx context.Context, tx *sql.Tx, findings []Finding
 		return nil
 	}
 	var seq int64
-	if err := tx.QueryRowContext(ctx, s.query(`UPDATE check_store SET next_seq = next_seq + $1 WHERE id = 1 RETURNING next_seq - $1`), len(records)).Scan(&seq); err != nil {
+	if err := tx.QueryRowContext(ctx, s.db.Bind(`UPDATE check_store SET next_seq = next_seq + $1 WHERE id = 1 RETURNING next_seq - $1`), len(records)).Scan(&seq); err != nil {
 		return err
 	}
 	for i, r := range records {
-		if _, err := tx.ExecContext(ctx, s.query(`INSERT INTO check_outbox (seq, kind, entity, name, body) VALUES ($1, $2, $3, $4, $5)`), seq+int64(i), r.Kind, r.Entity, r.Name, r.Body); err != nil {
+		if _, err := tx.ExecContext(ctx, s.db.Bind(`INSERT INTO check_outbox (seq, kind, entity, name, body) VALUES ($1, $2, $3, $4, $5)`), seq+int64(i), r.Kind, r.Entity, r.Name, r.Body); err != nil {
 			return err
 		}
 	}
@@ -110,24 +111,23 @@ func (s *Store) Open(ctx context.Context) ([]Finding, error) {
 }
 
 func (s *Store) findings(ctx context.Context, q string, args ...any) ([]Finding, error) {
-	rows, err := s.db.QueryContext(ctx, s.query(q), args...)
+	var out []Finding
+	err := sqlstore.Each(ctx, s.db, s.db.Bind(q), args, func(r *sql.Rows) error {
+		var body string
+		if err := r.Scan(&body); err != nil {
+			return err
+		}
+		var f Finding
+		if err := json.Unmarshal([]byte(body), &f); err != nil {
+			return err
+		}
+		out = append(out, f)
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("checks' store: %w", err)
 	}
-	defer rows.Close()
-	var out []Finding
-	for rows.Next() {
-		var body string
-		var f Finding
-		if err := rows.Scan(&body); err != nil {
-			return nil, fmt.Errorf("checks' store: %w", err)
-		}
-		if err := json.Unmarshal([]byte(body), &f); err != nil {
-			return nil, fmt.Errorf("checks' store: %w", err)
-		}
-		out = append(out, f)
-	}
-	return out, rows.Err()
+	return out, nil
 }
 
 // Wanted says which findings are asked for. Empty fields ask for all.
@@ -182,7 +182,7 @@ func (s *Store) Find(ctx context.Context, w Wanted) ([]Finding, error) {
 // Forget removes findings that ended before the given time and have no open alert; it gives their number.
 func (s *Store) Forget(ctx context.Context, token int64, before time.Time) (n int64, err error) {
 	err = s.as(ctx, token, func(tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, s.query(`DELETE FROM check_findings WHERE to_ms < $1 AND alert <> 'open'`), before.UnixMilli())
+		res, err := tx.ExecContext(ctx, s.db.Bind(`DELETE FROM check_findings WHERE to_ms < $1 AND alert <> 'open'`), before.UnixMilli())
 		if err != nil {
 			return err
 		}

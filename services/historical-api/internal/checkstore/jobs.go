@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/tocsin-io/tocsin/pkg/sqlstore"
 )
 
 // Job is how far a job has come. Times that are not known are zero.
@@ -45,25 +47,21 @@ const jobColumns = `name, begun_ms, done_ms, judged_ms, skipped, started_ms, fin
 
 // Jobs are all that have ever run, by name.
 func (s *Store) Jobs(ctx context.Context) (map[string]Job, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT `+jobColumns+` FROM check_jobs`)
+	out := map[string]Job{}
+	err := sqlstore.Each(ctx, s.db, `SELECT `+jobColumns+` FROM check_jobs`, nil, func(r *sql.Rows) error {
+		j, err := scanJob(r)
+		out[j.Name] = j
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("checks' store: %w", err)
 	}
-	defer rows.Close()
-	out := map[string]Job{}
-	for rows.Next() {
-		j, err := scanJob(rows)
-		if err != nil {
-			return nil, fmt.Errorf("checks' store: %w", err)
-		}
-		out[j.Name] = j
-	}
-	return out, rows.Err()
+	return out, nil
 }
 
 // Job is how far one has come; ok is false when it has never been heard of.
 func (s *Store) Job(ctx context.Context, name string) (j Job, ok bool, err error) {
-	j, err = scanJob(s.db.QueryRowContext(ctx, s.query(`SELECT `+jobColumns+` FROM check_jobs WHERE name = $1`), name))
+	j, err = scanJob(s.db.QueryRowContext(ctx, s.db.Bind(`SELECT `+jobColumns+` FROM check_jobs WHERE name = $1`), name))
 	if errors.Is(err, sql.ErrNoRows) {
 		return Job{Name: name}, false, nil
 	}
@@ -94,7 +92,7 @@ func (s *Store) saveJob(ctx context.Context, tx *sql.Tx, j Job) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, s.query(`INSERT INTO check_jobs (`+jobColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+	_, err = tx.ExecContext(ctx, s.db.Bind(`INSERT INTO check_jobs (`+jobColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
  ON CONFLICT (name) DO UPDATE SET done_ms = excluded.done_ms, judged_ms = excluded.judged_ms, skipped = excluded.skipped, started_ms = excluded.started_ms,
  finished_ms = excluded.finished_ms, ok_ms = excluded.ok_ms, failures = excluded.failures, problem = excluded.problem, summary = excluded.summary`),
 		j.Name, millis(j.Begun), millis(j.Done), millis(j.Judged), j.Skipped, millis(j.Started), millis(j.Finished), millis(j.OK), j.Failures, j.Problem, string(summary))

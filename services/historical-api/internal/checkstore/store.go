@@ -8,21 +8,14 @@ package checkstore
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
-	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
-	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"github.com/tocsin-io/tocsin/pkg/sqlstore"
 )
 
 //go:embed migrations/*.sql
@@ -33,94 +26,36 @@ const fileName = "checks.db"
 
 // Store is open. Safe for concurrent use.
 type Store struct {
-	db       *sql.DB
-	postgres bool
-	name     string
+	db   *sqlstore.DB
+	name string
 }
 
 // Validate tells whether Open can make anything of the URL.
-func Validate(address string) error {
-	if address == "" {
-		return nil
-	}
-	u, err := url.Parse(address)
-	if err != nil {
-		return errors.New("not a URL") // its text would hold the password
-	}
-	switch u.Scheme {
-	case "postgres", "postgresql":
-		return nil
-	default:
-		return fmt.Errorf("scheme %q: neither postgres nor empty (SQLite in the data directory)", u.Scheme)
-	}
-}
+func Validate(address string) error { return sqlstore.Validate(address) }
 
 // Open opens the store and brings its schema up to date. address is a PostgreSQL URL, or empty: SQLite in dir.
 func Open(ctx context.Context, address, dir string) (*Store, error) {
-	s, err := open(address, dir)
+	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
-		return nil, fmt.Errorf("checks' store: %w", err)
+		return nil, err
 	}
-	if err = s.migrate(ctx); err == nil {
-		err = s.named(ctx)
-	}
+	db, err := sqlstore.Open(ctx, address, filepath.Join(dir, fileName), sqlstore.Options{
+		Name: "checks' store", Migrations: files, Table: "check_schema",
+		// What is committed here may be in Kafka a moment later, so it must outlast a power cut.
+		Pragmas: []string{"synchronous(FULL)"},
+	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("checks' store: %w", err), s.db.Close())
+		return nil, err
+	}
+	s := &Store{db: db}
+	if err := s.named(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("checks' store: %w", err), db.Close())
 	}
 	return s, nil
 }
 
-func open(address, dir string) (*Store, error) {
-	if err := Validate(address); err != nil {
-		return nil, err
-	}
-	if address != "" {
-		db, err := sql.Open("pgx", address)
-		if err != nil {
-			return nil, errors.New("the URL cannot be used") // as above
-		}
-		db.SetMaxOpenConns(8)
-		db.SetConnMaxIdleTime(time.Minute)
-		return &Store{db: db, postgres: true}, nil
-	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, err
-	}
-	path := filepath.Join(dir, fileName)
-	// synchronous(FULL): what is committed here may be in Kafka a moment later, so it must outlast a power cut.
-	q := url.Values{"_txlock": {"immediate"}, "_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)"}}
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String())
-	if err != nil {
-		return nil, err
-	}
-	db.SetMaxOpenConns(4)
-	return &Store{db: db}, nil
-}
-
-func (s *Store) migrate(ctx context.Context) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	dialect, opts := goose.DialectSQLite3, []goose.ProviderOption{goose.WithDisableGlobalRegistry(true), goose.WithTableName("check_schema")}
-	if s.postgres {
-		dialect = goose.DialectPostgres
-		locker, err := lock.NewPostgresSessionLocker() // two instances may start at once
-		if err != nil {
-			return err
-		}
-		opts = append(opts, goose.WithSessionLocker(locker))
-	}
-	p, err := goose.NewProvider(dialect, s.db, files, opts...)
-	if err != nil {
-		return err
-	}
-	_, err = p.Up(ctx)
-	return err
-}
-
 func (s *Store) named(ctx context.Context) error {
-	_, err := s.db.ExecContext(ctx, s.query(`INSERT INTO check_store (id, name, next_seq, published_next) VALUES (1, $1, 1, 1) ON CONFLICT (id) DO NOTHING`), strings.ToLower(rand.Text()[:12]))
+	_, err := s.db.ExecContext(ctx, s.db.Bind(`INSERT INTO check_store (id, name, next_seq, published_next) VALUES (1, $1, 1, 1) ON CONFLICT (id) DO NOTHING`), strings.ToLower(rand.Text()[:12]))
 	if err != nil {
 		return err
 	}
@@ -131,31 +66,7 @@ func (s *Store) named(ctx context.Context) error {
 func (s *Store) Name() string { return s.name }
 
 // Shared tells whether other instances may use the same store.
-func (s *Store) Shared() bool { return s.postgres }
+func (s *Store) Shared() bool { return s.db.Postgres() }
 
 // Close closes the database.
 func (s *Store) Close() error { return s.db.Close() }
-
-// in does f in one transaction.
-func (s *Store) in(ctx context.Context, f func(*sql.Tx) error) error {
-	tx, err := s.db.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("checks' store: %w", err)
-	}
-	if err := f(tx); err != nil {
-		_ = tx.Rollback()
-		return fmt.Errorf("checks' store: %w", err)
-	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("checks' store: %w", err)
-	}
-	return nil
-}
-
-// query is the statement in the dialect at hand. Statements are written with PostgreSQL's $1; SQLite's ?1 means the same.
-func (s *Store) query(q string) string {
-	if s.postgres {
-		return q
-	}
-	return strings.ReplaceAll(q, "$", "?")
-}
