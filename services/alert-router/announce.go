@@ -3,7 +3,6 @@ package alertrouter
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -74,28 +73,26 @@ func (a *announcer) Live() { a.engine.Start() }
 
 // Committed puts the views that transitions change.
 func (a *announcer) Committed(ctx context.Context, list []stream.Committed) error {
-	var views []incident.View
 	next := map[int32]int64{}
 	for _, c := range list {
 		a.count(c)
 		next[c.Partition] = max(next[c.Partition], c.Offset+1)
-		for _, v := range c.Views {
-			if v.EndsMS == 0 {
-				var measured time.Time
-				if us := c.Event.GetObservedUs(); us != 0 {
-					measured = time.UnixMicro(us)
-				}
-				a.engine.Announce(v.Labels, time.UnixMilli(c.Event.GetAtMs()), measured)
-			}
-			views = append(views, v)
-		}
 	}
 	if len(next) > 0 {
 		a.states(ctx, stateWait, func(ctx context.Context) error { return a.desk.Await(ctx, next) })
 	}
-	var alerts []routing.Alert
-	for _, v := range views { // with their states, which are known only now
-		alerts = append(alerts, a.alert(v))
+	alerts := make([]routing.Alert, 0, len(list))
+	for _, c := range list {
+		for _, v := range c.Views { // with their states, which are known only now
+			al := a.alert(v)
+			if v.EndsMS == 0 {
+				al.Judged = time.UnixMilli(c.Event.GetAtMs())
+				if us := c.Event.GetObservedUs(); us != 0 {
+					al.Measured = time.UnixMicro(us)
+				}
+			}
+			alerts = append(alerts, al)
+		}
 	}
 	return a.engine.Put(ctx, slices.DeleteFunc(alerts, a.defers)...)
 }
@@ -197,12 +194,7 @@ func (a *announcer) alert(v incident.View) routing.Alert {
 	if v.EndsMS != 0 {
 		out.EndsAt = time.UnixMilli(v.EndsMS)
 	} else if al, ok := a.desk.Alert(v.Labels[incident.LabelAlertID]); ok {
-		out.Annotations = maps.Clone(v.Annotations)
-		for k, note := range stateNotes(a.desk, al) {
-			if note != "" {
-				out.Annotations[k] = note
-			}
-		}
+		out.Notes = stateNotes(a.desk, al)
 	}
 	if a.machineURL != "" {
 		out.GeneratorURL = strings.ReplaceAll(a.machineURL, "{equipment_id}", url.PathEscape(v.Labels[incident.LabelEquipment]))

@@ -11,12 +11,17 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/zap"
+
 	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/service"
 )
 
-// asRouter makes the test binary be an alert-router, so a test can kill one.
-const asRouter = "TOCSIN_TEST_ROUTER"
+// asRouter makes the test binary be an alert-router, so a test can kill one. routerLog is a file for what it logs; it may be missing.
+const (
+	asRouter  = "TOCSIN_TEST_ROUTER"
+	routerLog = "TOCSIN_TEST_ROUTER_LOG"
+)
 
 type childConfig struct {
 	Config Config
@@ -31,6 +36,16 @@ func runAsRouter(text string) int {
 	}
 	d := service.Nop()
 	d.Kafka = c.Kafka
+	if path := os.Getenv(routerLog); path != "" {
+		conf := zap.NewProductionConfig()
+		conf.OutputPaths, conf.Sampling = []string{path}, nil
+		log, err := conf.Build()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 2
+		}
+		d.Log = log
+	}
 	s, err := New(c.Config, d)
 	if err == nil {
 		err = s.Run(context.Background())

@@ -67,17 +67,23 @@ func (s *Service) annotate(a *lifecycle.Alert) {
 }
 
 // stateNotes are the annotations of an alert that stands; an empty one is to be taken away.
-func stateNotes(d *desk.Desk, a *lifecycle.Alert) map[string]string {
-	notes := map[string]string{
-		annotationState: string(a.State), annotationAckBy: "", annotationHeld: a.Held, annotationIncident: a.Lead, annotationMachines: "", annotationGroup: d.Group(a.ID), annotationNote: a.Note,
-	}
-	if n := d.Members(a.ID); n > 0 {
-		notes[annotationMachines] = strconv.Itoa(n)
+func stateNotes(d *desk.Desk, a *lifecycle.Alert) []routing.Note {
+	members, group, by := "", "", ""
+	if n, of := d.Leads(a.ID); n > 0 {
+		members, group = strconv.Itoa(n), of
 	}
 	if a.Ack != nil {
-		notes[annotationAckBy] = a.Ack.By
+		by = a.Ack.By
 	}
-	return notes
+	return []routing.Note{
+		{Name: annotationState, Text: string(a.State)},
+		{Name: annotationAckBy, Text: by},
+		{Name: annotationHeld, Text: a.Held},
+		{Name: annotationIncident, Text: a.Lead},
+		{Name: annotationMachines, Text: members},
+		{Name: annotationGroup, Text: group},
+		{Name: annotationNote, Text: a.Note},
+	}
 }
 
 func (s *Service) mirrorAlarm(p lifecycle.Alarm) error {

@@ -74,10 +74,11 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	s.pager.book = &push.Book{
 		Journal: func() (*journal.Store, error) { return s.desk.Journal() }, Person: cfg.person, Log: deps.Log.Named("push"),
 	}
+	shared := stream.NewShared()
 	s.desk = desk.New(desk.Config{
 		URL: cfg.Journal.URL, DataDir: cfg.DataDir, Retention: cfg.Journal.Retention, MaxShelf: cfg.MaxShelf, Instance: cfg.InstanceID,
 		Policy: lifecycle.Policy{Rearm: cfg.RearmAfter, Keep: keepClosed, Holds: cfg.Incidents.holds()},
-	}, stream.NewLog(deps), func(c lifecycle.Changes) { s.mirror(c) }, deps.Log.Named("journal"), deps.Metrics)
+	}, stream.NewLog(deps, shared), func(c lifecycle.Changes) { s.mirror(c) }, deps.Log.Named("journal"), deps.Metrics)
 	s.told = stream.NewTold(cfg.InstanceID, deps, func(source, about string, entry []byte) error { return s.engine.Hear(source, about, entry) })
 	s.engine, err = routing.New(routing.Options{
 		File: cfg.RoutingFile, DataDir: cfg.DataDir, ExternalURL: external, Retention: cfg.Retention,
@@ -94,7 +95,7 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	s.consumer = stream.New(stream.Config{
 		GroupID: cfg.GroupID, InstanceID: cfg.InstanceID, SessionTimeout: cfg.SessionTimeout,
 		TransactionTimeout: cfg.TransactionTimeout, MaxPollRecords: cfg.MaxPollRecords,
-	}, deps, s.announcer)
+	}, deps, s.announcer, shared)
 	s.handle(alertapi.New(s.desk, s.engine, duty, people, deps.Log.Named("api")))
 	return s, nil
 }

@@ -147,7 +147,7 @@ func router() []Mutant {
 		{
 			Name:  "router-lead-ends-alone",
 			Rule:  "The lead's end is told when all of its incident are back.",
-			Edits: []Edit{{holdFile, "\t\tif j.lead == alertID && len(j.members) > 0 {\n\t\t\treturn true\n\t\t}\n", "\t\tif j.lead == alertID && len(j.members) > 1 && j.closedMS == 0 {\n\t\t\treturn true\n\t\t}\n"}},
+			Edits: []Edit{{holdFile, "\treturn n > 0\n}\n\n// Leads counts", "\treturn n > 1<<30\n}\n\n// Leads counts"}},
 			Tests: []Tests{{lifecyclePkg, "TestTranscripts"}},
 		},
 		{
@@ -171,7 +171,7 @@ func router() []Mutant {
 		{
 			Name:  "router-cooldown-mutes-other-machines",
 			Rule:  "No rule mutes another machine.",
-			Edits: []Edit{{holdFile, "\tpaged := h.paged[a.Key]\n\tn, graver := 0, true\n", "\tpaged := slices.Concat(slices.Collect(maps.Values(h.paged))...)\n\tn, graver := 0, true\n"}},
+			Edits: []Edit{{holdFile, "\tpaged := h.of(a.Key).paged\n", "\tvar paged []page\n\tfor _, p := range h.alarms {\n\t\tpaged = append(paged, p.paged...)\n\t}\n"}},
 			Tests: []Tests{{lifecyclePkg, "TestTranscripts"}},
 		},
 		{

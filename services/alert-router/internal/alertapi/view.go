@@ -140,8 +140,8 @@ func (a *API) view(al *lifecycle.Alert, whole bool) alertView {
 		AlertID: al.ID, EquipmentID: al.Key.EquipmentID, Cause: al.Key.Cause, GatewayID: al.GatewayID, Severity: incident.SeverityName(al.Severity), State: al.State,
 		Open: al.Open(), Summary: al.Event.GetSummary(), Score: number(al.Event.GetScore()), Started: time.UnixMicro(al.StartedUS).UTC(), Opened: msTime(al.OpenedMS),
 		Closed: optional(al.ClosedMS), Acknowledged: mark(al.Ack), Held: al.Held, Incident: al.Lead, Note: al.Note,
-		Machines: a.desk.Members(al.ID),
 	}
+	v.Machines, _ = a.desk.Leads(al.ID)
 	if al.EndedUS != 0 {
 		t := time.UnixMicro(al.EndedUS).UTC()
 		v.Ended = &t

@@ -25,7 +25,7 @@ import (
 
 const (
 	// MaxWaiting rows and notifications wait for a database that is away.
-	MaxWaiting = 100_000
+	MaxWaiting = 250_000
 	// positionEvery is how often the position is written while nothing but time passes.
 	positionEvery = 15 * time.Second
 	// pruneEvery is how often what is too old is deleted.
@@ -107,15 +107,10 @@ func New(cfg Config, events Log, changed Changed, log *zap.Logger, set *metrics.
 	return d
 }
 
-func (d *Desk) count(st lifecycle.State) (n int) {
+func (d *Desk) count(st lifecycle.State) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, a := range d.ledger.Alerts() {
-		if a.State == st {
-			n++
-		}
-	}
-	return n
+	return d.ledger.Count(st)
 }
 
 // Run opens the journal, as often as it takes, then follows the log until ctx ends; it writes what waits, as far as that goes within moments, and returns nil.

@@ -101,18 +101,18 @@ func (d *Desk) Alarms() []lifecycle.Alarm {
 	return d.ledger.Alarms()
 }
 
-// Quiet says why nobody is to be told of an alert; "" when people are.
-func (d *Desk) Quiet(alertID string) string {
+// Stands says why nobody is to be told of an alert, "" when people are; and whether somebody has seen it: then nobody is reminded of it.
+func (d *Desk) Stands(alertID string) (quiet string, acknowledged bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	a, ok := d.ledger.Alert(alertID)
 	switch {
 	case !ok:
-		return ""
+		return "", false
 	case a.AckedBefore:
-		return "acknowledged before"
+		return "acknowledged before", a.Ack != nil
 	default:
-		return a.Held
+		return a.Held, a.Ack != nil
 	}
 }
 
@@ -123,24 +123,9 @@ func (d *Desk) Deferred(alertID string) bool {
 	return d.ledger.Deferred(alertID)
 }
 
-// Group names the group of machines whose incident an alert stands for; "": none.
-func (d *Desk) Group(alertID string) string {
+// Leads counts the machines of the incident that an alert stands for, 0 for none; and names the group of machines whose incident it is, "" when it is a gateway's.
+func (d *Desk) Leads(alertID string) (members int, group string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.ledger.Group(alertID)
-}
-
-// Members counts the machines of the incident that an alert stands for; 0: for none.
-func (d *Desk) Members(alertID string) int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.ledger.Members(alertID)
-}
-
-// Acknowledged tells whether somebody has seen the alert: then nobody is reminded of it.
-func (d *Desk) Acknowledged(alertID string) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	a, ok := d.ledger.Alert(alertID)
-	return ok && a.Ack != nil
+	return d.ledger.Leads(alertID)
 }

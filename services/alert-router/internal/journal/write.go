@@ -60,7 +60,7 @@ func (s *Store) Save(ctx context.Context, b Batch) error {
 		if err := each(ctx, tx, s, insertRow, b.Rows, rowValues); err != nil {
 			return err
 		}
-		if err := s.saveAlerts(ctx, tx, newest(b.Alerts, func(a *lifecycle.Alert) string { return a.ID })); err != nil {
+		if err := s.saveAlerts(ctx, tx, b); err != nil {
 			return err
 		}
 		if err := each(ctx, tx, s, upsertAlarm, newest(b.Alarms, func(p lifecycle.Alarm) lifecycle.Key { return p.Key }), func(p lifecycle.Alarm) ([]any, error) {
@@ -73,17 +73,25 @@ func (s *Store) Save(ctx context.Context, b Batch) error {
 	})
 }
 
-func (s *Store) saveAlerts(ctx context.Context, tx *sql.Tx, list []*lifecycle.Alert) error {
+// saveAlerts writes the alerts as they are now; and their sensors, with the row of the event that names them.
+func (s *Store) saveAlerts(ctx context.Context, tx *sql.Tx, b Batch) error {
 	type sensor struct {
 		alert, name string
 		share       float64
 	}
 	var sensors []sensor
+	events := make(map[string]bool, len(b.Rows))
+	for i := range b.Rows {
+		events[b.Rows[i].ID] = true
+	}
+	list := newest(b.Alerts, func(a *lifecycle.Alert) string { return a.ID })
 	err := each(ctx, tx, s, upsertAlert, list, func(a *lifecycle.Alert) ([]any, error) {
-		cs := slices.Clone(a.Event.GetContributions())
-		slices.SortStableFunc(cs, func(x, y *eventv1.Contribution) int { return -compare(x.GetShare(), y.GetShare()) })
-		for _, c := range cs[:min(len(cs), keptSensors)] {
-			sensors = append(sensors, sensor{a.ID, text(c.GetSensor()), c.GetShare()})
+		if events[a.Event.GetEventId()] {
+			cs := slices.Clone(a.Event.GetContributions())
+			slices.SortStableFunc(cs, func(x, y *eventv1.Contribution) int { return -compare(x.GetShare(), y.GetShare()) })
+			for _, c := range cs[:min(len(cs), keptSensors)] {
+				sensors = append(sensors, sensor{a.ID, text(c.GetSensor()), c.GetShare()})
+			}
 		}
 		body, err := encode(a)
 		ackedMS, ackedBy := int64(0), ""
@@ -235,7 +243,7 @@ func encode(a *lifecycle.Alert) (string, error) {
 		return "", fmt.Errorf("encode alert %q: %w", a.ID, err)
 	}
 	b, err := json.Marshal(stored{a.StartedUS, a.EndedUS, a.Ack, a.AckedBefore, a.VerdictMark, a.Held, a.Lead, a.Note, a.Acts, event, a.EventMS})
-	return text(string(b)), err
+	return string(b), err // JSON is UTF-8 and has no zero byte
 }
 
 // columns that decode needs, in its order.

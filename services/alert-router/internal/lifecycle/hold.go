@@ -85,8 +85,8 @@ type joint struct {
 type holding struct {
 	rules    Holds
 	joints   map[jointKey]*joint
-	opened   map[Key][]int64 // times of opening, the newest last
-	paged    map[Key][]page
+	leads    map[string]jointKey // by the id of the alert that leads
+	alarms   map[Key]*past
 	fleet    times                     // of the pages of the fleet
 	groups   []times                   // and of each group's
 	held     map[int32]map[string]bool // by partition
@@ -95,9 +95,14 @@ type holding struct {
 	longestM int64
 }
 
+// past is what came of an alarm lately, the newest last.
+type past struct {
+	opened []int64
+	paged  []page
+}
+
 type page struct {
 	ms       int64
-	key      Key
 	severity eventv1.Severity
 }
 
@@ -110,7 +115,7 @@ func newHolding(h Holds) *holding {
 		longest = max(longest, g.Pages.Per)
 	}
 	return &holding{
-		rules: h, joints: map[jointKey]*joint{}, opened: map[Key][]int64{}, paged: map[Key][]page{}, held: map[int32]map[string]bool{}, checked: map[int32]int64{},
+		rules: h, joints: map[jointKey]*joint{}, leads: map[string]jointKey{}, alarms: map[Key]*past{}, held: map[int32]map[string]bool{}, checked: map[int32]int64{},
 		groups: make([]times, len(h.Groups)), longestM: longest.Milliseconds(),
 	}
 }
@@ -122,7 +127,7 @@ func last[T any](list []T, v T) []T {
 // come decides on an alert that has just opened; people have acknowledged it (inherited) or not.
 func (l *Ledger) come(a *Alert) {
 	h := l.holds
-	h.opened[a.Key] = last(h.opened[a.Key], a.OpenedMS)
+	h.came(a)
 	if a.Ack != nil {
 		return
 	}
@@ -179,12 +184,26 @@ func (h *holding) release(a *Alert) {
 	delete(h.held[a.Partition], a.ID)
 }
 
+// of is what came of an alarm lately.
+func (h *holding) of(k Key) *past {
+	p := h.alarms[k]
+	if p == nil {
+		p = &past{}
+		h.alarms[k] = p
+	}
+	return p
+}
+
+// came notes that an alert has opened.
+func (h *holding) came(a *Alert) {
+	p := h.of(a.Key)
+	p.opened = last(p.opened, a.OpenedMS)
+}
+
 // page counts an alert that people are told of.
 func (l *Ledger) page(a *Alert, nowMS int64) {
 	h := l.holds
-	p := page{nowMS, a.Key, a.Severity}
-	h.paged[a.Key] = last(h.paged[a.Key], p)
-	h.count(p)
+	h.count(a, nowMS)
 	if r := h.rules.Flood; r.Count > 0 && h.fleet.within(nowMS, r) == r.Count {
 		a.Note = fmt.Sprintf("alarm flood: %d pages within %s; what comes now is listed and waits", r.Count, r.Per)
 	}
@@ -195,14 +214,16 @@ func (l *Ledger) page(a *Alert, nowMS int64) {
 	}
 }
 
-// count takes a page into the floods' account.
-func (h *holding) count(p page) {
+// count takes a page into the account of its alarm and of the floods.
+func (h *holding) count(a *Alert, ms int64) {
+	p := h.of(a.Key)
+	p.paged = last(p.paged, page{ms, a.Severity})
 	if h.rules.Flood.Count > 0 {
-		h.fleet.add(p.ms)
+		h.fleet.add(ms)
 	}
 	for i, g := range h.rules.Groups {
-		if g.Pages.Count > 0 && g.has(p.key.EquipmentID) {
-			h.groups[i].add(p.ms)
+		if g.Pages.Count > 0 && g.has(a.Key.EquipmentID) {
+			h.groups[i].add(ms)
 		}
 	}
 }
@@ -260,7 +281,7 @@ func room(a *Alert, r Limit) int {
 
 // alarm looks at the limits of one machine and cause. A graver alert than was told of passes them.
 func (h *holding) alarm(a *Alert, nowMS int64) string {
-	paged := h.paged[a.Key]
+	paged := h.of(a.Key).paged
 	n, graver := 0, true
 	for _, p := range paged {
 		if p.ms > nowMS-h.longestM && p.severity >= a.Severity {
@@ -275,7 +296,7 @@ func (h *holding) alarm(a *Alert, nowMS int64) string {
 	}
 	if r := h.rules.Chatter; r.Count > 0 {
 		came := 0
-		for _, ms := range h.opened[a.Key] {
+		for _, ms := range h.of(a.Key).opened {
 			if ms > nowMS-r.Per.Milliseconds() {
 				came++
 			}
@@ -354,7 +375,9 @@ func (l *Ledger) join(k jointKey, a *Alert) {
 	h := l.holds
 	j := h.joints[k]
 	if j == nil {
-		h.joints[k] = &joint{lead: a.ID, leadMS: a.OpenedMS, members: map[string]bool{a.ID: true}}
+		j = &joint{members: map[string]bool{a.ID: true}}
+		h.joints[k] = j
+		h.lead(k, j, a)
 		a.Lead = a.ID
 		return
 	}
@@ -368,7 +391,8 @@ func (l *Ledger) join(k jointKey, a *Alert) {
 	// Instances read partitions in different order. The alert that opened first leads on all of them; that it comes second here is a matter of moments.
 	earlier := cmp.Or(cmp.Compare(a.OpenedMS, j.leadMS), strings.Compare(a.ID, j.lead)) < 0
 	if was, ok := l.alerts[j.lead]; earlier && ok && was.Open() && a.OpenedMS >= j.leadMS-leadSlackMS && was.Partition != a.Partition {
-		j.lead, j.leadMS, a.Lead = a.ID, a.OpenedMS, a.ID
+		h.lead(k, j, a)
+		a.Lead = a.ID
 		b := change(was)
 		b.Lead = a.ID
 		h.hold(b, "part of "+a.ID)
@@ -414,37 +438,30 @@ func (l *Ledger) leave(a *Alert) {
 	}
 	if len(j.members) == 0 {
 		delete(h.joints, k)
+		delete(h.leads, j.lead)
 	}
+}
+
+// lead puts an alert at the head of an incident.
+func (h *holding) lead(k jointKey, j *joint, a *Alert) {
+	delete(h.leads, j.lead)
+	j.lead, j.leadMS = a.ID, a.OpenedMS
+	h.leads[a.ID] = k
 }
 
 // Deferred tells whether the end of an alert waits: it leads an incident of which others still stand.
 func (l *Ledger) Deferred(alertID string) bool {
-	for _, j := range l.holds.joints {
-		if j.lead == alertID && len(j.members) > 0 {
-			return true
-		}
-	}
-	return false
+	n, _ := l.Leads(alertID)
+	return n > 0
 }
 
-// Members counts the machines of the incident that an alert leads, 0 when it leads none.
-func (l *Ledger) Members(alertID string) int {
-	for _, j := range l.holds.joints {
-		if j.lead == alertID {
-			return len(j.members)
-		}
+// Leads counts the machines of the incident that an alert leads, 0 when it leads none; and names the group whose incident it is, "" when it is a gateway's.
+func (l *Ledger) Leads(alertID string) (members int, group string) {
+	k, ok := l.holds.leads[alertID]
+	if !ok {
+		return 0, ""
 	}
-	return 0
-}
-
-// Group names the group whose incident an alert leads; "": none.
-func (l *Ledger) Group(alertID string) string {
-	for k, j := range l.holds.joints {
-		if j.lead == alertID {
-			return k.group
-		}
-	}
-	return ""
+	return len(l.holds.joints[k].members), k.group
 }
 
 // review lets go what no rule holds any more, once a second of the partition's time.
@@ -486,7 +503,9 @@ func (l *Ledger) succeed(at At, a *Alert) {
 	b := change(a)
 	b.Lead = a.ID
 	if j != nil {
-		j.lead, j.leadMS, j.closedMS = a.ID, a.OpenedMS, 0
+		k, _ := l.holds.incident(a)
+		l.holds.lead(k, j, a)
+		j.closedMS = 0
 	}
 	l.letGo(at, b)
 }
@@ -508,8 +527,15 @@ func (h *holding) sweep(nowMS int64) {
 	}
 	h.sweepMS = nowMS
 	from := nowMS - h.longestM
-	maps.DeleteFunc(h.opened, func(_ Key, ts []int64) bool { return ts[len(ts)-1] <= from })
-	maps.DeleteFunc(h.paged, func(_ Key, ps []page) bool { return ps[len(ps)-1].ms <= from })
+	maps.DeleteFunc(h.alarms, func(_ Key, p *past) bool {
+		if n := len(p.opened); n > 0 && p.opened[n-1] <= from {
+			p.opened = nil
+		}
+		if n := len(p.paged); n > 0 && p.paged[n-1].ms <= from {
+			p.paged = nil
+		}
+		return len(p.opened)+len(p.paged) == 0
+	})
 	h.fleet.forget(from)
 	for i := range h.groups {
 		h.groups[i].forget(from)
@@ -519,24 +545,22 @@ func (h *holding) sweep(nowMS int64) {
 // recall rebuilds what the rules remember from the alerts that a journal has.
 func (l *Ledger) recall(a *Alert) {
 	h := l.holds
-	h.opened[a.Key] = last(h.opened[a.Key], a.OpenedMS)
+	h.came(a)
 	switch {
 	case a.Held != "" && a.Open():
 		h.hold(a, a.Held)
 	case a.Held == "" && !a.AckedBefore:
-		p := page{a.OpenedMS, a.Key, a.Severity}
-		h.paged[a.Key] = last(h.paged[a.Key], p)
-		h.count(p)
+		h.count(a, a.OpenedMS)
 	}
 	if k, ok := h.incident(a); ok && a.Open() && a.Lead != "" {
 		j := h.joints[k]
 		if j == nil {
 			j = &joint{lead: a.Lead, leadMS: a.OpenedMS, members: map[string]bool{}}
-			h.joints[k] = j
+			h.joints[k], h.leads[a.Lead] = j, k
 		}
 		j.members[a.ID] = true
 		if a.Lead == a.ID {
-			j.lead = a.ID
+			h.lead(k, j, a)
 		}
 		if lead, ok := l.alerts[j.lead]; ok {
 			j.leadMS, j.closedMS = lead.OpenedMS, lead.ClosedMS

@@ -181,7 +181,7 @@ type Ledger struct {
 	policy  Policy
 	alerts  map[string]*Alert
 	alarms  map[Key]*Alarm
-	open    map[Key]map[string]*Alert
+	open    map[Key][]*Alert    // those that stand, by their ids; mostly one
 	closed  map[int32][]closing // by partition, in the order of closing
 	expiry  map[int32]int64     // the first time at which something of a partition expires; none: nothing does
 	holds   *holding
@@ -202,7 +202,7 @@ type changes struct {
 // New is a Ledger that knows nothing.
 func New(p Policy) *Ledger {
 	l := &Ledger{
-		policy: p, alerts: map[string]*Alert{}, alarms: map[Key]*Alarm{}, open: map[Key]map[string]*Alert{},
+		policy: p, alerts: map[string]*Alert{}, alarms: map[Key]*Alarm{}, open: map[Key][]*Alert{},
 		closed: map[int32][]closing{}, expiry: map[int32]int64{}, holds: newHolding(p.Holds),
 	}
 	l.reset()
@@ -272,14 +272,26 @@ func (l *Ledger) Alarm(k Key) (Alarm, bool) {
 
 // Standing is an alert of that machine and cause that stands.
 func (l *Ledger) Standing(k Key) (*Alert, bool) {
-	for _, id := range slices.Sorted(maps.Keys(l.open[k])) {
-		return l.open[k][id], true
+	if of := l.open[k]; len(of) > 0 {
+		return of[0], true
 	}
 	return nil, false
 }
 
 // Alerts is every alert that is kept, in no order.
-func (l *Ledger) Alerts() []*Alert { return slices.Collect(maps.Values(l.alerts)) }
+func (l *Ledger) Alerts() []*Alert {
+	return slices.AppendSeq(make([]*Alert, 0, len(l.alerts)), maps.Values(l.alerts))
+}
+
+// Count is how many alerts are in a state.
+func (l *Ledger) Count(s State) (n int) {
+	for _, a := range l.alerts {
+		if a.State == s {
+			n++
+		}
+	}
+	return n
+}
 
 // Alarms is every alarm that somebody has decided of, in no order.
 func (l *Ledger) Alarms() []Alarm {
@@ -294,16 +306,16 @@ func (l *Ledger) Alarms() []Alarm {
 func (l *Ledger) keep(a *Alert) {
 	l.alerts[a.ID] = a
 	of := l.open[a.Key]
+	at, known := slices.BinarySearchFunc(of, a.ID, func(b *Alert, id string) int { return cmp.Compare(b.ID, id) })
 	switch {
-	case !a.Open():
-		delete(of, a.ID)
-		if len(of) == 0 {
-			delete(l.open, a.Key)
-		}
-	case of == nil:
-		l.open[a.Key] = map[string]*Alert{a.ID: a}
-	default:
-		of[a.ID] = a
+	case known && a.Open():
+		of[at] = a
+	case known && len(of) == 1:
+		delete(l.open, a.Key)
+	case known:
+		l.open[a.Key] = slices.Delete(of, at, at+1)
+	case a.Open():
+		l.open[a.Key] = slices.Insert(of, at, a)
 	}
 	l.changed.alerts[a.ID] = a
 }
@@ -444,8 +456,8 @@ func (l *Ledger) lifted(p *Alarm, m *Mark, transition string, offset int64) {
 func (l *Ledger) refresh(p *Alarm, offset int64) *Alert {
 	l.changed.alarms[p.Key] = true
 	said := l.alerts[p.AlertID]
-	for _, id := range slices.Sorted(maps.Keys(l.open[p.Key])) {
-		a := change(l.open[p.Key][id])
+	for _, was := range slices.Clone(l.open[p.Key]) {
+		a := change(was)
 		a.Offset = offset
 		l.settle(a)
 		if said == nil || said.ID == a.ID || !said.Open() {

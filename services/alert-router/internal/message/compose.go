@@ -199,8 +199,8 @@ func matter(a *notification.Alert) string {
 		}
 		return w
 	}
-	name := first(a.Labels["alertname"], a.Cause, "an alert")
-	if summary := first(a.Annotations["summary"], a.Summary); summary != "" {
+	name := first(a.Label("alertname"), a.Cause, "an alert")
+	if summary := first(a.Annotation("summary"), a.Summary); summary != "" {
 		name += " (" + strings.TrimRight(summary, ".") + ")"
 	}
 	if over {
@@ -223,10 +223,10 @@ func machine(a *notification.Alert) string {
 	if m := Clean(a.EquipmentID, maxName); m != "" {
 		return m
 	}
-	if m := Clean(a.Labels["instance"], maxName); m != "" {
+	if m := Clean(a.Label("instance"), maxName); m != "" {
 		return m
 	}
-	if m := Clean(a.Labels["alertname"], maxName); m != "" {
+	if m := Clean(a.Label("alertname"), maxName); m != "" {
 		return m
 	}
 	return "unnamed"
@@ -382,8 +382,8 @@ func facts(a *notification.Alert) []Fact {
 		add("State", a.State)
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.Annotations)) {
-		if !known[name] {
-			add(title(name), a.Annotations[name])
+		if !known[string(name)] {
+			add(title(string(name)), string(a.Annotations[name]))
 		}
 	}
 	return out
@@ -431,7 +431,7 @@ func (c *Composer) links(a *notification.Alert, out *Alert, recipient string, no
 	}
 	l.Chart = first(l.Chart, Link(fill(c.Chart)))
 	// What the alert itself brings is more exact than the pattern; an annotation may come from anybody who may post alerts, and is a web address or nothing.
-	l.Runbook = first(l.Runbook, Link(a.Annotations["runbook_url"]), Link(fill(c.Runbook)))
+	l.Runbook = first(l.Runbook, Link(a.Annotation("runbook_url")), Link(fill(c.Runbook)))
 	if out.Over() {
 		l.Acknowledge, l.Shelve, l.Silence = "", "", "" // nothing is left to be quiet about; what it was can still be said
 	}

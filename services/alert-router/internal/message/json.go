@@ -40,32 +40,32 @@ type IncidentDoc struct {
 
 // AlertDocument is one alert with its explanation.
 type AlertDocument struct {
-	ID             string            `json:"id"`
-	Key            string            `json:"key"`
-	Status         string            `json:"status"`
-	Severity       string            `json:"severity"`
-	EquipmentID    string            `json:"equipment_id"`
-	GatewayID      string            `json:"gateway_id,omitempty"`
-	Cause          string            `json:"cause,omitempty"`
-	What           string            `json:"what"`
-	Odd            string            `json:"odd,omitempty"`
-	Summary        string            `json:"summary,omitempty"`
-	HowSure        string            `json:"how_sure,omitempty"`
-	Score          *float64          `json:"score,omitempty"`
-	PValue         *float64          `json:"p_value,omitempty"`
-	Confidence     *float64          `json:"confidence,omitempty"`
-	Started        *time.Time        `json:"started,omitempty"`
-	Ended          *time.Time        `json:"ended,omitempty"`
-	StartsAt       *time.Time        `json:"starts_at,omitempty"`
-	EndsAt         *time.Time        `json:"ends_at,omitempty"`
-	State          string            `json:"state,omitempty"`
-	AcknowledgedBy string            `json:"acknowledged_by,omitempty"`
-	Sensors        []SensorDocument  `json:"sensors,omitempty"`
-	Detectors      []string          `json:"detectors,omitempty"`
-	Path           []StepDocument    `json:"path,omitempty"`
-	Labels         map[string]string `json:"labels,omitempty"`
-	Annotations    map[string]string `json:"annotations,omitempty"`
-	Links          *LinksDocument    `json:"links,omitempty"`
+	ID             string           `json:"id"`
+	Key            string           `json:"key"`
+	Status         string           `json:"status"`
+	Severity       string           `json:"severity"`
+	EquipmentID    string           `json:"equipment_id"`
+	GatewayID      string           `json:"gateway_id,omitempty"`
+	Cause          string           `json:"cause,omitempty"`
+	What           string           `json:"what"`
+	Odd            string           `json:"odd,omitempty"`
+	Summary        string           `json:"summary,omitempty"`
+	HowSure        string           `json:"how_sure,omitempty"`
+	Score          *float64         `json:"score,omitempty"`
+	PValue         *float64         `json:"p_value,omitempty"`
+	Confidence     *float64         `json:"confidence,omitempty"`
+	Started        *time.Time       `json:"started,omitempty"`
+	Ended          *time.Time       `json:"ended,omitempty"`
+	StartsAt       *time.Time       `json:"starts_at,omitempty"`
+	EndsAt         *time.Time       `json:"ends_at,omitempty"`
+	State          string           `json:"state,omitempty"`
+	AcknowledgedBy string           `json:"acknowledged_by,omitempty"`
+	Sensors        []SensorDocument `json:"sensors,omitempty"`
+	Detectors      []string         `json:"detectors,omitempty"`
+	Path           []StepDocument   `json:"path,omitempty"`
+	Labels         notification.Set `json:"labels,omitempty"`
+	Annotations    notification.Set `json:"annotations,omitempty"`
+	Links          *LinksDocument   `json:"links,omitempty"`
 }
 
 // SensorDocument is what one sensor did and what was expected.
@@ -98,7 +98,7 @@ type LinksDocument struct {
 }
 
 // maxDocument is how many alerts, and sensors of each, a Document tells.
-const maxDocument = 100
+const maxDocument = notification.MaxDescribed
 
 // NewDocument puts n and its page into one. JSON escapes whatever the texts hold; they are given as they are, since programs match on them.
 func NewDocument(n *notification.Notification, p *Page) *Document {

@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/prometheus/common/model"
 	"golang.org/x/net/html"
 	"pgregory.net/rapid"
 
@@ -173,7 +174,7 @@ func TestPageIsBounded(t *testing.T) {
 	n := messagetest.Gateway(5000)
 	for i := range n.Alerts {
 		n.Alerts[i].Evidence = messagetest.Fault().Alerts[0].Evidence
-		n.Alerts[i].Annotations = map[string]string{"a": strings.Repeat("x", 10_000), "b": strings.Repeat("y", 10_000)}
+		n.Alerts[i].Annotations = notification.Set{"a": model.LabelValue(strings.Repeat("x", 10_000)), "b": model.LabelValue(strings.Repeat("y", 10_000))}
 	}
 	p := messagetest.Composer().Page(n, "x")
 	if len(p.Alerts) != 5 || len(p.Listed) != 20 || p.More != 4980 || len(message.Text(p)) > 20_000 {

@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/prometheus/common/model"
 )
 
 // Receiver brings one notification to people, or to a program.
@@ -22,8 +24,13 @@ type Integration struct {
 	Name         string
 	Index        int
 	SendResolved bool
-	Receiver     Receiver
+	// Bare: labels, annotations and times of the alerts are all that the receiver tells. What else is known of them is not looked up then.
+	Bare     bool
+	Receiver Receiver
 }
+
+// MaxDescribed is how many alerts of a notification, the first ones, are given with their Key and what made them (Score, Evidence, State, Path and the machine's own times): no receiver tells that of more.
+const MaxDescribed = 100
 
 // Status of an alert, or of a notification: firing while any of its alerts is.
 type Status string
@@ -96,6 +103,15 @@ type Incident struct {
 	Since    time.Time
 }
 
+// Set is labels or annotations by name.
+type Set = model.LabelSet
+
+// Label is the label of that name; "" when there is none.
+func (a *Alert) Label(name string) string { return string(a.Labels[model.LabelName(name)]) }
+
+// Annotation is the annotation of that name; "" when there is none.
+func (a *Alert) Annotation(name string) string { return string(a.Annotations[model.LabelName(name)]) }
+
 // Alert is one alert of one machine and cause, with what made it.
 type Alert struct {
 	ID string // alert_id
@@ -107,8 +123,8 @@ type Alert struct {
 	GatewayID   string
 	Cause       string
 	Summary     string
-	Labels      map[string]string
-	Annotations map[string]string
+	// Labels and Annotations are the engine's own, not copies.
+	Labels, Annotations Set
 	// StartsAt and EndsAt are the broker's times; EndsAt is zero while it fires.
 	StartsAt, EndsAt time.Time
 	// Started and Ended are the machine's own times.

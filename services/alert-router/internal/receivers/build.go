@@ -132,6 +132,9 @@ func (b *Builder) Build(rc *amconfig.Receiver) ([]notification.Integration, erro
 		if c.Payload == nil && !templated(string(c.URL)) {
 			r, err := b.webhook(c)
 			add("webhook", i, c.SendResolved(), r, err)
+			if err == nil {
+				out[len(out)-1].Bare = true // Alertmanager's payload
+			}
 		}
 	}
 	b.added(rc.Name, add)

@@ -49,7 +49,7 @@ func alertmanagers(t *testing.T, n *notification.Notification) []byte {
 	var alerts []*alert.Alert
 	for i := range n.Alerts {
 		a := &alert.Alert{}
-		a.Labels, a.Annotations = set(n.Alerts[i].Labels), set(n.Alerts[i].Annotations)
+		a.Labels, a.Annotations = n.Alerts[i].Labels, n.Alerts[i].Annotations
 		a.StartsAt, a.GeneratorURL = n.Alerts[i].StartsAt, n.Alerts[i].Links.Machine
 		alerts = append(alerts, a)
 	}

@@ -89,9 +89,17 @@ func (e *Engine) confirm(ctx context.Context, now time.Time) error {
 	if e.live == nil {
 		return nil // groups are made anew from the store, in one go
 	}
+	// It is asked of every alert of every group: to make a fingerprint of each would be most of the work while many end.
+	ids := make(map[model.LabelValue]bool, len(list))
+	for _, a := range list {
+		ids[a.Labels[labelAlertID]] = true
+	}
 	missed := make(map[model.Fingerprint]bool)
 	_, _, err := e.live.dispatcher.Groups(ctx, func(*dispatch.Route) bool { return true }, func(a *alert.Alert, now time.Time) bool {
-		if fp := a.Fingerprint(); list[fp] != nil && !a.ResolvedAt(now) {
+		if a.ResolvedAt(now) || !ids[a.Labels[labelAlertID]] {
+			return false
+		}
+		if fp := a.Fingerprint(); list[fp] != nil {
 			missed[fp] = true
 		}
 		return false

@@ -91,12 +91,19 @@ type Options struct {
 
 // Alert is one alert as it is put: identified by its labels, open while EndsAt is zero.
 type Alert struct {
-	Labels       map[string]string
-	Annotations  map[string]string
+	Labels      map[string]string
+	Annotations map[string]string
+	// Notes are annotations beside those: what people have decided since.
+	Notes        []Note
 	StartsAt     time.Time
 	EndsAt       time.Time
 	GeneratorURL string
+	// Judged, where it is set, starts the clocks of the latency to notification of an alert that stands: from its anomaly, and from Measured, the event time that it is about (zero: not known).
+	Judged, Measured time.Time
 }
+
+// Note is an annotation; of an empty Text there is none.
+type Note struct{ Name, Text string }
 
 // Engine routes alerts to receivers. Safe for concurrent use.
 type Engine struct {
@@ -343,19 +350,23 @@ func (e *Engine) put(ctx context.Context, alerts []Alert, owed bool) error {
 	defer e.putting.Unlock()
 	now := time.Now()
 	last := make(map[model.Fingerprint]int, len(alerts))
+	converted, names := make([]*alert.Alert, len(alerts)), make([]model.Fingerprint, len(alerts))
 	for i := range alerts {
-		last[fingerprint(alerts[i].Labels)] = i
+		converted[i] = convert(&alerts[i], now)
+		names[i] = converted[i].Fingerprint()
+		last[names[i]] = i
 	}
 	var open, ended []*alert.Alert
-	for i := range alerts {
-		fp := fingerprint(alerts[i].Labels)
+	for i, a := range converted {
+		fp := names[i]
 		// The engine routes with several workers: two states of one alert put at once could overtake each other.
 		if last[fp] != i {
 			continue
 		}
-		a := convert(alerts[i], now)
 		if a.Resolved() {
 			e.watch.forget(fp)
+		} else if !alerts[i].Judged.IsZero() {
+			e.watch.announce(fp, alerts[i].Judged, alerts[i].Measured)
 		}
 		known, err := e.alerts.Get(fp)
 		stands := err == nil && !known.Resolved()
@@ -374,18 +385,17 @@ func (e *Engine) put(ctx context.Context, alerts []Alert, owed bool) error {
 	return nil
 }
 
-// Announce starts the clocks of the latency to notification for an alert that is about to be put: from the anomaly, and from the event time that
-// it is about (zero: not known).
-func (e *Engine) Announce(labels map[string]string, judged, measured time.Time) {
-	e.watch.announce(fingerprint(labels), judged, measured)
-}
-
 // convert clamps times to the clock that the engine goes by: a broker ahead of us must not make an alert that
 // begins, or an end that comes to pass, only later.
-func convert(a Alert, now time.Time) *alert.Alert {
+func convert(a *Alert, now time.Time) *alert.Alert {
 	out := &alert.Alert{UpdatedAt: now}
 	out.Labels = labelSet(a.Labels)
 	out.Annotations = labelSet(a.Annotations)
+	for _, n := range a.Notes {
+		if n.Text != "" {
+			out.Annotations[model.LabelName(n.Name)] = model.LabelValue(n.Text)
+		}
+	}
 	out.GeneratorURL = a.GeneratorURL
 	out.StartsAt = earlier(a.StartsAt, now)
 	if a.EndsAt.IsZero() {

@@ -146,8 +146,9 @@ func TestLastStateStands(t *testing.T) {
 	e.Start()
 	for i := range 50 {
 		id := fmt.Sprint("x", i)
-		e.Announce(open(id).Labels, time.Now(), time.Now())
-		put(t, e, open(id), closed(id))
+		a := open(id)
+		a.Judged, a.Measured = time.Now(), time.Now()
+		put(t, e, a, closed(id))
 	}
 	if n := len(e.watch.since); n != 0 {
 		t.Errorf("%d alerts still timed", n)
@@ -268,11 +269,11 @@ func TestStartSeesOnePicture(t *testing.T) {
 // A broker's clock ahead of ours must not postpone a start or an end.
 func TestClockAhead(t *testing.T) {
 	now := time.Now()
-	a := convert(Alert{StartsAt: now.Add(time.Hour), EndsAt: now.Add(2 * time.Hour)}, now)
+	a := convert(&Alert{StartsAt: now.Add(time.Hour), EndsAt: now.Add(2 * time.Hour)}, now)
 	if !a.ResolvedAt(now) || a.StartsAt.After(now) || a.EndsAt.Before(a.StartsAt) {
 		t.Errorf("%+v", a)
 	}
-	b := convert(Alert{StartsAt: now.Add(time.Hour)}, now)
+	b := convert(&Alert{StartsAt: now.Add(time.Hour)}, now)
 	if b.ResolvedAt(now.Add(365*24*time.Hour)) || b.StartsAt.After(now) {
 		t.Errorf("%+v", b)
 	}

@@ -8,7 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
+	"slices"
 	"time"
 
 	"github.com/prometheus/alertmanager/alert"
@@ -23,12 +23,10 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// Gate knows what stands between an alert and people beside what the routing file says. Its methods are called for each alert at each flush of its group.
+// Gate knows what stands between an alert and people beside what the routing file says. It is asked about each alert at each flush of its group.
 type Gate interface {
-	// Quiet says why nobody is to be told of an alert; "" when people are.
-	Quiet(alertID string) string
-	// Acknowledged tells whether somebody has seen the alert.
-	Acknowledged(alertID string) bool
+	// Stands says why nobody is to be told of an alert, "" when people are; and whether somebody has acknowledged it.
+	Stands(alertID string) (quiet string, acknowledged bool)
 }
 
 // Duty says whether a receiver is told now of an alert that stands since a time.
@@ -53,11 +51,14 @@ func (e *Engine) gated(receiver string, integrations []notify.Integration, next 
 	}
 	return notify.StageFunc(func(ctx context.Context, l *slog.Logger, alerts ...*alert.Alert) (context.Context, []*alert.Alert, error) {
 		var told map[uint64]bool // asked for once something quiet has ended
-		var pass []*alert.Alert
-		seen, firing := true, false
+		pass := make([]*alert.Alert, 0, len(alerts))
+		seen, firing, now := true, false, time.Now()
 		for _, a := range alerts {
-			id := string(a.Labels[labelAlertID])
-			if id != "" && g.Quiet(id) != "" {
+			quiet, acked := "", false
+			if id := string(a.Labels[labelAlertID]); id != "" {
+				quiet, acked = g.Stands(id)
+			}
+			if quiet != "" {
 				if !a.Resolved() {
 					continue
 				}
@@ -69,8 +70,7 @@ func (e *Engine) gated(receiver string, integrations []notify.Integration, next 
 				}
 			}
 			if !a.Resolved() {
-				acked := id != "" && g.Acknowledged(id)
-				if duty != nil && !duty.Tells(receiver, a.StartsAt, time.Now(), acked) {
+				if duty != nil && !duty.Tells(receiver, a.StartsAt, now, acked) {
 					continue
 				}
 				firing, seen = true, seen && acked
@@ -109,8 +109,8 @@ func (e *Engine) toldOf(ctx context.Context, to []*nflogpb.Receiver) map[uint64]
 	return told
 }
 
-// Annotate adds annotations to an alert that stands; they are seen through the API and in what is told next. Nobody is told because of them. An empty value takes one away.
-func (e *Engine) Annotate(ctx context.Context, labels, annotations map[string]string) error {
+// Annotate adds annotations to an alert that stands; they are seen through the API and in what is told next. Nobody is told because of them. An empty one is taken away.
+func (e *Engine) Annotate(ctx context.Context, labels map[string]string, notes []Note) error {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	e.putting.Lock()
@@ -119,20 +119,20 @@ func (e *Engine) Annotate(ctx context.Context, labels, annotations map[string]st
 	if err != nil || known.Resolved() {
 		return nil //nolint:nilerr // not ours: another instance's, or ended
 	}
+	if !slices.ContainsFunc(notes, func(n Note) bool { return string(known.Annotations[model.LabelName(n.Name)]) != n.Text }) {
+		return nil
+	}
 	next := *known
 	next.Annotations = known.Annotations.Clone()
 	if next.Annotations == nil {
 		next.Annotations = model.LabelSet{}
 	}
-	for k, v := range annotations {
-		if v == "" {
-			delete(next.Annotations, model.LabelName(k))
+	for _, n := range notes {
+		if n.Text == "" {
+			delete(next.Annotations, model.LabelName(n.Name))
 		} else {
-			next.Annotations[model.LabelName(k)] = model.LabelValue(v)
+			next.Annotations[model.LabelName(n.Name)] = model.LabelValue(n.Text)
 		}
-	}
-	if maps.Equal(next.Annotations, known.Annotations) {
-		return nil
 	}
 	next.UpdatedAt = time.Now()
 	if err := e.alerts.Put(ctx, &next); err != nil {

@@ -13,16 +13,14 @@ type quieting struct {
 	quiet map[string]bool
 }
 
-func (q *quieting) Quiet(id string) string {
+func (q *quieting) Stands(id string) (quiet string, acknowledged bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.quiet[id] {
-		return "part of another"
+		return "part of another", false
 	}
-	return ""
+	return "", false
 }
-
-func (q *quieting) Acknowledged(string) bool { return false }
 
 func (q *quieting) keep(id string) {
 	q.mu.Lock()

@@ -11,6 +11,8 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/nflog"
+	"github.com/prometheus/alertmanager/nflog/nflogpb"
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/common/model"
 	"go.uber.org/zap"
@@ -26,8 +28,8 @@ type observed struct {
 	metrics     *metrics.Set
 	doubt       func(context.Context) // told of what may have arrived though it came to an error
 	key         func(context.Context) string
-	known       func(context.Context) (firing, resolved []uint64) // what the receiver has been told of the group's alerts before; may be nil
-	noted       func([]Notice)                                    // may be nil
+	news        newsOf         // may be nil: all is
+	noted       func([]Notice) // may be nil
 }
 
 // Notify implements notify.Notifier.
@@ -45,11 +47,15 @@ func (o *observed) Notify(ctx context.Context, alerts ...*alert.Alert) (bool, er
 		}
 	}
 	o.metrics.GetOrCreateCounter(attempts(o.receiver, o.integration, outcome, reason)).Inc()
+	news := alerts
+	if o.news != nil {
+		news = o.news(ctx, alerts)
+	}
 	now := time.Now()
 	if err == nil {
-		o.watch.sent(o.integration, o.receiver, alerts, now)
+		o.watch.sent(o.integration, o.receiver, news, now)
 	}
-	o.note(ctx, alerts, outcome, err, now)
+	o.note(ctx, news, outcome, err, now)
 	return retry, err
 }
 
@@ -61,15 +67,15 @@ func attempts(receiver, integration, outcome, reason string) string {
 // maxNoticed bounds how many alerts of one message are noted one by one.
 const maxNoticed = 1000
 
-// note tells of the attempt, alert by alert. A message names all alerts of its group: those that it repeats only because others are news are not noted again, or a group of
-// a hundred alerts that come one after the other would be thousands of rows. A reminder is of all.
-func (o *observed) note(ctx context.Context, alerts []*alert.Alert, outcome string, err error, now time.Time) {
+// note tells of the attempt, alert by alert.
+func (o *observed) note(ctx context.Context, news []*alert.Alert, outcome string, err error, now time.Time) {
 	if o.noted == nil {
 		return
 	}
-	list := make([]Notice, 0, min(len(alerts), maxNoticed))
+	news = news[:min(len(news), maxNoticed)]
+	list := make([]Notice, 0, len(news))
 	key, reason := o.key(ctx), why(ctx)
-	for _, a := range o.news(ctx, alerts) {
+	for _, a := range news {
 		n := Notice{
 			Key: key, AlertID: string(a.Labels[labelAlertID]), EquipmentID: string(a.Labels["equipment_id"]), Receiver: o.receiver, Integration: o.integration,
 			Status: string(a.Status()), Reason: reason, Outcome: outcome, At: now,
@@ -84,36 +90,70 @@ func (o *observed) note(ctx context.Context, alerts []*alert.Alert, outcome stri
 	o.noted(list)
 }
 
-// news are the alerts that a message is sent for.
-func (o *observed) news(ctx context.Context, alerts []*alert.Alert) []*alert.Alert {
-	first := alerts[:min(len(alerts), maxNoticed)]
-	if r, ok := notify.NotificationReason(ctx); o.known == nil || len(alerts) < 2 || ok && r == notify.ReasonRepeatIntervalElapsed {
-		return first
+// newsOf are the alerts that a message is sent for. A message names all alerts of its group: those that it repeats only because others are news are neither noted nor logged again, or a group of a
+// hundred alerts that come one after the other would be thousands of rows. A reminder is of all. There is always one, so that each message leaves a trace.
+type newsOf func(ctx context.Context, alerts []*alert.Alert) []*alert.Alert
+
+// news is newsOf for one integration: what its entry in the notification log does not say yet.
+func (e *Engine) news(to *nflogpb.Receiver) newsOf {
+	return func(ctx context.Context, alerts []*alert.Alert) []*alert.Alert {
+		if r, ok := notify.NotificationReason(ctx); len(alerts) < 2 || ok && r == notify.ReasonRepeatIntervalElapsed {
+			return alerts
+		}
+		group, _ := notify.GroupKey(ctx)
+		entries, err := e.nflog.Query(nflog.QGroupKey(group), nflog.QReceiver(to))
+		if err != nil || len(entries) != 1 {
+			return alerts
+		}
+		return unsaid(entries[0], hashes(ctx, alerts), alerts)
 	}
-	firing, resolved := o.known(ctx)
-	if len(firing)+len(resolved) == 0 {
-		return first
+}
+
+// unsaid are the alerts of which an entry says something else; the first one, when there is none. The hashes are in the order of the alerts.
+func unsaid(entry *nflogpb.Entry, hashes []uint64, alerts []*alert.Alert) []*alert.Alert {
+	said := make(map[uint64]bool, len(entry.GetFiringAlerts())+len(entry.GetResolvedAlerts())) // that it fires
+	for _, h := range entry.GetResolvedAlerts() {
+		said[h] = false
 	}
-	was := make(map[uint64]bool, len(firing)) // and fires
-	for _, h := range firing {
-		was[h] = true
-	}
-	ended := make(map[uint64]bool, len(resolved))
-	for _, h := range resolved {
-		ended[h] = true
+	for _, h := range entry.GetFiringAlerts() {
+		said[h] = true
 	}
 	var out []*alert.Alert
-	for _, a := range alerts {
-		h := hashOf(a.Labels)
-		if over := a.Resolved(); over && ended[h] || !over && was[h] {
-			continue
-		}
-		if out = append(out, a); len(out) == maxNoticed {
-			break
+	for i, a := range alerts {
+		if fires, known := said[hashes[i]]; !known || fires == a.Resolved() {
+			out = append(out, a)
 		}
 	}
 	if len(out) == 0 {
-		return first[:1] // so that the message leaves a trace
+		return alerts[:1]
+	}
+	return out
+}
+
+// hashes are the alerts' names in the notification log. The engine has made them already, those that fire and those that have ended apart, each in the order of the alerts.
+func hashes(ctx context.Context, alerts []*alert.Alert) []uint64 {
+	firing, _ := notify.FiringAlerts(ctx)
+	resolved, _ := notify.ResolvedAlerts(ctx)
+	out := make([]uint64, 0, len(alerts))
+	if len(firing)+len(resolved) == len(alerts) {
+		for _, a := range alerts {
+			from := &firing
+			if a.Resolved() {
+				from = &resolved
+			}
+			if len(*from) == 0 {
+				break
+			}
+			out = append(out, (*from)[0])
+			*from = (*from)[1:]
+		}
+		if len(out) == len(alerts) {
+			return out
+		}
+	}
+	out = out[:0]
+	for _, a := range alerts {
+		out = append(out, hashOf(a.Labels))
 	}
 	return out
 }
@@ -158,36 +198,43 @@ func failure(ctx context.Context, err error) string {
 type latency struct {
 	metrics *metrics.Set
 	mu      sync.Mutex
-	since   map[model.Fingerprint]*announced
+	since   map[model.Fingerprint]announced
+	to      map[string]int // integrations, counted as they come
 }
 
+// announced takes a few bytes: there is one for each alert that stands.
 type announced struct {
-	at       time.Time
-	measured time.Time       // event time of what it is about; zero: not known
-	sent     map[string]bool // by integration/receiver
+	atUS       int64
+	measuredUS int64  // event time of what it is about; 0: not known
+	sent       uint64 // a bit for each integration; those beyond maxTimed share the last
 }
 
-// maxTotal bounds the time from the machine to the receiver: what took longer was history that is replayed, or a clock that is wrong.
-const maxTotal = time.Hour
+const (
+	// maxTotal bounds the time from the machine to the receiver: what took longer was history that is replayed, or a clock that is wrong.
+	maxTotal = time.Hour
+	// maxTimed is how many integrations are timed apart.
+	maxTimed = 64
+)
 
 func newLatency(set *metrics.Set) *latency {
-	return &latency{metrics: set, since: make(map[model.Fingerprint]*announced)}
+	return &latency{metrics: set, since: make(map[model.Fingerprint]announced), to: make(map[string]int)}
 }
 
 func (l *latency) announce(fp model.Fingerprint, at, measured time.Time) {
+	one := announced{atUS: at.UnixMicro()}
+	if !measured.IsZero() {
+		one.measuredUS = measured.UnixMicro()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.since[fp] = &announced{at: at, measured: measured, sent: make(map[string]bool)}
+	l.since[fp] = one
 }
 
 func (l *latency) judged(fp model.Fingerprint) (time.Time, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s, ok := l.since[fp]
-	if !ok {
-		return time.Time{}, false
-	}
-	return s.at, true
+	return time.UnixMicro(s.atUS), ok
 }
 
 func (l *latency) forget(fp model.Fingerprint) {
@@ -197,30 +244,44 @@ func (l *latency) forget(fp model.Fingerprint) {
 }
 
 func (l *latency) sent(integration, receiver string, alerts []*alert.Alert, now time.Time) {
+	label := strconv.Quote(integration)
+	judged := l.metrics.GetOrCreateHistogram(fmt.Sprintf("tocsin_alert_notification_latency_seconds{integration=%s}", label))
+	all := l.metrics.GetOrCreateHistogram(fmt.Sprintf("tocsin_alert_total_latency_seconds{integration=%s}", label))
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	bit := l.bit(integration + "/" + receiver)
 	for _, a := range alerts {
-		s, ok := l.since[a.Fingerprint()]
-		key := integration + "/" + receiver
-		if !ok || s.sent[key] {
+		fp := a.Fingerprint()
+		s, ok := l.since[fp]
+		if !ok || s.sent&bit != 0 {
 			continue
 		}
-		s.sent[key] = true
-		label := strconv.Quote(integration)
-		l.metrics.GetOrCreateHistogram(fmt.Sprintf("tocsin_alert_notification_latency_seconds{integration=%s}", label)).Update(max(now.Sub(s.at), 0).Seconds())
-		if total := now.Sub(s.measured); total <= maxTotal {
-			l.metrics.GetOrCreateHistogram(fmt.Sprintf("tocsin_alert_total_latency_seconds{integration=%s}", label)).Update(max(total, 0).Seconds())
+		s.sent |= bit
+		l.since[fp] = s
+		judged.Update(max(now.Sub(time.UnixMicro(s.atUS)), 0).Seconds())
+		if total := now.Sub(time.UnixMicro(s.measuredUS)); total <= maxTotal {
+			all.Update(max(total, 0).Seconds())
 		}
 	}
 }
 
-// logReceiver writes each notification as one structured line.
+func (l *latency) bit(integration string) uint64 {
+	n, known := l.to[integration]
+	if !known {
+		n = len(l.to)
+		l.to[integration] = n
+	}
+	return 1 << min(n, maxTimed-1)
+}
+
+// logReceiver writes each notification as one structured line: the alerts that it is sent for, and how many its group has.
 type logReceiver struct {
 	receiver string
+	news     newsOf
 	log      *zap.Logger
 }
 
-// maxLogged bounds one line; the count tells how many there are.
+// maxLogged bounds one line; the counts tell how many there are.
 const maxLogged = 32
 
 // SendResolved implements notify.ResolvedSender.
@@ -236,10 +297,11 @@ func (r *logReceiver) Notify(ctx context.Context, alerts ...*alert.Alert) (bool,
 		}
 	}
 	key, _ := notify.GroupKey(ctx)
+	news := r.news(ctx, alerts)
 	r.log.Info("notification",
 		zap.String("receiver", r.receiver), zap.String("status", status), zap.String("reason", why(ctx)),
-		zap.String("group_key", key), zap.Int("alerts_total", len(alerts)),
-		zap.Array("alerts", loggedAlerts(alerts[:min(len(alerts), maxLogged)])))
+		zap.String("group_key", key), zap.Int("alerts_total", len(alerts)), zap.Int("alerts_new", len(news)),
+		zap.Array("alerts", loggedAlerts(news[:min(len(news), maxLogged)])))
 	return false, nil
 }
 

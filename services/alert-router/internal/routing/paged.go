@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -70,17 +71,17 @@ func (e *Engine) withPages(rc *amconfig.Receiver, built []notify.Integration, pa
 		}
 		policy = pages.Policy()
 	}
-	wrap := func(name string, index int, r notify.ResolvedSender, send sender) notify.Integration {
+	wrap := func(name string, index int, bare bool, r notify.ResolvedSender, send sender) notify.Integration {
 		to := &nflogpb.Receiver{GroupName: rc.Name, Integration: name, Idx: uint32(index)}
-		p := &paged{engine: e, ResolvedSender: r, send: send, destination: destination{rc.Name, name, index}, to: to, policy: policy}
+		p := &paged{engine: e, ResolvedSender: r, send: send, destination: destination{rc.Name, name, index}, to: to, policy: policy, bare: bare}
 		return notify.NewIntegration(p, p, name, index, rc.Name)
 	}
 	for i := range built {
 		in := built[i]
-		built[i] = wrap(in.Name(), in.Index(), &in, native(&in))
+		built[i] = wrap(in.Name(), in.Index(), true, &in, native(&in))
 	}
 	for _, in := range ours {
-		one := wrap(in.Name, in.Index, resolves(in.SendResolved), func(ctx context.Context, n notification.Notification, _ []*alert.Alert) error {
+		one := wrap(in.Name, in.Index, in.Bare, resolves(in.SendResolved), func(ctx context.Context, n notification.Notification, _ []*alert.Alert) error {
 			return in.Receiver.Send(ctx, n)
 		})
 		at := slices.IndexFunc(built, func(b notify.Integration) bool { return b.Name() == in.Name && b.Index() == in.Index })
@@ -158,6 +159,7 @@ type paged struct {
 	send   sender
 	to     *nflogpb.Receiver
 	policy receiver.Policy
+	bare   bool // see notification.Integration
 }
 
 // Notify implements notify.Notifier. It makes one round of attempts. After it the message is given up as far as people are warned of it; the engine goes on with another round, ever
@@ -174,12 +176,19 @@ func (p *paged) Notify(ctx context.Context, alerts ...*alert.Alert) (bool, error
 			}
 		},
 		OnDead: func(_ context.Context, d receiver.Dead) {
+			if p.bare {
+				p.engine.describe(&d.Notification)
+			}
 			p.engine.log.Error("a message was given up for now: its receiver cannot be reached, or refuses it", zap.String("receiver", p.receiver), zap.String("integration", p.integration),
 				zap.String("key", d.Notification.Key), zap.Int("attempts", d.Attempts), zap.String("reason", d.Err.Reason), zap.Error(d.Err))
 			p.engine.failing.failed(p.destination, d, alerts)
 		},
 	}
-	err := r.Send(ctx, p.engine.notification(ctx, p.receiver, p.to, alerts))
+	n := p.engine.notification(ctx, p.receiver, p.to, alerts)
+	if !p.bare {
+		p.engine.describe(&n)
+	}
+	err := r.Send(ctx, n)
 	if err == nil {
 		p.engine.failing.sent(p.destination)
 		return false, nil
@@ -210,52 +219,67 @@ func amReason(e *notification.Error) notify.Reason {
 	return notify.DefaultReason
 }
 
-// notification is what the engine is about to say. Evidence, states and times of the machine come from Describe.
+// notification is what the engine is about to say, bare: labels, annotations and times of the alerts, which it shares with the engine. See describe for the rest.
 func (e *Engine) notification(ctx context.Context, receiverName string, to *nflogpb.Receiver, alerts []*alert.Alert) notification.Notification {
 	group, _ := notify.GroupKey(ctx)
 	labels, _ := notify.GroupLabels(ctx)
 	n := notification.Notification{
 		Key: e.messageKey(ctx, to), GroupKey: group, Receiver: receiverName, Status: notification.Resolved, Reason: notification.Reason(why(ctx)), At: time.Now(),
-		GroupLabels: plain(labels), ExternalURL: strings.TrimRight(e.externalURL().String(), "/"),
+		GroupLabels: plain(labels), ExternalURL: strings.TrimRight(e.externalURL().String(), "/"), Alerts: make([]notification.Alert, 0, len(alerts)),
 	}
-	for _, a := range alerts {
-		one := e.alert(a, n.At)
-		if one.Status == notification.Firing {
+	for _, one := range inOrder(alerts, n.At) {
+		if one.status == notification.Firing {
 			n.Status = notification.Firing
 		}
-		n.Alerts = append(n.Alerts, one)
+		n.Alerts = append(n.Alerts, bare(one.alert, one.status))
 	}
-	slices.SortStableFunc(n.Alerts, func(a, b notification.Alert) int {
-		if a.Status != b.Status {
-			return strings.Compare(string(a.Status), string(b.Status)) // firing before resolved
-		}
-		if d := weight(b.Severity) - weight(a.Severity); d != 0 {
-			return d
-		}
-		return a.StartsAt.Compare(b.StartsAt)
-	})
 	n.CommonLabels, n.CommonAnnotations = common(n.Alerts)
 	n.Incident = incidentOf(&n)
 	return n
 }
 
-func (e *Engine) alert(a *alert.Alert, now time.Time) notification.Alert {
-	out := notification.Alert{Status: notification.Firing}
-	if e.opts.Describe != nil {
-		if known, ok := e.opts.Describe(string(a.Labels[labelAlertID]), now); ok {
-			out = known
-		}
+type ordered struct {
+	alert  *alert.Alert
+	status notification.Status
+	weight int
+}
+
+// inOrder puts firing before resolved, the more severe before the less, then the earlier before the later.
+func inOrder(alerts []*alert.Alert, now time.Time) []ordered {
+	out := make([]ordered, len(alerts))
+	for i, a := range alerts {
+		out[i] = ordered{a, notification.Status(a.StatusAt(now)), weight(string(a.Labels["severity"]))}
 	}
-	out.ID, out.Key = string(a.Labels[labelAlertID]), a.Fingerprint().String()
-	out.Status = notification.Status(a.Status())
-	out.Labels, out.Annotations = plain(a.Labels), plain(a.Annotations)
-	out.Severity, out.EquipmentID = out.Labels["severity"], out.Labels["equipment_id"]
-	out.GatewayID, out.Cause, out.Summary = out.Labels["gateway_id"], out.Labels["cause"], out.Annotations["summary"]
-	out.StartsAt, out.Links.Machine = a.StartsAt, a.GeneratorURL
-	if out.Status == notification.Resolved {
+	slices.SortStableFunc(out, func(a, b ordered) int {
+		return cmp.Or(strings.Compare(string(a.status), string(b.status)), b.weight-a.weight, a.alert.StartsAt.Compare(b.alert.StartsAt))
+	})
+	return out
+}
+
+func bare(a *alert.Alert, status notification.Status) notification.Alert {
+	out := notification.Alert{ID: string(a.Labels[labelAlertID]), Status: status, Labels: a.Labels, Annotations: a.Annotations, StartsAt: a.StartsAt}
+	out.Severity, out.EquipmentID, out.GatewayID = out.Label("severity"), out.Label("equipment_id"), out.Label("gateway_id")
+	out.Cause, out.Summary, out.Links.Machine = out.Label("cause"), out.Annotation("summary"), a.GeneratorURL
+	if status == notification.Resolved {
 		out.EndsAt = a.EndsAt
 	}
 	return out
+}
+
+// describe adds to the first MaxDescribed alerts their keys and what is known of them beside labels and annotations: evidence, states and times of the machine.
+func (e *Engine) describe(n *notification.Notification) {
+	for i := range n.Alerts[:min(len(n.Alerts), notification.MaxDescribed)] {
+		a := &n.Alerts[i]
+		a.Key = a.Labels.Fingerprint().String()
+		if e.opts.Describe == nil {
+			continue
+		}
+		if known, ok := e.opts.Describe(a.ID, n.At); ok {
+			a.Score, a.Confidence, a.Started, a.Ended = known.Score, known.Confidence, known.Started, known.Ended
+			a.State, a.AcknowledgedBy, a.Evidence, a.Detectors, a.Path = known.State, known.AcknowledgedBy, known.Evidence, known.Detectors, known.Path
+		}
+	}
+	n.Incident = incidentOf(n)
 }
 
 // incidentOf is what the alerts of a group have in common.
@@ -288,8 +312,8 @@ func incidentOf(n *notification.Notification) notification.Incident {
 	}
 	in.ID = n.Alerts[0].ID
 	// The first alert of a gateway's incident stands for all.
-	if many, err := strconv.Atoi(n.Alerts[0].Annotations[annotationMachines]); err == nil && many > 1 {
-		if group := n.Alerts[0].Annotations[annotationGroup]; group != "" {
+	if many, err := strconv.Atoi(n.Alerts[0].Annotation(annotationMachines)); err == nil && many > 1 {
+		if group := n.Alerts[0].Annotation(annotationGroup); group != "" {
 			in.Machines, in.Scope, in.ScopeID = many, "group", group
 		} else if n.Alerts[0].GatewayID != "" {
 			in.Machines, in.Scope, in.ScopeID = many, "gateway", n.Alerts[0].GatewayID
@@ -299,7 +323,7 @@ func incidentOf(n *notification.Notification) notification.Incident {
 }
 
 func common(list []notification.Alert) (labels, annotations map[string]string) {
-	labels, annotations = clone(list[0].Labels), clone(list[0].Annotations)
+	labels, annotations = plain(list[0].Labels), plain(list[0].Annotations)
 	for i := range list[1:] {
 		keep(labels, list[i+1].Labels)
 		keep(annotations, list[i+1].Annotations)
@@ -307,17 +331,9 @@ func common(list []notification.Alert) (labels, annotations map[string]string) {
 	return labels, annotations
 }
 
-func clone(m map[string]string) map[string]string {
-	out := make(map[string]string, len(m))
+func keep(m map[string]string, other model.LabelSet) {
 	for k, v := range m {
-		out[k] = v
-	}
-	return out
-}
-
-func keep(m, other map[string]string) {
-	for k, v := range m {
-		if other[k] != v {
+		if string(other[model.LabelName(k)]) != v {
 			delete(m, k)
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/prometheus/alertmanager/dispatch"
 	"github.com/prometheus/alertmanager/eventrecorder"
 	"github.com/prometheus/alertmanager/inhibit"
-	"github.com/prometheus/alertmanager/nflog"
 	"github.com/prometheus/alertmanager/nflog/nflogpb"
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/alertmanager/template"
@@ -64,11 +63,15 @@ func (e *Engine) newPlan() (*plan, error) {
 			return nil, src.wrap(fmt.Errorf("receiver %q: %w", rc.Name, err))
 		}
 		if e.opts.LogNotifications {
-			l := &logReceiver{receiver: rc.Name, log: e.log}
+			l := &logReceiver{receiver: rc.Name, news: e.news(&nflogpb.Receiver{GroupName: rc.Name, Integration: logIntegration}), log: e.log}
 			built = append(built, notify.NewIntegration(l, l, logIntegration, 0, rc.Name))
 		}
 		for _, in := range built {
-			p.receivers[rc.Name] = append(p.receivers[rc.Name], e.observe(rc.Name, in))
+			noted := e.opts.Noted
+			if in.Name() == logIntegration && len(built) > 1 {
+				noted = nil // nobody is told by the line that is written beside a message
+			}
+			p.receivers[rc.Name] = append(p.receivers[rc.Name], e.observe(rc.Name, in, noted))
 		}
 	}
 	for _, ti := range conf.MuteTimeIntervals {
@@ -88,18 +91,11 @@ func (e *Engine) externalURL() *url.URL {
 	return &url.URL{Scheme: "http", Host: "127.0.0.1:8083"}
 }
 
-func (e *Engine) observe(receiverName string, in notify.Integration) notify.Integration {
+func (e *Engine) observe(receiverName string, in notify.Integration, noted func([]Notice)) notify.Integration {
 	to := &nflogpb.Receiver{GroupName: receiverName, Integration: in.Name(), Idx: uint32(in.Index())} // as the engine names it in its notification log
 	o := &observed{
 		next: in, receiver: receiverName, integration: in.Name(), watch: e.watch, metrics: e.opts.Metrics, doubt: func(ctx context.Context) { e.doubt(ctx, to) },
-		key: func(ctx context.Context) string { return e.messageKey(ctx, to) }, noted: e.opts.Noted,
-		known: func(ctx context.Context) (firing, resolved []uint64) {
-			group, _ := notify.GroupKey(ctx)
-			if entries, err := e.nflog.Query(nflog.QGroupKey(group), nflog.QReceiver(to)); err == nil && len(entries) == 1 {
-				return entries[0].GetFiringAlerts(), entries[0].GetResolvedAlerts()
-			}
-			return nil, nil
-		},
+		key: func(ctx context.Context) string { return e.messageKey(ctx, to) }, noted: noted, news: e.news(to),
 	}
 	return notify.NewIntegration(o, &in, in.Name(), in.Index(), receiverName)
 }

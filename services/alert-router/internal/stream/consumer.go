@@ -76,6 +76,7 @@ type Consumer struct {
 	cfg    Config
 	kafka  kafka.Config
 	sink   Sink
+	shared *Shared
 	log    *zap.Logger
 	tracer trace.Tracer
 
@@ -113,10 +114,10 @@ type notes struct {
 	wake       context.CancelFunc // ends the poll that is waiting
 }
 
-// New checks nothing and opens nothing yet; Run does.
-func New(cfg Config, deps service.Deps, sink Sink) *Consumer {
+// New checks nothing and opens nothing yet; Run does. The events that it makes are offered to shared, which may be nil.
+func New(cfg Config, deps service.Deps, sink Sink, shared *Shared) *Consumer {
 	c := &Consumer{
-		cfg: cfg, kafka: deps.Kafka, sink: sink, log: deps.Log, metrics: deps.Metrics,
+		cfg: cfg, kafka: deps.Kafka, sink: sink, shared: shared, log: deps.Log, metrics: deps.Metrics,
 		tracer: deps.Tracer.Tracer("github.com/tocsin-io/tocsin/services/alert-router"),
 		parts:  make(map[int32]*partition),
 		phase:  "starting",

@@ -34,8 +34,9 @@ type Entry struct {
 // Log is the whole of alert.events.v1, every partition, as each instance reads it for itself: committed events only, a partition's in their order. It also writes what people
 // do. Safe for concurrent use; Follow is called once.
 type Log struct {
-	kafka kafka.Config
-	log   *zap.Logger
+	kafka  kafka.Config
+	log    *zap.Logger
+	shared *Shared
 
 	unreadable, fetchErrors *metrics.Counter
 
@@ -46,10 +47,10 @@ type Log struct {
 // ErrNotFollowing: the log is not connected yet, or not any more.
 var ErrNotFollowing = errors.New("not connected to Kafka")
 
-// NewLog opens nothing yet.
-func NewLog(deps service.Deps) *Log {
+// NewLog opens nothing yet. What the Consumer of this process has written need not be decoded again: it is taken from shared, which may be nil.
+func NewLog(deps service.Deps, shared *Shared) *Log {
 	return &Log{
-		kafka: deps.Kafka, log: deps.Log,
+		kafka: deps.Kafka, log: deps.Log, shared: shared,
 		unreadable:  deps.Metrics.GetOrCreateCounter("tocsin_alert_events_unreadable_total"),
 		fetchErrors: deps.Metrics.GetOrCreateCounter("tocsin_alert_fetch_errors_total"),
 	}
@@ -182,17 +183,25 @@ func (l *Log) entries(fetches kgo.Fetches) ([]Entry, map[int32]int64) {
 		e := Entry{Partition: r.Partition, Offset: r.Offset, MS: r.Timestamp.UnixMilli()}
 		// An event that was given back to another reader stands twice; here the first counts.
 		if topic.Is(r, topic.TypeAlert) && dlq.IsFor(r, dlq.Router) {
-			var ev eventv1.AlertEvent
-			if err := proto.Unmarshal(r.Value, &ev); err != nil {
-				l.unreadable.Inc()
-				l.log.Error("alert event unreadable, passed over", zap.Int32("partition", r.Partition), zap.Int64("offset", r.Offset), zap.Error(err))
-			} else {
-				e.Event = &ev
-			}
+			e.Event = l.event(r)
 		}
 		out = append(out, e)
 	})
 	return out, next
+}
+
+// event of a record; nil of one that cannot be read.
+func (l *Log) event(r *kgo.Record) *eventv1.AlertEvent {
+	if ev := l.shared.take(topic.Header(r, topic.HeaderID), r.Value); ev != nil {
+		return ev
+	}
+	ev := new(eventv1.AlertEvent)
+	if err := proto.Unmarshal(r.Value, ev); err != nil {
+		l.unreadable.Inc()
+		l.log.Error("alert event unreadable, passed over", zap.Int32("partition", r.Partition), zap.Int64("offset", r.Offset), zap.Error(err))
+		return nil
+	}
+	return ev
 }
 
 // Ends is where each partition ends now, open transactions included.

@@ -183,6 +183,7 @@ func (c *Consumer) abandon(ctx context.Context, w *work, more map[int32]bool, wh
 
 // discard has the books of some partitions read again before any of their records is handled.
 func (c *Consumer) discard(ps map[int32]bool) {
+	c.shared.forget()
 	list := slices.Sorted(maps.Keys(ps))
 	c.log.Info("transaction aborted, books are read again", zap.Int32s("partitions", list))
 	c.session.Client().PauseFetchPartitions(map[string][]int32{topic.Anomalies: list})
@@ -265,6 +266,7 @@ func (c *Consumer) record(ctx context.Context, w *work, r *kgo.Record, t inciden
 		// Not reachable: the strings come from a decoded message and have been checked.
 		c.log.DPanic("encode alert event", zap.Error(err))
 	}
+	c.shared.offer(value, t.Event)
 	out := &kgo.Record{
 		Topic: topic.Alerts, Partition: r.Partition, Key: []byte(t.Event.GetEquipmentId()), Value: value,
 		Headers: []kgo.RecordHeader{

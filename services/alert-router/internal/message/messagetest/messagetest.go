@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
+
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/message"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/notification"
 )
@@ -25,11 +27,11 @@ func Fault() notification.Notification {
 		ID: "press-07/behaviour/1795226602000000", Key: "5f0d1c6a9be24d0f8a6c1f1d3b0c7e21", Status: notification.Firing, Severity: "critical",
 		EquipmentID: "press-07", GatewayID: "gw-hall-3", Cause: "behaviour",
 		Summary: "bearing_temp 92.4 is above the expected 61 to 68.5; vibration_x has a spread (standard deviation) of 4.91, above the expected 0.8 to 1.6",
-		Labels: map[string]string{
+		Labels: notification.Set{
 			"alertname": "TocsinBehaviour", "equipment_id": "press-07", "cause": "behaviour", "severity": "critical", "gateway_id": "gw-hall-3",
 			"alert_id": "press-07/behaviour/1795226602000000",
 		},
-		Annotations: map[string]string{
+		Annotations: notification.Set{
 			"summary": "bearing_temp 92.4 is above the expected 61 to 68.5", "score": "0.9997", "runbook_url": "https://wiki.example.com/runbooks/press#bearing",
 			"earlier": "3 Nov 2026, 21:14 UTC, for 4 h 10 min; the same sensors in the same proportion (94 %)", "regime": "full load, known for 31 days",
 			"cohort": "the other 11 presses of hall 3 run as usual",
@@ -72,7 +74,7 @@ func Gateway(machines int) notification.Notification {
 		list = append(list, notification.Alert{
 			ID: id + "/silence/1795226590000000", Key: fmt.Sprintf("%032x", i+1), Status: notification.Firing, Severity: "warning", EquipmentID: id, GatewayID: "gw-hall-3", Cause: "silence",
 			Summary:  "no data arrives from this machine any more; nothing about it can be judged",
-			Labels:   map[string]string{"alertname": "TocsinSilence", "equipment_id": id, "cause": "silence", "severity": "warning", "gateway_id": "gw-hall-3"},
+			Labels:   notification.Set{"alertname": "TocsinSilence", "equipment_id": model.LabelValue(id), "cause": "silence", "severity": "warning", "gateway_id": "gw-hall-3"},
 			StartsAt: now.Add(-4 * time.Second), Started: now.Add(-38 * time.Second), Confidence: 1, Score: 1,
 			Links: notification.Links{Machine: "https://tocsin.example.com/#/machine/" + id},
 		})
@@ -97,8 +99,8 @@ func Several() notification.Notification {
 func Posted() notification.Notification {
 	return group(notification.Repeat, notification.Alert{
 		ID: "", Key: "00000000000000000000000000000abc", Status: notification.Firing, Severity: "warning", Cause: "",
-		Labels:      map[string]string{"alertname": "DiskAlmostFull", "instance": "db-1:9100", "severity": "warning"},
-		Annotations: map[string]string{"summary": "Less than 5 % free on /var", "description": "Less than 5 % free on /var", "dashboard": "https://grafana.example.com/d/1"},
+		Labels:      notification.Set{"alertname": "DiskAlmostFull", "instance": "db-1:9100", "severity": "warning"},
+		Annotations: notification.Set{"summary": "Less than 5 % free on /var", "description": "Less than 5 % free on /var", "dashboard": "https://grafana.example.com/d/1"},
 		Summary:     "Less than 5 % free on /var", StartsAt: now.Add(-4 * time.Hour),
 	})
 }
@@ -111,14 +113,23 @@ func Named(text string) notification.Notification {
 	a.Evidence = []notification.Evidence{a.Evidence[0]}
 	a.Evidence[0].Sensor, a.Evidence[0].Unit, a.Evidence[0].Detector = text, text, text
 	a.Evidence[0].Series = nil // its picture has the same texts, and takes its time
-	a.Labels = map[string]string{"alertname": text, "equipment_id": text, "severity": text}
-	a.Annotations = map[string]string{"runbook_url": text, "note": text, "summary": text}
+	said := model.LabelValue(text)
+	a.Labels = notification.Set{"alertname": said, "equipment_id": said, "severity": said}
+	a.Annotations = notification.Set{"runbook_url": said, "note": said, "summary": said}
 	a.Detectors = []string{text}
 	a.Path[0].Name = text
 	a.Links = notification.Links{Machine: text, Acknowledge: text, Runbook: text, Verdict: map[string]string{"real": text}}
 	n = group(notification.First, a)
 	n.Receiver, n.GroupKey, n.Incident.Title, n.Incident.ScopeID = text, text, text, text
 	return n
+}
+
+func plain(set notification.Set) map[string]string {
+	out := make(map[string]string, len(set))
+	for k, v := range set {
+		out[string(k)] = string(v)
+	}
+	return out
 }
 
 func group(why notification.Reason, list ...notification.Alert) notification.Notification {
@@ -131,8 +142,8 @@ func group(why notification.Reason, list ...notification.Alert) notification.Not
 			Since: first.Started,
 		},
 		GroupLabels:       map[string]string{"equipment_id": first.EquipmentID, "cause": first.Cause},
-		CommonLabels:      first.Labels,
-		CommonAnnotations: first.Annotations,
+		CommonLabels:      plain(first.Labels),
+		CommonAnnotations: plain(first.Annotations),
 	}
 }
 

@@ -10,12 +10,9 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/prometheus/common/model"
 
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/message"
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/notification"
@@ -69,7 +66,7 @@ func (r *Receiver) Send(ctx context.Context, n notification.Notification) error 
 	if r.cfg.Payload == Tocsin {
 		body, err = receiver.JSON(message.NewDocument(&n, r.composer.Page(n, "webhook/"+n.Receiver)))
 	} else {
-		body, err = receiver.JSON(stock(&n, r.cfg.MaxAlerts))
+		body = appendStock(nil, &n, r.cfg.MaxAlerts)
 	}
 	if err != nil {
 		return err
@@ -121,63 +118,4 @@ func Sign(secret, id, timestamp string, body []byte) string {
 	mac.Write([]byte(id + "." + timestamp + "."))
 	mac.Write(body)
 	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
-}
-
-// payload is Alertmanager's, field for field.
-type payload struct {
-	Receiver           string            `json:"receiver"`
-	Status             string            `json:"status"`
-	Alerts             []alert           `json:"alerts"`
-	NotificationReason string            `json:"notification_reason"`
-	GroupLabels        map[string]string `json:"groupLabels"`
-	CommonLabels       map[string]string `json:"commonLabels"`
-	CommonAnnotations  map[string]string `json:"commonAnnotations"`
-	RouteLabels        map[string]string `json:"routeLabels"`
-	ExternalURL        string            `json:"externalURL"`
-	Version            string            `json:"version"`
-	GroupKey           string            `json:"groupKey"`
-	TruncatedAlerts    int               `json:"truncatedAlerts"`
-}
-
-type alert struct {
-	Status       string            `json:"status"`
-	Labels       map[string]string `json:"labels"`
-	Annotations  map[string]string `json:"annotations"`
-	StartsAt     time.Time         `json:"startsAt"`
-	EndsAt       time.Time         `json:"endsAt"`
-	GeneratorURL string            `json:"generatorURL"`
-	Fingerprint  string            `json:"fingerprint"`
-}
-
-func stock(n *notification.Notification, most int) *payload {
-	out := &payload{
-		Receiver: regexp.QuoteMeta(n.Receiver), Status: string(n.Status), NotificationReason: strings.ReplaceAll(string(n.Reason), "_", " "),
-		GroupLabels: some(n.GroupLabels), CommonLabels: some(n.CommonLabels), CommonAnnotations: some(n.CommonAnnotations), RouteLabels: map[string]string{},
-		ExternalURL: n.ExternalURL, Version: "4", GroupKey: n.GroupKey,
-	}
-	list := n.Alerts
-	if most > 0 && len(list) > most {
-		out.TruncatedAlerts = len(list) - most
-		list = list[:most]
-	}
-	out.Alerts = make([]alert, len(list))
-	for i := range list {
-		a := &list[i]
-		labels := make(model.LabelSet, len(a.Labels))
-		for name, value := range a.Labels {
-			labels[model.LabelName(name)] = model.LabelValue(value)
-		}
-		out.Alerts[i] = alert{
-			Status: string(a.Status), Labels: some(a.Labels), Annotations: some(a.Annotations), StartsAt: a.StartsAt, EndsAt: a.EndsAt,
-			GeneratorURL: a.Links.Machine, Fingerprint: labels.Fingerprint().String(),
-		}
-	}
-	return out
-}
-
-func some(m map[string]string) map[string]string {
-	if m == nil {
-		return map[string]string{}
-	}
-	return m
 }
