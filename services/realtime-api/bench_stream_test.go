@@ -251,7 +251,7 @@ type served struct {
 func serve(t *testing.T, binary string, k kafka.Config) *served {
 	t.Helper()
 	cmd := exec.Command(binary, "run", "--target", "realtime-api", "--brokers", strings.Join(k.Brokers, ","), "--data-dir", t.TempDir())
-	cmd.Env = append(cmd.Environ(), "TOCSIN_REALTIME_API_HTTP_LISTEN=127.0.0.1:0", "TOCSIN_REALTIME_API_HTTP_PPROF=true", fmt.Sprint("TOCSIN_KAFKA_PARTITIONS=", k.Partitions))
+	cmd.Env = append(cmd.Environ(), "TOCSIN_REALTIME_API_HTTP_LISTEN=127.0.0.1:0", "TOCSIN_REALTIME_API_GRPC_LISTEN=127.0.0.1:0", "TOCSIN_REALTIME_API_HTTP_PPROF=true", fmt.Sprint("TOCSIN_KAFKA_PARTITIONS=", k.Partitions))
 	cmd.Stderr = os.Stderr
 	pipe, err := cmd.StdoutPipe()
 	if err != nil {

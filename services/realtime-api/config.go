@@ -12,6 +12,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/tocsin-io/tocsin/pkg/auth"
+	"github.com/tocsin-io/tocsin/pkg/grpcserver"
 	"github.com/tocsin-io/tocsin/pkg/httpserver"
 
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/forward"
@@ -23,6 +24,7 @@ import (
 // Config is the section realtime_api.
 type Config struct {
 	HTTP     httpserver.Config `mapstructure:"http" doc:"HTTP: page, REST, stream, health, metrics."`
+	GRPC     grpcserver.Config `mapstructure:"grpc" doc:"gRPC: tocsin.query.v1.QueryService, health and reflection."`
 	LookBack time.Duration     `mapstructure:"look_back" doc:"How far before the end of the log windows and anomalies are read at the start. Alerts are always read from the start of retention."`
 	Keep     Keep              `mapstructure:"keep" doc:"How much is held in memory."`
 	Stream   Stream            `mapstructure:"stream" doc:"The WebSocket at /v1/stream."`
@@ -33,7 +35,7 @@ type Config struct {
 
 // Auth says who may look.
 type Auth struct {
-	AllowAnonymous  bool          `mapstructure:"allow_anonymous" doc:"Let anybody who reaches the listener see every machine, and do through the backends what these let somebody without a token do. Without it that is only so when nobody is listed, the listener is on loopback, and the request is for a name of this machine."`
+	AllowAnonymous  bool          `mapstructure:"allow_anonymous" doc:"Let anybody who reaches a listener see every machine, and do through the backends what these let somebody without a token do. Without it that is only so when nobody is listed, the listeners are on loopback, and the request is for a name of this machine."`
 	People          []Person      `mapstructure:"people" doc:"Who may look, each with a token and machines."`
 	SessionLifetime time.Duration `mapstructure:"session_lifetime" doc:"How long a browser stays signed in. Sessions are kept in memory: they end with the process."`
 	SecureCookies   bool          `mapstructure:"secure_cookies" doc:"Mark the session's cookie as for TLS only though TLS ends in front of this service. Under TLS of its own it always is."`
@@ -94,6 +96,7 @@ func DefaultConfig() Config {
 	l := hub.DefaultLimits()
 	return Config{
 		HTTP:     httpserver.DefaultConfig("127.0.0.1:8080"),
+		GRPC:     grpcserver.DefaultConfig("127.0.0.1:9080"),
 		LookBack: 15 * time.Minute,
 		Keep: Keep{
 			Machines: l.Machines, Windows: l.Windows, Cells: l.Cells, Anomalies: l.Anomalies,
@@ -109,7 +112,7 @@ func DefaultConfig() Config {
 // gate is who is let in.
 func (c Config) gate() gate.Config {
 	g := gate.Config{Anybody: c.Auth.AllowAnonymous, Secure: c.Auth.SecureCookies, Lifetime: c.Auth.SessionLifetime}
-	if !g.Anybody && len(c.Auth.People) == 0 && auth.Loopback(c.HTTP.Listen) {
+	if !g.Anybody && len(c.Auth.People) == 0 && auth.Loopback(c.HTTP.Listen) && auth.Loopback(c.GRPC.Listen) {
 		g.Anybody, g.Here = true, true
 	}
 	for _, p := range c.Auth.People {
@@ -169,6 +172,9 @@ func (c Config) Validate() error {
 	if err := c.HTTP.Validate(); err != nil {
 		return fmt.Errorf("http.%w", err)
 	}
+	if err := c.GRPC.Validate(); err != nil {
+		return fmt.Errorf("grpc.%w", err)
+	}
 	if c.LookBack < 0 || c.LookBack > 7*24*time.Hour {
 		return fmt.Errorf("look_back: %s is not in 0..168h", c.LookBack)
 	}
@@ -180,7 +186,11 @@ func (c Config) Validate() error {
 		return fmt.Errorf("auth.session_lifetime: %s is %w", g.Lifetime, err)
 	}
 	if !g.Anybody && len(g.People) == 0 {
-		return fmt.Errorf("auth.people: empty, so anybody who reaches http.listen (%s) could see the fleet; list people, listen on loopback, or set auth.allow_anonymous", c.HTTP.Listen)
+		name, addr := "http", c.HTTP.Listen
+		if auth.Loopback(addr) {
+			name, addr = "grpc", c.GRPC.Listen
+		}
+		return fmt.Errorf("auth.people: empty, so anybody who reaches %s.listen (%s) could see the fleet; list people, listen on loopback, or set auth.allow_anonymous", name, addr)
 	}
 	if _, err := gate.New(g, metrics.NewSet()); err != nil {
 		return fmt.Errorf("auth.%w", err)

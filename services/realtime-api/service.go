@@ -1,5 +1,5 @@
 // Package realtimeapi is Tocsin's live side: it follows the windows, anomalies and alerts topics and serves what
-// is live now over REST, a WebSocket and a web page.
+// is live now over REST, gRPC, a WebSocket and a web page.
 //
 // States: listening after New (health says not ready, requests wait in the backlog), following and serving in
 // Run, drained when Run returns. It holds no state beyond memory: any number of instances may run, each sees everything.
@@ -21,10 +21,12 @@ import (
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/follow"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/forward"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/gate"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/grpcapi"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hops"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/page"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/pipeline"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/query"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/rest"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/stream"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/wire"
@@ -33,6 +35,7 @@ import (
 // Service is one instance. Make it with New, call Run once or Close.
 type Service struct {
 	http    *httpserver.Server
+	grpc    *grpcapi.Server
 	follow  *follow.Follower
 	stream  *stream.Server
 	gate    *gate.Gate
@@ -42,7 +45,7 @@ type Service struct {
 	waits    *backlog.Watcher
 }
 
-// New opens the listener; nothing is read or served before Run.
+// New opens the listeners; nothing is read or served before Run.
 func New(cfg Config, deps service.Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("realtime-api: %w", err)
@@ -82,11 +85,15 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	desk := query.New(h)
+	if s.grpc, err = grpcapi.New(cfg.GRPC, deps.Net(), desk, door, s.Ready, deps.Log, deps.Metrics); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	s.pipeline = pipeline.New(pipeline.Sources{
 		Hops:    func(now time.Time) []hops.Figures { f := flow.Hops.Read(now); return f[:] },
 		Backlog: s.waits.Report, Flow: now, Services: s.forward.Ready, Ready: s.Ready,
 	})
-	s.routes(rest.New(h, now, deps.Metrics), pageHandler, gate.About{Features: s.forward.Features(), Build: build, Version: launch.Version(), Instance: s.stream.Instance()})
+	s.routes(rest.New(desk, now, deps.Metrics), pageHandler, gate.About{Features: s.forward.Features(), Build: build, Version: launch.Version(), Instance: s.stream.Instance()})
 	return s, nil
 }
 
@@ -124,8 +131,11 @@ func expose(deps service.Deps, h *hub.Hub) {
 	}
 }
 
-// Addr is the address bound.
+// Addr is the HTTP address bound.
 func (s *Service) Addr() string { return s.http.Addr() }
+
+// GRPCAddr is the address that the gRPC listener is bound to.
+func (s *Service) GRPCAddr() string { return s.grpc.Addr() }
 
 // Ready is nil once everything that stood in the log at the start has been read.
 func (s *Service) Ready() error { return s.follow.Ready() }
@@ -134,7 +144,7 @@ func (s *Service) Ready() error { return s.follow.Ready() }
 func (s *Service) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	runs := []func(context.Context) error{s.follow.Run, s.stream.Run, s.waits.Run, s.http.Run}
+	runs := []func(context.Context) error{s.follow.Run, s.stream.Run, s.waits.Run, s.http.Run, s.grpc.Run}
 	errs := make([]error, len(runs))
 	var wg sync.WaitGroup
 	for i, run := range runs {
@@ -149,9 +159,13 @@ func (s *Service) Run(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Close releases the listener when Run was never called. Idempotent.
+// Close releases the listeners when Run was never called. Idempotent.
 func (s *Service) Close() error {
 	s.gate.Close()
 	s.forward.Close()
-	return s.http.Close()
+	err := s.http.Close()
+	if s.grpc != nil {
+		err = errors.Join(err, s.grpc.Close())
+	}
+	return err
 }

@@ -34,6 +34,7 @@ func startAt(t testing.TB, k kafka.Config, addr string, change func(*Config)) *r
 	cfg := DefaultConfig()
 	cfg.HTTP.Listen = addr
 	cfg.HTTP.DrainTimeout = time.Second
+	cfg.GRPC.Listen, cfg.GRPC.DrainTimeout = "127.0.0.1:0", time.Second
 	if change != nil {
 		change(&cfg)
 	}
@@ -145,7 +146,7 @@ func TestServesWhatIsLive(t *testing.T) {
 
 func TestCloseWithoutRun(t *testing.T) {
 	cfg := DefaultConfig()
-	cfg.HTTP.Listen = "127.0.0.1:0"
+	cfg.HTTP.Listen, cfg.GRPC.Listen = "127.0.0.1:0", "127.0.0.1:0"
 	svc, err := New(cfg, service.Nop())
 	if err != nil {
 		t.Fatal(err)
@@ -166,6 +167,8 @@ func TestConfigNamesTheField(t *testing.T) {
 	}
 	for field, breakIt := range map[string]func(*Config){
 		"http.listen":            func(c *Config) { c.HTTP.Listen = "nowhere" },
+		"grpc.listen":            func(c *Config) { c.GRPC.Listen = "nowhere" },
+		"grpc.tls.key_file":      func(c *Config) { c.GRPC.TLS.CertFile = "x" },
 		"look_back":              func(c *Config) { c.LookBack = -1 },
 		"keep.windows":           func(c *Config) { c.Keep.Windows = 0 },
 		"keep.cells":             func(c *Config) { c.Keep.Cells = -1 },
@@ -187,5 +190,18 @@ func TestConfigNamesTheField(t *testing.T) {
 		if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), field+": ") {
 			t.Errorf("%s: %v", field, err)
 		}
+	}
+}
+
+// A second listener open to others lets in nobody unasked either.
+func TestEveryListenerCounts(t *testing.T) {
+	c := DefaultConfig()
+	c.GRPC.Listen = "0.0.0.0:0"
+	if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), "auth.people: empty, so anybody who reaches grpc.listen") {
+		t.Error(err)
+	}
+	c.Auth.AllowAnonymous = true
+	if err := c.Validate(); err != nil {
+		t.Error(err)
 	}
 }

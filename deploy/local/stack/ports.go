@@ -23,6 +23,7 @@ var documented = []struct { //nolint:gochecknoglobals // a constant table
 	{"s3", 7070},
 	{"postgres", 15432},
 	{"realtime-api", 8080},
+	{"realtime-api-grpc", 9080},
 	{"ingest-gateway", 8081},
 	{"ingest-gateway-grpc", 9081},
 	{"stream-processor", 8082},

@@ -45,7 +45,7 @@ func (s *Stack) services() []*component {
 		"model-trainer":    {"s3"},
 		"tuning-bench":     {"s3"},
 	}
-	ports := map[string][]string{"ingest-gateway": {"ingest-gateway-grpc"}}
+	ports := map[string][]string{"ingest-gateway": {"ingest-gateway-grpc"}, "realtime-api": {"realtime-api-grpc"}}
 	var cs []*component
 	for _, service := range serviceNames() {
 		replicas := 1

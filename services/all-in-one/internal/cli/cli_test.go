@@ -205,8 +205,8 @@ func (o *output) String() string {
 func TestRunUntilCtrlC(t *testing.T) {
 	dir := t.TempDir()
 	var yaml strings.Builder
-	yaml.WriteString("kafka: {partitions: 2}\nlog: {level: error}\nbroker: {listen: 127.0.0.1:0}\ningest_gateway: {http: {listen: 127.0.0.1:0}, grpc: {listen: 127.0.0.1:0}}\n")
-	for _, s := range []string{"stream_processor", "alert_router", "cold_path_writer", "realtime_api", "historical_api", "model_trainer", "tuning_bench"} {
+	yaml.WriteString("kafka: {partitions: 2}\nlog: {level: error}\nbroker: {listen: 127.0.0.1:0}\ningest_gateway: {http: {listen: 127.0.0.1:0}, grpc: {listen: 127.0.0.1:0}}\nrealtime_api: {http: {listen: 127.0.0.1:0}, grpc: {listen: 127.0.0.1:0}}\n")
+	for _, s := range []string{"stream_processor", "alert_router", "cold_path_writer", "historical_api", "model_trainer", "tuning_bench"} {
 		fmt.Fprintf(&yaml, "%s: {http: {listen: 127.0.0.1:0}}\n", s)
 	}
 	file := write(t, dir, "tocsin.yaml", yaml.String())

@@ -200,7 +200,11 @@ func (f *Fleet) make(name string, deps service.Deps) (service.Runner, map[string
 		f.besides(&cfg.Backends.ModelTrainer, "model-trainer", f.cfg.Trainer.HTTP)
 		f.besides(&cfg.Backends.TuningBench, "tuning-bench", f.cfg.Tuning.HTTP)
 		f.besides(&cfg.Backends.AlertRouter, "alert-router", f.cfg.Router.HTTP)
-		return bound(realtimeapi.New(cfg, deps))
+		s, err := realtimeapi.New(cfg, deps)
+		if err != nil {
+			return nil, nil, err
+		}
+		return s, map[string]string{name: s.Addr(), "realtime-api-grpc": s.GRPCAddr()}, nil
 	case "historical-api":
 		return bound(historicalapi.New(f.cfg.History, deps))
 	case "model-trainer":

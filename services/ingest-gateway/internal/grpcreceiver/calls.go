@@ -8,7 +8,6 @@ import (
 
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -16,9 +15,8 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/protoadapt"
-	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/tocsin-io/tocsin/pkg/grpcserver"
 	ingestv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/ingest/v1"
 	"github.com/tocsin-io/tocsin/services/ingest-gateway/internal/admission"
 	"github.com/tocsin-io/tocsin/services/ingest-gateway/internal/intake"
@@ -32,7 +30,7 @@ func (rc *Receiver) publish(ctx context.Context, req *rawMessage) (*ingestv1.Pub
 	frames, err := messages(req.b, frameField, rc.cfg.MaxPublishFrames)
 	if err != nil {
 		rc.in.Metrics().RequestRefused(intake.GRPC, "bad_request")
-		return nil, failure(codes.InvalidArgument, err.Error(), violation("frames", err.Error()))
+		return nil, grpcserver.Failure(codes.InvalidArgument, err.Error(), grpcserver.Violation("frames", err.Error()))
 	}
 	ctx, span := rc.in.Tracer().Start(traced(ctx), serviceDesc.ServiceName+"/Publish", trace.WithSpanKind(trace.SpanKindServer))
 	defer span.End()
@@ -57,7 +55,7 @@ func (rc *Receiver) registerSchema(ctx context.Context, req *rawMessage) (*inges
 	var m ingestv1.RegisterSchemaRequest
 	if err := proto.Unmarshal(req.b, &m); err != nil {
 		rc.in.Metrics().RequestRefused(intake.GRPC, "bad_request")
-		return nil, failure(codes.InvalidArgument, errMalformed.Error(), violation("sensors", errMalformed.Error()))
+		return nil, grpcserver.Failure(codes.InvalidArgument, errMalformed.Error(), grpcserver.Violation("sensors", errMalformed.Error()))
 	}
 	id, o := rc.in.Register(traced(ctx), who, m.Sensors, len(req.b))
 	switch o.Status() {
@@ -68,9 +66,9 @@ func (rc *Receiver) registerSchema(ctx context.Context, req *rawMessage) (*inges
 		if o.Cause == intake.RateLimited || o.Cause == intake.Overloaded {
 			code = codes.ResourceExhausted
 		}
-		return nil, failure(code, o.Reason, retryInfo(o.RetryAfter))
+		return nil, grpcserver.Failure(code, o.Reason, grpcserver.RetryInfo(o.RetryAfter))
 	default:
-		return nil, failure(codes.InvalidArgument, o.Field+": "+o.Reason, violation(o.Field, o.Reason))
+		return nil, grpcserver.Failure(codes.InvalidArgument, o.Field+": "+o.Reason, grpcserver.Violation(o.Field, o.Reason))
 	}
 }
 
@@ -124,7 +122,7 @@ func (rc *Receiver) publishStream(stream grpc.ServerStream) error {
 }
 
 func stopping() error {
-	return failure(codes.Unavailable, "the gateway is stopping: open the stream again and send what was not answered", retryInfo(time.Second))
+	return grpcserver.Failure(codes.Unavailable, "the gateway is stopping: open the stream again and send what was not answered", grpcserver.RetryInfo(time.Second))
 }
 
 // read ends when the stream does: nil after the sender's last frame.
@@ -139,7 +137,7 @@ func (rc *Receiver) read(stream grpc.ServerStream, who *admission.Identity, queu
 		default:
 		}
 		if session.Full() {
-			return failure(codes.Unavailable, "too many machines are held back: open the stream again and send what was not acknowledged", retryInfo(time.Second))
+			return grpcserver.Failure(codes.Unavailable, "too many machines are held back: open the stream again and send what was not acknowledged", grpcserver.RetryInfo(time.Second))
 		}
 		var req rawMessage
 		if err := stream.RecvMsg(&req); err != nil {
@@ -151,7 +149,7 @@ func (rc *Receiver) read(stream grpc.ServerStream, who *admission.Identity, queu
 		raw, err := streamFrame(req.b)
 		if err != nil {
 			rc.in.Metrics().RequestRefused(intake.GRPC, "bad_request")
-			return failure(codes.InvalidArgument, err.Error(), violation("frame", err.Error()))
+			return grpcserver.Failure(codes.InvalidArgument, err.Error(), grpcserver.Violation("frame", err.Error()))
 		}
 		select {
 		case queue <- session.Submit(ctx, raw):
@@ -163,10 +161,7 @@ func (rc *Receiver) read(stream grpc.ServerStream, who *admission.Identity, queu
 
 // identify finds the sender by token, else by client certificate, else takes it as anonymous where that is allowed.
 func (rc *Receiver) identify(ctx context.Context) (*admission.Identity, error) {
-	authorization := ""
-	if v := metadata.ValueFromIncomingContext(ctx, "authorization"); len(v) > 0 {
-		authorization = v[0]
-	}
+	authorization := grpcserver.Metadata(ctx, "authorization")
 	var who *admission.Identity
 	var err error
 	if name := certificateName(ctx); authorization == "" && name != "" {
@@ -176,7 +171,7 @@ func (rc *Receiver) identify(ctx context.Context) (*admission.Identity, error) {
 	}
 	if err != nil {
 		rc.in.Metrics().RequestRefused(intake.GRPC, "unauthenticated")
-		return nil, failure(codes.Unauthenticated, err.Error(), &errdetails.ErrorInfo{Reason: "UNAUTHENTICATED", Domain: "tocsin.io"})
+		return nil, grpcserver.Unauthenticated(err)
 	}
 	return who, nil
 }
@@ -218,21 +213,4 @@ func (c carrier) Keys() []string {
 		keys = append(keys, k)
 	}
 	return keys
-}
-
-func violation(field, reason string) protoadapt.MessageV1 {
-	return &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: field, Description: reason}}}
-}
-
-func retryInfo(after time.Duration) protoadapt.MessageV1 {
-	return &errdetails.RetryInfo{RetryDelay: durationpb.New(after)}
-}
-
-// failure is a status with details; without them when they cannot be attached.
-func failure(code codes.Code, msg string, details ...protoadapt.MessageV1) error {
-	st := status.New(code, msg)
-	if with, err := st.WithDetails(details...); err == nil {
-		st = with
-	}
-	return st.Err()
 }

@@ -136,6 +136,20 @@ func (g *Gate) identify(r *http.Request) (*Identity, error) {
 	return who, err
 }
 
+// Caller tells who makes a call that is not HTTP's, by its bearer token and by the name under which it reached us.
+func (g *Gate) Caller(authorization, host string) (*Identity, error) {
+	who, err := g.tokens.Authenticate(authorization)
+	if err != nil {
+		g.refused("credentials").Inc()
+		return nil, err
+	}
+	if authorization == "" && g.cfg.Here && !here(host) {
+		g.refused("host").Inc()
+		return nil, errElsewhere
+	}
+	return who, nil
+}
+
 // here tells whether a Host header names this machine.
 func here(host string) bool {
 	if h, _, err := net.SplitHostPort(host); err == nil {

@@ -1,4 +1,4 @@
-// Package rest answers the REST requests under /v1 from the hub. The contract is openapi.yaml beside this file.
+// Package rest answers the REST requests under /v1 from the query desk. The contract is openapi.yaml beside this file.
 //
 // Answers are the JSON form of tocsin.query.v1's messages; errors are problem details (RFC 9457) that name the
 // parameter. An unknown parameter is an error: a misspelt filter must not look like no filter.
@@ -6,8 +6,8 @@ package rest
 
 import (
 	_ "embed"
-	"encoding/base64"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -21,8 +21,7 @@ import (
 	queryv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/query/v1"
 
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/gate"
-	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
-	"github.com/tocsin-io/tocsin/services/realtime-api/internal/places"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/query"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/wire"
 )
 
@@ -31,25 +30,18 @@ import (
 //go:embed openapi.yaml
 var OpenAPI []byte
 
-// Limits of one answer.
-const (
-	defaultPage   = 100
-	maxPage       = 1000
-	maxWindows    = 1000
-	maxSensors    = 64
-	maxQueryBytes = 4096
-)
+const maxQueryBytes = 4096
 
 // API answers requests. Its methods may be called concurrently.
 type API struct {
-	hub  *hub.Hub
+	desk *query.Desk
 	flow func() wire.Flow
 	set  *metrics.Set
 }
 
-// New makes an API over the hub; flow tells how records come in.
-func New(h *hub.Hub, flow func() wire.Flow, set *metrics.Set) *API {
-	return &API{hub: h, flow: flow, set: set}
+// New makes an API that asks the desk; flow tells how records come in.
+func New(d *query.Desk, flow func() wire.Flow, set *metrics.Set) *API {
+	return &API{desk: d, flow: flow, set: set}
 }
 
 // Route is one operation, with a pattern of net/http's.
@@ -113,27 +105,32 @@ type asked struct {
 
 type operation func(dst []byte, r *asked) ([]byte, *fault)
 
-// scope is the machines that the asker sees, of those asked for.
-func (r *asked) scope() hub.Scope {
-	see := r.who.Sees()
-	site, bySite := r.q.Get("site"), r.q.Has("site")
-	line, byLine := r.q.Get("line"), r.q.Has("line")
-	group, byGroup := r.q.Get("group"), r.q.Has("group")
-	if see == nil && !bySite && !byLine && !byGroup {
-		return nil
+// refusal is the answer to a question that the desk does not answer.
+func refusal(f *query.Fault) *fault {
+	if f.Unknown() {
+		return &fault{http.StatusNotFound, "Unknown machine", f.Detail, ""}
 	}
-	return func(id string, at places.Place) bool {
-		return (see == nil || see(id)) && (!bySite || at.Site == site) && (!byLine || at.Line == line) && (!byGroup || at.Group == group)
-	}
+	return bad(f.Field, "%s", f.Detail)
 }
 
-// machineID is the machine of the path; one that the asker does not see is not there.
-func (r *asked) machineID() (string, *fault) {
-	id := r.PathValue("id")
-	if see := r.who.Sees(); see != nil && !see(id) {
-		return "", unknownMachine(id)
+// text is a parameter that may be there and empty; nil: it is not there.
+func (r *asked) text(name string) *string {
+	if !r.q.Has(name) {
+		return nil
 	}
-	return id, nil
+	v := r.q.Get(name)
+	return &v
+}
+
+// where is the filter by place.
+func (r *asked) where() query.Where {
+	return query.Where{Site: r.text("site"), Line: r.text("line"), Group: r.text("group")}
+}
+
+// page is which page is asked for.
+func (r *asked) page() (query.Page, *fault) {
+	size, f := number(r.q, "page_size", 0, 1, query.MaxPage)
+	return query.Page{Size: int(size), Token: r.q.Get("page_token")}, f
 }
 
 // route wraps a handler: it checks the query, counts, and turns a fault into problem details.
@@ -192,8 +189,8 @@ func number(q url.Values, name string, def, lo, hi int64) (int64, *fault) {
 }
 
 // states reads the state filter: names of an enumeration, or what follows their prefix in small letters; several by repetition or comma. nil: all.
-func states[E ~int32](q url.Values, names map[string]int32, prefix, known string) (map[E]bool, *fault) {
-	var out map[E]bool
+func states[E ~int32](q url.Values, names map[string]int32, prefix, known string) ([]E, *fault) {
+	var out []E
 	for _, s := range strings.Split(strings.Join(q["state"], ","), ",") {
 		if s == "" {
 			continue
@@ -205,32 +202,13 @@ func states[E ~int32](q url.Values, names map[string]int32, prefix, known string
 		if !ok || v == 0 {
 			return nil, bad("state", "%.40q is not one of %s", s, known)
 		}
-		if out == nil {
-			out = map[E]bool{}
-		}
-		out[E(v)] = true
+		out = append(out, E(v))
 	}
 	return out, nil
 }
 
-// page reads which page is asked for: how many rows, and the id after which it begins.
-func page(q url.Values) (size int64, after string, f *fault) {
-	size, f = number(q, "page_size", defaultPage, 1, maxPage)
-	if f != nil {
-		return 0, "", f
-	}
-	b, err := base64.RawURLEncoding.DecodeString(q.Get("page_token"))
-	if err != nil {
-		return 0, "", bad("page_token", "not a token that this service gave")
-	}
-	return size, string(b), nil
-}
-
-// token is where the next page begins: a token means nothing to whoever gets it.
-func token(key string) string { return base64.RawURLEncoding.EncodeToString([]byte(key)) }
-
 func (a *API) machines(dst []byte, r *asked) ([]byte, *fault) {
-	size, after, f := page(r.q)
+	page, f := r.page()
 	if f != nil {
 		return nil, f
 	}
@@ -238,53 +216,32 @@ func (a *API) machines(dst []byte, r *asked) ([]byte, *fault) {
 	if f != nil {
 		return nil, f
 	}
-	in, search := r.scope(), strings.ToLower(r.q.Get("search"))
-	rows, total := a.hub.Rows(func(m *hub.Row) bool {
-		return (want == nil || want[m.State]) && (in == nil || in(m.ID, m.Place)) && found(search, m.ID, m.Place)
-	}, after, int(size)+1)
-	next := ""
-	if len(rows) > int(size) {
-		rows = rows[:size]
-		next = token(rows[size-1].ID)
+	list, no := a.desk.Machines(r.who, query.Machines{Page: page, Where: r.where(), Search: r.q.Get("search"), States: want})
+	if no != nil {
+		return nil, refusal(no)
 	}
 	dst = append(dst, `{"machines":[`...)
-	for i := range rows {
+	for i := range list.Rows {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = wire.AppendMachine(dst, &rows[i], nil)
+		dst = wire.AppendMachine(dst, &list.Rows[i], nil)
 	}
-	dst = append(dst, `],"next_page_token":`...)
+	return closePage(append(dst, ']'), list.Next, list.Total), nil
+}
+
+// closePage ends an object whose list is a page.
+func closePage(dst []byte, next string, total int) []byte {
+	dst = append(dst, `,"next_page_token":`...)
 	dst = wire.AppendString(dst, next)
 	dst = append(dst, `,"total":`...)
-	return append(strconv.AppendInt(dst, int64(total), 10), '}'), nil
-}
-
-// found tells whether a search, in small letters, is part of a machine's id or of where it stands.
-func found(search, id string, at places.Place) bool {
-	if search == "" {
-		return true
-	}
-	for _, s := range []string{id, at.Site, at.Line, at.Group} {
-		if strings.Contains(strings.ToLower(s), search) {
-			return true
-		}
-	}
-	return false
-}
-
-func unknownMachine(id string) *fault {
-	return &fault{http.StatusNotFound, "Unknown machine", fmt.Sprintf("nothing has been heard of machine %.160q", id), ""}
+	return append(strconv.AppendInt(dst, int64(total), 10), '}')
 }
 
 func (a *API) machine(dst []byte, r *asked) ([]byte, *fault) {
-	id, f := r.machineID()
-	if f != nil {
-		return nil, f
-	}
-	row, sensors, ok := a.hub.Machine(id)
-	if !ok {
-		return nil, unknownMachine(id)
+	row, sensors, no := a.desk.Machine(r.who, r.PathValue("id"))
+	if no != nil {
+		return nil, refusal(no)
 	}
 	if sensors == nil {
 		sensors = []string{}
@@ -294,32 +251,17 @@ func (a *API) machine(dst []byte, r *asked) ([]byte, *fault) {
 }
 
 func (a *API) windows(dst []byte, r *asked) ([]byte, *fault) {
-	id, f := r.machineID()
+	since, f := number(r.q, "since_us", math.MinInt64, math.MinInt64, math.MaxInt64)
 	if f != nil {
 		return nil, f
 	}
-	since, f := number(r.q, "since_us", -1<<63, -1<<63, 1<<63-1)
+	limit, f := number(r.q, "limit", 0, 1, query.MaxWindows)
 	if f != nil {
 		return nil, f
 	}
-	limit, f := number(r.q, "limit", 180, 1, maxWindows)
-	if f != nil {
-		return nil, f
-	}
-	if n := len(r.q["sensor"]); n > maxSensors {
-		return nil, bad("sensor", "%d named, at most %d", n, maxSensors)
-	}
-	ws, ok := a.hub.Windows(id, since, int(limit))
-	if !ok {
-		return nil, unknownMachine(id)
-	}
-	var keep func(string) bool
-	if names := r.q["sensor"]; len(names) > 0 {
-		keep = func(s string) bool { return slices.Contains(names, s) }
-	} else if len(ws) > 0 {
-		if top := hub.TopSensors(ws[len(ws)-1], maxSensors); top != nil {
-			keep = func(s string) bool { return top[s] }
-		}
+	ws, keep, no := a.desk.Windows(r.who, query.Windows{EquipmentID: r.PathValue("id"), SinceUS: since, Limit: int(limit), Sensors: r.q["sensor"]})
+	if no != nil {
+		return nil, refusal(no)
 	}
 	dst = append(dst, `{"windows":[`...)
 	for i, w := range ws {
@@ -332,22 +274,26 @@ func (a *API) windows(dst []byte, r *asked) ([]byte, *fault) {
 }
 
 func (a *API) anomalies(dst []byte, r *asked) ([]byte, *fault) {
-	size, f := number(r.q, "page_size", defaultPage, 1, maxPage)
+	page, f := r.page()
 	if f != nil {
 		return nil, f
 	}
-	return append(appendList(dst, "anomalies", a.hub.Anomalies(r.scope(), r.q.Get("equipment_id"), int(size)), wire.AppendAnomaly), '}'), nil
+	list, no := a.desk.Anomalies(r.who, r.where(), r.q.Get("equipment_id"), page.Size)
+	if no != nil {
+		return nil, refusal(no)
+	}
+	return append(appendList(dst, "anomalies", list, wire.AppendAnomaly), '}'), nil
 }
 
 func (a *API) summary(dst []byte, r *asked) ([]byte, *fault) {
-	c, f := a.hub.Counts(r.scope()), a.flow()
+	c, f := a.desk.Counts(r.who, r.where()), a.flow()
 	return append(wire.AppendSummary(append(dst, '{'), &c, &f), '}'), nil
 }
 
 // places lists where the machines stand that the asker sees.
 func (a *API) places(dst []byte, r *asked) ([]byte, *fault) {
 	dst = append(dst, `{"places":[`...)
-	for i, p := range a.hub.Places(r.scope()) {
+	for i, p := range a.desk.Places(r.who) {
 		if i > 0 {
 			dst = append(dst, ',')
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/forward"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/gate"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/query"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/wire"
 )
 
@@ -38,7 +39,7 @@ func first(h *hub.Hub) *eventv1.AlertEvent {
 func serverFor(t *testing.T, who *gate.Identity) (*hub.Hub, http.Handler) {
 	t.Helper()
 	h := hub.New(hub.DefaultLimits())
-	a := New(h, func() wire.Flow { return wire.Flow{DelayMS: -1} }, metrics.NewSet())
+	a := New(query.New(h), func() wire.Flow { return wire.Flow{DelayMS: -1} }, metrics.NewSet())
 	mux := http.NewServeMux()
 	for _, r := range a.Routes() {
 		mux.HandleFunc(r.Method+" "+r.Path, func(w http.ResponseWriter, req *http.Request) { r.Handler(w, req, who) })
@@ -111,7 +112,7 @@ func TestAnswersAreTheMessages(t *testing.T) {
 	into(t, mux, "/v1/machines/m-001", &m)
 	want := &queryv1.Machine{
 		EquipmentId: "m-001", GatewayId: "g", State: queryv1.MachineState_MACHINE_STATE_CRITICAL, Score: 0.25,
-		Sensors: []string{"t\u2028\"<b>", "p"}, LastWindowUs: 15, OpenAlerts: 1,
+		Sensors: []string{"t\u2028\"<b>", "p"}, LastWindowUs: 15, OpenAlerts: 1, Severity: eventv1.Severity_SEVERITY_CRITICAL,
 	}
 	if !proto.Equal(m.Machine, want) {
 		t.Errorf("machine: %v, want %v", m.Machine, want)
@@ -248,7 +249,7 @@ func TestContractIsWhatIsServed(t *testing.T) {
 	}
 	h, mux := server(t)
 	fill(t, h, 2)
-	a := New(h, func() wire.Flow { return wire.Flow{} }, metrics.NewSet())
+	a := New(query.New(h), func() wire.Flow { return wire.Flow{} }, metrics.NewSet())
 	// The service adds these.
 	served := map[string]bool{"GET /v1/stream": true, "GET /openapi.yaml": true, "GET /v1/session": true, "POST /v1/session": true, "DELETE /v1/session": true, "GET /v1/health/pipeline": true}
 	for _, r := range forward.Table() {
@@ -350,7 +351,7 @@ func TestWideMachine(t *testing.T) {
 	}
 	var ws queryv1.ListWindowsResponse
 	into(t, mux, "/v1/machines/wide/windows", &ws)
-	if got := ws.Windows[0].Sensors; len(got) != maxSensors || got[len(got)-1].Sensor != "s24999" {
+	if got := ws.Windows[0].Sensors; len(got) != query.MaxSensors || got[len(got)-1].Sensor != "s24999" {
 		t.Errorf("%d sensors", len(got))
 	}
 	into(t, mux, "/v1/machines/wide/windows?sensor=s3", &ws)

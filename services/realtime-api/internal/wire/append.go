@@ -236,6 +236,7 @@ func AppendAnomaly(dst []byte, a *eventv1.Anomaly) []byte {
 	dst = appendInt(dst, "machines", int64(a.Machines))
 	dst = appendText(dst, "regime", a.Regime)
 	dst = appendInt(dst, "cohort", int64(a.Cohort))
+	dst = appendInt(dst, "received_at_ms", a.ReceivedAtMs)
 	dst = append(appendKey(dst, "detectors"), '[')
 	for i, d := range a.Detectors {
 		if i > 0 {
@@ -278,6 +279,9 @@ func AppendAlert(dst []byte, a *eventv1.AlertEvent) []byte {
 	dst = appendText(dst, "verdict", enumName(eventv1.AlertVerdict_name, int32(a.Verdict)))
 	dst = appendText(dst, "origin", enumName(eventv1.Origin_name, int32(a.Origin)))
 	dst = appendInt(dst, "machines", int64(a.Machines))
+	dst = appendInt(dst, "observed_us", a.ObservedUs)
+	dst = appendInt(dst, "received_at_ms", a.ReceivedAtMs)
+	dst = appendInt(dst, "anomaly_at_ms", a.AnomalyAtMs)
 	return append(dst, '}')
 }
 

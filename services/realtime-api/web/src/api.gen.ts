@@ -4,6 +4,7 @@ export type AlertEvent = {
   actor: string;
   alert_id: string;
   annotations: Record<string, string>;
+  anomaly_at_ms: number;
   at_ms: number;
   cause: string;
   comment: string;
@@ -14,7 +15,9 @@ export type AlertEvent = {
   event_id: string;
   labels: Record<string, string>;
   machines: number;
+  observed_us: number;
   origin: "ORIGIN_UNSPECIFIED" | "ORIGIN_MACHINE" | "ORIGIN_SENSOR" | "ORIGIN_GATEWAY" | "ORIGIN_CLOCK" | "ORIGIN_MODEL";
+  received_at_ms: number;
   score: number | null;
   severity: Severity;
   started_us: number;
@@ -45,6 +48,7 @@ export type Anomaly = {
   observed_us: number;
   origin: "ORIGIN_UNSPECIFIED" | "ORIGIN_MACHINE" | "ORIGIN_SENSOR" | "ORIGIN_GATEWAY" | "ORIGIN_CLOCK" | "ORIGIN_MODEL";
   phase: "PHASE_UNSPECIFIED" | "PHASE_STARTED" | "PHASE_ONGOING" | "PHASE_ENDED";
+  received_at_ms: number;
   regime: string;
   score: number | null;
   severity: Severity;

@@ -90,8 +90,14 @@ type Machine struct {
 	Score       float64                `protobuf:"fixed64,4,opt,name=score,proto3" json:"score,omitempty"`
 	Sensors     []string               `protobuf:"bytes,5,rep,name=sensors,proto3" json:"sensors,omitempty"`
 	// End of the last window, microseconds since 1970 UTC.
-	LastWindowUs  int64  `protobuf:"zigzag64,6,opt,name=last_window_us,json=lastWindowUs,proto3" json:"last_window_us,omitempty"`
-	OpenAlerts    uint32 `protobuf:"varint,7,opt,name=open_alerts,json=openAlerts,proto3" json:"open_alerts,omitempty"`
+	LastWindowUs int64  `protobuf:"zigzag64,6,opt,name=last_window_us,json=lastWindowUs,proto3" json:"last_window_us,omitempty"`
+	OpenAlerts   uint32 `protobuf:"varint,7,opt,name=open_alerts,json=openAlerts,proto3" json:"open_alerts,omitempty"`
+	// The worst of its open alerts.
+	Severity v1.Severity `protobuf:"varint,8,opt,name=severity,proto3,enum=tocsin.event.v1.Severity" json:"severity,omitempty"`
+	// Where it stands, as far as is known.
+	Site          string `protobuf:"bytes,9,opt,name=site,proto3" json:"site,omitempty"`
+	Line          string `protobuf:"bytes,10,opt,name=line,proto3" json:"line,omitempty"`
+	Group         string `protobuf:"bytes,11,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -175,12 +181,45 @@ func (x *Machine) GetOpenAlerts() uint32 {
 	return 0
 }
 
+func (x *Machine) GetSeverity() v1.Severity {
+	if x != nil {
+		return x.Severity
+	}
+	return v1.Severity(0)
+}
+
+func (x *Machine) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
+func (x *Machine) GetLine() string {
+	if x != nil {
+		return x.Line
+	}
+	return ""
+}
+
+func (x *Machine) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
 type ListMachinesRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	PageSize  int32                  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	PageToken string                 `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Only machines whose id contains this.
-	Search        string `protobuf:"bytes,3,opt,name=search,proto3" json:"search,omitempty"`
+	// Only machines whose id or place contains this, in whatever case.
+	Search string `protobuf:"bytes,3,opt,name=search,proto3" json:"search,omitempty"`
+	// Only machines in one of these states.
+	State         []MachineState `protobuf:"varint,4,rep,packed,name=state,proto3,enum=tocsin.query.v1.MachineState" json:"state,omitempty"`
+	Site          *string        `protobuf:"bytes,5,opt,name=site,proto3,oneof" json:"site,omitempty"`
+	Line          *string        `protobuf:"bytes,6,opt,name=line,proto3,oneof" json:"line,omitempty"`
+	Group         *string        `protobuf:"bytes,7,opt,name=group,proto3,oneof" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -232,6 +271,34 @@ func (x *ListMachinesRequest) GetPageToken() string {
 func (x *ListMachinesRequest) GetSearch() string {
 	if x != nil {
 		return x.Search
+	}
+	return ""
+}
+
+func (x *ListMachinesRequest) GetState() []MachineState {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+func (x *ListMachinesRequest) GetSite() string {
+	if x != nil && x.Site != nil {
+		return *x.Site
+	}
+	return ""
+}
+
+func (x *ListMachinesRequest) GetLine() string {
+	if x != nil && x.Line != nil {
+		return *x.Line
+	}
+	return ""
+}
+
+func (x *ListMachinesRequest) GetGroup() string {
+	if x != nil && x.Group != nil {
+		return *x.Group
 	}
 	return ""
 }
@@ -385,9 +452,14 @@ func (x *GetMachineResponse) GetMachine() *Machine {
 }
 
 type ListWindowsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	EquipmentId   string                 `protobuf:"bytes,1,opt,name=equipment_id,json=equipmentId,proto3" json:"equipment_id,omitempty"`
-	SinceUs       int64                  `protobuf:"zigzag64,2,opt,name=since_us,json=sinceUs,proto3" json:"since_us,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	EquipmentId string                 `protobuf:"bytes,1,opt,name=equipment_id,json=equipmentId,proto3" json:"equipment_id,omitempty"`
+	// Only windows that end after this, microseconds since 1970 UTC. 0: all that are kept.
+	SinceUs int64 `protobuf:"zigzag64,2,opt,name=since_us,json=sinceUs,proto3" json:"since_us,omitempty"`
+	// The latest so many, 1000 at most. 0: 180.
+	Limit int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Only these sensors, 64 at most. Empty: all, of a wide machine the 64 that are the most unusual.
+	Sensor        []string `protobuf:"bytes,4,rep,name=sensor,proto3" json:"sensor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -434,6 +506,20 @@ func (x *ListWindowsRequest) GetSinceUs() int64 {
 		return x.SinceUs
 	}
 	return 0
+}
+
+func (x *ListWindowsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListWindowsRequest) GetSensor() []string {
+	if x != nil {
+		return x.Sensor
+	}
+	return nil
 }
 
 type ListWindowsResponse struct {
@@ -484,6 +570,9 @@ type ListAnomaliesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	EquipmentId   string                 `protobuf:"bytes,1,opt,name=equipment_id,json=equipmentId,proto3" json:"equipment_id,omitempty"`
 	PageSize      int32                  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	Site          *string                `protobuf:"bytes,3,opt,name=site,proto3,oneof" json:"site,omitempty"`
+	Line          *string                `protobuf:"bytes,4,opt,name=line,proto3,oneof" json:"line,omitempty"`
+	Group         *string                `protobuf:"bytes,5,opt,name=group,proto3,oneof" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -530,6 +619,27 @@ func (x *ListAnomaliesRequest) GetPageSize() int32 {
 		return x.PageSize
 	}
 	return 0
+}
+
+func (x *ListAnomaliesRequest) GetSite() string {
+	if x != nil && x.Site != nil {
+		return *x.Site
+	}
+	return ""
+}
+
+func (x *ListAnomaliesRequest) GetLine() string {
+	if x != nil && x.Line != nil {
+		return *x.Line
+	}
+	return ""
+}
+
+func (x *ListAnomaliesRequest) GetGroup() string {
+	if x != nil && x.Group != nil {
+		return *x.Group
+	}
+	return ""
 }
 
 type ListAnomaliesResponse struct {
@@ -581,6 +691,14 @@ type ListAlertsRequest struct {
 	IncludeClosed bool                   `protobuf:"varint,1,opt,name=include_closed,json=includeClosed,proto3" json:"include_closed,omitempty"`
 	EquipmentId   string                 `protobuf:"bytes,2,opt,name=equipment_id,json=equipmentId,proto3" json:"equipment_id,omitempty"`
 	PageSize      int32                  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string                 `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only alerts whose machine, its place, cause or summary contains this, in whatever case.
+	Search string `protobuf:"bytes,5,opt,name=search,proto3" json:"search,omitempty"`
+	// Only alerts at least so grave.
+	Severity      v1.Severity `protobuf:"varint,6,opt,name=severity,proto3,enum=tocsin.event.v1.Severity" json:"severity,omitempty"`
+	Site          *string     `protobuf:"bytes,7,opt,name=site,proto3,oneof" json:"site,omitempty"`
+	Line          *string     `protobuf:"bytes,8,opt,name=line,proto3,oneof" json:"line,omitempty"`
+	Group         *string     `protobuf:"bytes,9,opt,name=group,proto3,oneof" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -636,10 +754,56 @@ func (x *ListAlertsRequest) GetPageSize() int32 {
 	return 0
 }
 
+func (x *ListAlertsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListAlertsRequest) GetSearch() string {
+	if x != nil {
+		return x.Search
+	}
+	return ""
+}
+
+func (x *ListAlertsRequest) GetSeverity() v1.Severity {
+	if x != nil {
+		return x.Severity
+	}
+	return v1.Severity(0)
+}
+
+func (x *ListAlertsRequest) GetSite() string {
+	if x != nil && x.Site != nil {
+		return *x.Site
+	}
+	return ""
+}
+
+func (x *ListAlertsRequest) GetLine() string {
+	if x != nil && x.Line != nil {
+		return *x.Line
+	}
+	return ""
+}
+
+func (x *ListAlertsRequest) GetGroup() string {
+	if x != nil && x.Group != nil {
+		return *x.Group
+	}
+	return ""
+}
+
 type ListAlertsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The latest event of each alert.
+	// The latest event of each alert: open before closed, of the open ones the graver and then the latest started first, of
+	// the closed ones the latest closed.
 	Alerts        []*v1.AlertEvent `protobuf:"bytes,1,rep,name=alerts,proto3" json:"alerts,omitempty"`
+	NextPageToken string           `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Alerts that match, on all pages.
+	Total         int32 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -681,6 +845,20 @@ func (x *ListAlertsResponse) GetAlerts() []*v1.AlertEvent {
 	return nil
 }
 
+func (x *ListAlertsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListAlertsResponse) GetTotal() int32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
 type ListCoverageRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	PageSize  int32                  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
@@ -688,7 +866,10 @@ type ListCoverageRequest struct {
 	// Only machines with a sensor in one of these states; totals and gateways are of the whole fleet.
 	State []v1.CoverageState `protobuf:"varint,3,rep,packed,name=state,proto3,enum=tocsin.event.v1.CoverageState" json:"state,omitempty"`
 	// Only machines behind this gateway.
-	GatewayId     string `protobuf:"bytes,4,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
+	GatewayId     string  `protobuf:"bytes,4,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
+	Site          *string `protobuf:"bytes,5,opt,name=site,proto3,oneof" json:"site,omitempty"`
+	Line          *string `protobuf:"bytes,6,opt,name=line,proto3,oneof" json:"line,omitempty"`
+	Group         *string `protobuf:"bytes,7,opt,name=group,proto3,oneof" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -747,6 +928,27 @@ func (x *ListCoverageRequest) GetState() []v1.CoverageState {
 func (x *ListCoverageRequest) GetGatewayId() string {
 	if x != nil {
 		return x.GatewayId
+	}
+	return ""
+}
+
+func (x *ListCoverageRequest) GetSite() string {
+	if x != nil && x.Site != nil {
+		return *x.Site
+	}
+	return ""
+}
+
+func (x *ListCoverageRequest) GetLine() string {
+	if x != nil && x.Line != nil {
+		return *x.Line
+	}
+	return ""
+}
+
+func (x *ListCoverageRequest) GetGroup() string {
+	if x != nil && x.Group != nil {
+		return *x.Group
 	}
 	return ""
 }
@@ -1186,7 +1388,7 @@ var File_tocsin_query_v1_query_proto protoreflect.FileDescriptor
 
 const file_tocsin_query_v1_query_proto_rawDesc = "" +
 	"\n" +
-	"\x1btocsin/query/v1/query.proto\x12\x0ftocsin.query.v1\x1a\x1dtocsin/event/v1/anomaly.proto\x1a\x1etocsin/event/v1/coverage.proto\x1a\x1ctocsin/event/v1/window.proto\"\xf7\x01\n" +
+	"\x1btocsin/query/v1/query.proto\x12\x0ftocsin.query.v1\x1a\x1dtocsin/event/v1/anomaly.proto\x1a\x1etocsin/event/v1/coverage.proto\x1a\x1ctocsin/event/v1/window.proto\"\xec\x02\n" +
 	"\aMachine\x12!\n" +
 	"\fequipment_id\x18\x01 \x01(\tR\vequipmentId\x12\x1d\n" +
 	"\n" +
@@ -1196,12 +1398,24 @@ const file_tocsin_query_v1_query_proto_rawDesc = "" +
 	"\asensors\x18\x05 \x03(\tR\asensors\x12$\n" +
 	"\x0elast_window_us\x18\x06 \x01(\x12R\flastWindowUs\x12\x1f\n" +
 	"\vopen_alerts\x18\a \x01(\rR\n" +
-	"openAlerts\"i\n" +
+	"openAlerts\x125\n" +
+	"\bseverity\x18\b \x01(\x0e2\x19.tocsin.event.v1.SeverityR\bseverity\x12\x12\n" +
+	"\x04site\x18\t \x01(\tR\x04site\x12\x12\n" +
+	"\x04line\x18\n" +
+	" \x01(\tR\x04line\x12\x14\n" +
+	"\x05group\x18\v \x01(\tR\x05group\"\x87\x02\n" +
 	"\x13ListMachinesRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x16\n" +
-	"\x06search\x18\x03 \x01(\tR\x06search\"\x8a\x01\n" +
+	"\x06search\x18\x03 \x01(\tR\x06search\x123\n" +
+	"\x05state\x18\x04 \x03(\x0e2\x1d.tocsin.query.v1.MachineStateR\x05state\x12\x17\n" +
+	"\x04site\x18\x05 \x01(\tH\x00R\x04site\x88\x01\x01\x12\x17\n" +
+	"\x04line\x18\x06 \x01(\tH\x01R\x04line\x88\x01\x01\x12\x19\n" +
+	"\x05group\x18\a \x01(\tH\x02R\x05group\x88\x01\x01B\a\n" +
+	"\x05_siteB\a\n" +
+	"\x05_lineB\b\n" +
+	"\x06_group\"\x8a\x01\n" +
 	"\x14ListMachinesResponse\x124\n" +
 	"\bmachines\x18\x01 \x03(\v2\x18.tocsin.query.v1.MachineR\bmachines\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
@@ -1209,30 +1423,56 @@ const file_tocsin_query_v1_query_proto_rawDesc = "" +
 	"\x11GetMachineRequest\x12!\n" +
 	"\fequipment_id\x18\x01 \x01(\tR\vequipmentId\"H\n" +
 	"\x12GetMachineResponse\x122\n" +
-	"\amachine\x18\x01 \x01(\v2\x18.tocsin.query.v1.MachineR\amachine\"R\n" +
+	"\amachine\x18\x01 \x01(\v2\x18.tocsin.query.v1.MachineR\amachine\"\x80\x01\n" +
 	"\x12ListWindowsRequest\x12!\n" +
 	"\fequipment_id\x18\x01 \x01(\tR\vequipmentId\x12\x19\n" +
-	"\bsince_us\x18\x02 \x01(\x12R\asinceUs\"H\n" +
+	"\bsince_us\x18\x02 \x01(\x12R\asinceUs\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\x12\x16\n" +
+	"\x06sensor\x18\x04 \x03(\tR\x06sensor\"H\n" +
 	"\x13ListWindowsResponse\x121\n" +
-	"\awindows\x18\x01 \x03(\v2\x17.tocsin.event.v1.WindowR\awindows\"V\n" +
+	"\awindows\x18\x01 \x03(\v2\x17.tocsin.event.v1.WindowR\awindows\"\xbf\x01\n" +
 	"\x14ListAnomaliesRequest\x12!\n" +
 	"\fequipment_id\x18\x01 \x01(\tR\vequipmentId\x12\x1b\n" +
-	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\"O\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x17\n" +
+	"\x04site\x18\x03 \x01(\tH\x00R\x04site\x88\x01\x01\x12\x17\n" +
+	"\x04line\x18\x04 \x01(\tH\x01R\x04line\x88\x01\x01\x12\x19\n" +
+	"\x05group\x18\x05 \x01(\tH\x02R\x05group\x88\x01\x01B\a\n" +
+	"\x05_siteB\a\n" +
+	"\x05_lineB\b\n" +
+	"\x06_group\"O\n" +
 	"\x15ListAnomaliesResponse\x126\n" +
-	"\tanomalies\x18\x01 \x03(\v2\x18.tocsin.event.v1.AnomalyR\tanomalies\"z\n" +
+	"\tanomalies\x18\x01 \x03(\v2\x18.tocsin.event.v1.AnomalyR\tanomalies\"\xd1\x02\n" +
 	"\x11ListAlertsRequest\x12%\n" +
 	"\x0einclude_closed\x18\x01 \x01(\bR\rincludeClosed\x12!\n" +
 	"\fequipment_id\x18\x02 \x01(\tR\vequipmentId\x12\x1b\n" +
-	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\"I\n" +
+	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\x12\x16\n" +
+	"\x06search\x18\x05 \x01(\tR\x06search\x125\n" +
+	"\bseverity\x18\x06 \x01(\x0e2\x19.tocsin.event.v1.SeverityR\bseverity\x12\x17\n" +
+	"\x04site\x18\a \x01(\tH\x00R\x04site\x88\x01\x01\x12\x17\n" +
+	"\x04line\x18\b \x01(\tH\x01R\x04line\x88\x01\x01\x12\x19\n" +
+	"\x05group\x18\t \x01(\tH\x02R\x05group\x88\x01\x01B\a\n" +
+	"\x05_siteB\a\n" +
+	"\x05_lineB\b\n" +
+	"\x06_group\"\x87\x01\n" +
 	"\x12ListAlertsResponse\x123\n" +
-	"\x06alerts\x18\x01 \x03(\v2\x1b.tocsin.event.v1.AlertEventR\x06alerts\"\xa6\x01\n" +
+	"\x06alerts\x18\x01 \x03(\v2\x1b.tocsin.event.v1.AlertEventR\x06alerts\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x05R\x05total\"\x8f\x02\n" +
 	"\x13ListCoverageRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\x124\n" +
 	"\x05state\x18\x03 \x03(\x0e2\x1e.tocsin.event.v1.CoverageStateR\x05state\x12\x1d\n" +
 	"\n" +
-	"gateway_id\x18\x04 \x01(\tR\tgatewayId\"\xe1\x02\n" +
+	"gateway_id\x18\x04 \x01(\tR\tgatewayId\x12\x17\n" +
+	"\x04site\x18\x05 \x01(\tH\x00R\x04site\x88\x01\x01\x12\x17\n" +
+	"\x04line\x18\x06 \x01(\tH\x01R\x04line\x88\x01\x01\x12\x19\n" +
+	"\x05group\x18\a \x01(\tH\x02R\x05group\x88\x01\x01B\a\n" +
+	"\x05_siteB\a\n" +
+	"\x05_lineB\b\n" +
+	"\x06_group\"\xe1\x02\n" +
 	"\x14ListCoverageResponse\x126\n" +
 	"\x06totals\x18\x01 \x03(\v2\x1e.tocsin.query.v1.CoverageTotalR\x06totals\x12<\n" +
 	"\bgateways\x18\x02 \x03(\v2 .tocsin.query.v1.GatewayCoverageR\bgateways\x12?\n" +
@@ -1319,48 +1559,52 @@ var file_tocsin_query_v1_query_proto_goTypes = []any{
 	(*MachineCoverageRow)(nil),    // 16: tocsin.query.v1.MachineCoverageRow
 	(*GetCoverageRequest)(nil),    // 17: tocsin.query.v1.GetCoverageRequest
 	(*GetCoverageResponse)(nil),   // 18: tocsin.query.v1.GetCoverageResponse
-	(*v1.Window)(nil),             // 19: tocsin.event.v1.Window
-	(*v1.Anomaly)(nil),            // 20: tocsin.event.v1.Anomaly
-	(*v1.AlertEvent)(nil),         // 21: tocsin.event.v1.AlertEvent
-	(v1.CoverageState)(0),         // 22: tocsin.event.v1.CoverageState
-	(v1.Health)(0),                // 23: tocsin.event.v1.Health
-	(*v1.MachineCoverage)(nil),    // 24: tocsin.event.v1.MachineCoverage
+	(v1.Severity)(0),              // 19: tocsin.event.v1.Severity
+	(*v1.Window)(nil),             // 20: tocsin.event.v1.Window
+	(*v1.Anomaly)(nil),            // 21: tocsin.event.v1.Anomaly
+	(*v1.AlertEvent)(nil),         // 22: tocsin.event.v1.AlertEvent
+	(v1.CoverageState)(0),         // 23: tocsin.event.v1.CoverageState
+	(v1.Health)(0),                // 24: tocsin.event.v1.Health
+	(*v1.MachineCoverage)(nil),    // 25: tocsin.event.v1.MachineCoverage
 }
 var file_tocsin_query_v1_query_proto_depIdxs = []int32{
 	0,  // 0: tocsin.query.v1.Machine.state:type_name -> tocsin.query.v1.MachineState
-	1,  // 1: tocsin.query.v1.ListMachinesResponse.machines:type_name -> tocsin.query.v1.Machine
-	1,  // 2: tocsin.query.v1.GetMachineResponse.machine:type_name -> tocsin.query.v1.Machine
-	19, // 3: tocsin.query.v1.ListWindowsResponse.windows:type_name -> tocsin.event.v1.Window
-	20, // 4: tocsin.query.v1.ListAnomaliesResponse.anomalies:type_name -> tocsin.event.v1.Anomaly
-	21, // 5: tocsin.query.v1.ListAlertsResponse.alerts:type_name -> tocsin.event.v1.AlertEvent
-	22, // 6: tocsin.query.v1.ListCoverageRequest.state:type_name -> tocsin.event.v1.CoverageState
-	14, // 7: tocsin.query.v1.ListCoverageResponse.totals:type_name -> tocsin.query.v1.CoverageTotal
-	15, // 8: tocsin.query.v1.ListCoverageResponse.gateways:type_name -> tocsin.query.v1.GatewayCoverage
-	16, // 9: tocsin.query.v1.ListCoverageResponse.machines:type_name -> tocsin.query.v1.MachineCoverageRow
-	22, // 10: tocsin.query.v1.CoverageTotal.state:type_name -> tocsin.event.v1.CoverageState
-	14, // 11: tocsin.query.v1.GatewayCoverage.states:type_name -> tocsin.query.v1.CoverageTotal
-	23, // 12: tocsin.query.v1.MachineCoverageRow.health:type_name -> tocsin.event.v1.Health
-	14, // 13: tocsin.query.v1.MachineCoverageRow.states:type_name -> tocsin.query.v1.CoverageTotal
-	24, // 14: tocsin.query.v1.GetCoverageResponse.coverage:type_name -> tocsin.event.v1.MachineCoverage
-	2,  // 15: tocsin.query.v1.QueryService.ListMachines:input_type -> tocsin.query.v1.ListMachinesRequest
-	4,  // 16: tocsin.query.v1.QueryService.GetMachine:input_type -> tocsin.query.v1.GetMachineRequest
-	6,  // 17: tocsin.query.v1.QueryService.ListWindows:input_type -> tocsin.query.v1.ListWindowsRequest
-	8,  // 18: tocsin.query.v1.QueryService.ListAnomalies:input_type -> tocsin.query.v1.ListAnomaliesRequest
-	10, // 19: tocsin.query.v1.QueryService.ListAlerts:input_type -> tocsin.query.v1.ListAlertsRequest
-	12, // 20: tocsin.query.v1.QueryService.ListCoverage:input_type -> tocsin.query.v1.ListCoverageRequest
-	17, // 21: tocsin.query.v1.QueryService.GetCoverage:input_type -> tocsin.query.v1.GetCoverageRequest
-	3,  // 22: tocsin.query.v1.QueryService.ListMachines:output_type -> tocsin.query.v1.ListMachinesResponse
-	5,  // 23: tocsin.query.v1.QueryService.GetMachine:output_type -> tocsin.query.v1.GetMachineResponse
-	7,  // 24: tocsin.query.v1.QueryService.ListWindows:output_type -> tocsin.query.v1.ListWindowsResponse
-	9,  // 25: tocsin.query.v1.QueryService.ListAnomalies:output_type -> tocsin.query.v1.ListAnomaliesResponse
-	11, // 26: tocsin.query.v1.QueryService.ListAlerts:output_type -> tocsin.query.v1.ListAlertsResponse
-	13, // 27: tocsin.query.v1.QueryService.ListCoverage:output_type -> tocsin.query.v1.ListCoverageResponse
-	18, // 28: tocsin.query.v1.QueryService.GetCoverage:output_type -> tocsin.query.v1.GetCoverageResponse
-	22, // [22:29] is the sub-list for method output_type
-	15, // [15:22] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	19, // 1: tocsin.query.v1.Machine.severity:type_name -> tocsin.event.v1.Severity
+	0,  // 2: tocsin.query.v1.ListMachinesRequest.state:type_name -> tocsin.query.v1.MachineState
+	1,  // 3: tocsin.query.v1.ListMachinesResponse.machines:type_name -> tocsin.query.v1.Machine
+	1,  // 4: tocsin.query.v1.GetMachineResponse.machine:type_name -> tocsin.query.v1.Machine
+	20, // 5: tocsin.query.v1.ListWindowsResponse.windows:type_name -> tocsin.event.v1.Window
+	21, // 6: tocsin.query.v1.ListAnomaliesResponse.anomalies:type_name -> tocsin.event.v1.Anomaly
+	19, // 7: tocsin.query.v1.ListAlertsRequest.severity:type_name -> tocsin.event.v1.Severity
+	22, // 8: tocsin.query.v1.ListAlertsResponse.alerts:type_name -> tocsin.event.v1.AlertEvent
+	23, // 9: tocsin.query.v1.ListCoverageRequest.state:type_name -> tocsin.event.v1.CoverageState
+	14, // 10: tocsin.query.v1.ListCoverageResponse.totals:type_name -> tocsin.query.v1.CoverageTotal
+	15, // 11: tocsin.query.v1.ListCoverageResponse.gateways:type_name -> tocsin.query.v1.GatewayCoverage
+	16, // 12: tocsin.query.v1.ListCoverageResponse.machines:type_name -> tocsin.query.v1.MachineCoverageRow
+	23, // 13: tocsin.query.v1.CoverageTotal.state:type_name -> tocsin.event.v1.CoverageState
+	14, // 14: tocsin.query.v1.GatewayCoverage.states:type_name -> tocsin.query.v1.CoverageTotal
+	24, // 15: tocsin.query.v1.MachineCoverageRow.health:type_name -> tocsin.event.v1.Health
+	14, // 16: tocsin.query.v1.MachineCoverageRow.states:type_name -> tocsin.query.v1.CoverageTotal
+	25, // 17: tocsin.query.v1.GetCoverageResponse.coverage:type_name -> tocsin.event.v1.MachineCoverage
+	2,  // 18: tocsin.query.v1.QueryService.ListMachines:input_type -> tocsin.query.v1.ListMachinesRequest
+	4,  // 19: tocsin.query.v1.QueryService.GetMachine:input_type -> tocsin.query.v1.GetMachineRequest
+	6,  // 20: tocsin.query.v1.QueryService.ListWindows:input_type -> tocsin.query.v1.ListWindowsRequest
+	8,  // 21: tocsin.query.v1.QueryService.ListAnomalies:input_type -> tocsin.query.v1.ListAnomaliesRequest
+	10, // 22: tocsin.query.v1.QueryService.ListAlerts:input_type -> tocsin.query.v1.ListAlertsRequest
+	12, // 23: tocsin.query.v1.QueryService.ListCoverage:input_type -> tocsin.query.v1.ListCoverageRequest
+	17, // 24: tocsin.query.v1.QueryService.GetCoverage:input_type -> tocsin.query.v1.GetCoverageRequest
+	3,  // 25: tocsin.query.v1.QueryService.ListMachines:output_type -> tocsin.query.v1.ListMachinesResponse
+	5,  // 26: tocsin.query.v1.QueryService.GetMachine:output_type -> tocsin.query.v1.GetMachineResponse
+	7,  // 27: tocsin.query.v1.QueryService.ListWindows:output_type -> tocsin.query.v1.ListWindowsResponse
+	9,  // 28: tocsin.query.v1.QueryService.ListAnomalies:output_type -> tocsin.query.v1.ListAnomaliesResponse
+	11, // 29: tocsin.query.v1.QueryService.ListAlerts:output_type -> tocsin.query.v1.ListAlertsResponse
+	13, // 30: tocsin.query.v1.QueryService.ListCoverage:output_type -> tocsin.query.v1.ListCoverageResponse
+	18, // 31: tocsin.query.v1.QueryService.GetCoverage:output_type -> tocsin.query.v1.GetCoverageResponse
+	25, // [25:32] is the sub-list for method output_type
+	18, // [18:25] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_tocsin_query_v1_query_proto_init() }
@@ -1368,6 +1612,10 @@ func file_tocsin_query_v1_query_proto_init() {
 	if File_tocsin_query_v1_query_proto != nil {
 		return
 	}
+	file_tocsin_query_v1_query_proto_msgTypes[1].OneofWrappers = []any{}
+	file_tocsin_query_v1_query_proto_msgTypes[7].OneofWrappers = []any{}
+	file_tocsin_query_v1_query_proto_msgTypes[9].OneofWrappers = []any{}
+	file_tocsin_query_v1_query_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -33,7 +33,15 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // QueryService reads what is live: the machines, their recent windows, anomalies and alerts. The REST
-// endpoints of realtime-api answer with the JSON form of these messages.
+// endpoints of realtime-api answer with the JSON form of these messages, where numbers that are not finite are null
+// and 64-bit ones are numbers.
+//
+// Who asks is told by the metadata "authorization: Bearer TOKEN". A machine that is not the asker's is NOT_FOUND, as one
+// that does not exist. INVALID_ARGUMENT carries a google.rpc.BadRequest that names the field.
+//
+// Where a page_size is 0 it is 100, and 1000 is the most. A page_token is one that the answer before gave, for the same
+// question. An empty or absent filter lets everything through, but a site, line or group that is given and empty asks for
+// machines that stand nowhere.
 type QueryServiceClient interface {
 	ListMachines(ctx context.Context, in *ListMachinesRequest, opts ...grpc.CallOption) (*ListMachinesResponse, error)
 	GetMachine(ctx context.Context, in *GetMachineRequest, opts ...grpc.CallOption) (*GetMachineResponse, error)
@@ -127,7 +135,15 @@ func (c *queryServiceClient) GetCoverage(ctx context.Context, in *GetCoverageReq
 // for forward compatibility.
 //
 // QueryService reads what is live: the machines, their recent windows, anomalies and alerts. The REST
-// endpoints of realtime-api answer with the JSON form of these messages.
+// endpoints of realtime-api answer with the JSON form of these messages, where numbers that are not finite are null
+// and 64-bit ones are numbers.
+//
+// Who asks is told by the metadata "authorization: Bearer TOKEN". A machine that is not the asker's is NOT_FOUND, as one
+// that does not exist. INVALID_ARGUMENT carries a google.rpc.BadRequest that names the field.
+//
+// Where a page_size is 0 it is 100, and 1000 is the most. A page_token is one that the answer before gave, for the same
+// question. An empty or absent filter lets everything through, but a site, line or group that is given and empty asks for
+// machines that stand nowhere.
 type QueryServiceServer interface {
 	ListMachines(context.Context, *ListMachinesRequest) (*ListMachinesResponse, error)
 	GetMachine(context.Context, *GetMachineRequest) (*GetMachineResponse, error)

@@ -20,7 +20,7 @@ func Config(dir string) fleet.Config {
 	c.Process.Kafka.Partitions = 3
 	c.Process.Log.Level = "error"
 	for _, listen := range []*string{
-		&c.Gateway.HTTP.Listen, &c.Gateway.GRPC.Listen, &c.Processor.HTTP.Listen, &c.Router.HTTP.Listen, &c.Writer.HTTP.Listen, &c.Realtime.HTTP.Listen, &c.Trainer.HTTP.Listen,
+		&c.Gateway.HTTP.Listen, &c.Gateway.GRPC.Listen, &c.Processor.HTTP.Listen, &c.Router.HTTP.Listen, &c.Writer.HTTP.Listen, &c.Realtime.HTTP.Listen, &c.Realtime.GRPC.Listen, &c.Trainer.HTTP.Listen,
 		&c.Tuning.HTTP.Listen,
 	} {
 		*listen = "127.0.0.1:0"
