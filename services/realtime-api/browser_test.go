@@ -70,6 +70,7 @@ func TestBrowser(t *testing.T) {
 	f.coverage(evil, evil, "learning new_machine "+evil)
 	r := start(t, k, nil)
 	addr := r.svc.Addr()
+	sender := newFrames(t, k)
 
 	hot := alertOf("pump-03", "behaviour", eventv1.Severity_SEVERITY_CRITICAL, now-20*windowUS, "Bearing temperature 71 °C, expected 58 to 64.",
 		&eventv1.Contribution{Sensor: "bearing_temperature_c", Share: 1, Observed: 71, ExpectedLow: 58, ExpectedHigh: 64, Detector: "ewma"})
@@ -78,7 +79,12 @@ func TestBrowser(t *testing.T) {
 			f.anomaly(reportOf(hot, eventv1.Phase_PHASE_STARTED, hot.StartedUs))
 			f.alert(hot)
 		},
-		"window": func() { f.windows(f.window("pump-03", now, 4, nil, false)) },
+		"window":       func() { f.windows(f.window("pump-03", now, 4, nil, false)) },
+		"frames begin": sender.begin,
+		"frames end":   sender.end,
+		"their window": func() {
+			f.windows(f.window("pump-04", time.Now().UnixMicro()/windowUS*windowUS+windowUS, 4, nil, false))
+		},
 		"evil": func() {
 			w := f.window(evil, now, 2, nil, false)
 			w.Sensors[0].Sensor = evil

@@ -6,12 +6,14 @@ import (
 	"math"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/tocsin-io/tocsin/pkg/frame"
 	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/kafka/kafkatest"
 	"github.com/tocsin-io/tocsin/pkg/topic"
@@ -167,6 +169,54 @@ func reportOf(a *eventv1.AlertEvent, phase eventv1.Phase, observedUS int64) *eve
 		Cause: a.Cause, Phase: phase, Severity: a.Severity, Score: a.Score, Confidence: 0.92, StartedUs: a.StartedUs,
 		ObservedUs: observedUS, JudgedAtMs: a.AtMs, Contributions: a.Contributions, Summary: a.Summary, GatewayId: "gw-north-1",
 	}
+}
+
+// frames sends values as a gateway would, ten times a second: of pump-04, of new-01, which no window is of, and of new-02, whose are an hour old.
+type frames struct {
+	t    *testing.T
+	cl   *kgo.Client
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+	seq  uint64
+}
+
+func newFrames(t *testing.T, cfg kafka.Config) *frames {
+	f := &frames{t: t, cl: kafkatest.Client(t, cfg), stop: func() {}}
+	t.Cleanup(f.end)
+	return f
+}
+
+func (f *frames) begin() {
+	ctx, cancel := context.WithCancel(context.Background())
+	f.stop = cancel
+	f.wg.Go(func() {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case now := <-tick.C:
+				f.seq++
+				var recs []*kgo.Record
+				for id, at := range map[string]time.Time{"pump-04": now, "new-01": now, "new-02": now.Add(-time.Hour)} {
+					names := []string{sensorShapes[0].name, "stuck"}
+					x := frame.New(id, "gw-1", f.seq, at, names, []float32{4321, 1})
+					x.Qualities = []uint8{frame.QualityGood, frame.QualityBad}
+					recs = append(recs, &kgo.Record{Topic: topic.Frames, Key: []byte(id), Value: x.AppendTo(nil), Headers: []kgo.RecordHeader{{Key: topic.HeaderType, Value: []byte(topic.TypeFrame)}}})
+				}
+				if err := f.cl.ProduceSync(ctx, recs...).FirstErr(); err != nil && ctx.Err() == nil {
+					f.t.Errorf("frames: %v", err)
+					return
+				}
+			}
+		}
+	})
+}
+
+func (f *frames) end() {
+	f.stop()
+	f.wg.Wait()
 }
 
 // start runs a service on a free port until the test ends, and waits until it is ready.

@@ -1,4 +1,4 @@
-// Package realtimeapi is Tocsin's live side: it follows the windows, anomalies and alerts topics and serves what
+// Package realtimeapi is Tocsin's live side: it follows the windows, anomalies and alerts topics, and the frames of machines that somebody looks at, and serves what
 // is live now over REST, gRPC, a WebSocket and a web page.
 //
 // States: listening after New (health says not ready, requests wait in the backlog), following and serving in
@@ -24,6 +24,7 @@ import (
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/grpcapi"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hops"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/live"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/page"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/pipeline"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/query"
@@ -37,6 +38,7 @@ type Service struct {
 	http    *httpserver.Server
 	grpc    *grpcapi.Server
 	follow  *follow.Follower
+	live    *live.Follower
 	stream  *stream.Server
 	gate    *gate.Gate
 	forward *forward.Forwarder
@@ -70,13 +72,15 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 	h.Locate(where)
 	flow := follow.NewFlow(deps.Metrics)
 	now := func() wire.Flow { return flow.Summary(time.Now()) }
+	board := live.NewBoard()
 	s := &Service{
 		gate:    door,
 		forward: forward.New(cfg.Backends.bases(), roots, deps.Net(), deps.Log, deps.Metrics),
 		follow:  follow.New(follow.Config{Kafka: deps.Kafka, LookBack: cfg.LookBack}, h, flow, deps.Log, deps.Metrics),
+		live:    live.New(deps.Kafka, board, deps.Log, deps.Metrics),
 		stream: stream.New(stream.Config{
 			Interval: cfg.Stream.Interval, WriteTimeout: cfg.Stream.WriteTimeout, PingInterval: cfg.Stream.PingInterval,
-			MaxClients: cfg.Stream.MaxClients, AllowedOrigins: cfg.Stream.AllowedOrigins, Build: build, Hops: &flow.Hops,
+			MaxClients: cfg.Stream.MaxClients, AllowedOrigins: cfg.Stream.AllowedOrigins, Build: build, Hops: &flow.Hops, Live: board,
 		}, h, now, deps.Log, deps.Metrics),
 		waits: backlog.New(deps.Kafka, deps.Log, deps.Metrics),
 	}
@@ -144,7 +148,7 @@ func (s *Service) Ready() error { return s.follow.Ready() }
 func (s *Service) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	runs := []func(context.Context) error{s.follow.Run, s.stream.Run, s.waits.Run, s.http.Run, s.grpc.Run}
+	runs := []func(context.Context) error{s.follow.Run, s.live.Run, s.stream.Run, s.waits.Run, s.http.Run, s.grpc.Run}
 	errs := make([]error, len(runs))
 	var wg sync.WaitGroup
 	for i, run := range runs {

@@ -25,6 +25,7 @@ const (
 	maxFaults   = 100
 	maxChannel  = 600 // bytes of a channel's name
 	machineTag  = "machine:"
+	liveTag     = "live:"
 )
 
 // statusOver closes a client whose session has ended: signing in again helps, connecting again does not.
@@ -45,10 +46,11 @@ type request struct {
 
 // channel is one subscription; the writer's goroutine owns it.
 type channel struct {
-	since uint64 // version that the client has; 0: nothing yet
-	known bool   // machine channels: the client has been told that the machine is known
-	told  bool   // something has been sent
-	keep  func(sensor string) bool
+	since uint64          // version that the client has; 0: nothing yet
+	known bool            // machine channels: the client has been told that the machine is known
+	told  bool            // something has been sent
+	keep  map[string]bool // machine channels: the sensors that are sent; nil: all
+	live  *look           // live channels: nil when there is nothing to see
 }
 
 type client struct {
@@ -108,6 +110,9 @@ func (c *client) run(ctx context.Context, cancel context.CancelFunc) {
 	c.view = c.s.look(viewOf(c.who, nil))
 	err := c.write(ctx)
 	c.s.leaveView(c.view)
+	for _, ch := range c.channels {
+		ch.live.stop()
+	}
 	if errors.Is(err, errOver) {
 		cut := time.AfterFunc(goodbye, func() { _ = c.raw.Close() })
 		_ = c.conn.Close(statusOver, "the session is over")
@@ -195,8 +200,11 @@ func (c *client) parse(typ websocket.MessageType, data []byte) (r request, resum
 	}
 	for _, ch := range r.Channels {
 		id, isMachine := strings.CutPrefix(ch, machineTag)
+		if !isMachine {
+			id, isMachine = strings.CutPrefix(ch, liveTag)
+		}
 		if len(ch) > maxChannel || (ch != "fleet" && ch != "alerts" && (!isMachine || id == "")) {
-			return r, 0, fmt.Sprintf("unknown channel %.80q; known: fleet, alerts, machine:<id>", ch)
+			return r, 0, fmt.Sprintf("unknown channel %.80q; known: fleet, alerts, machine:<id>, live:<id>", ch)
 		}
 	}
 	if r.Resume != nil && r.Resume.Instance == c.s.instance {
@@ -299,12 +307,23 @@ func (c *client) takeOver(ctx context.Context) error {
 		}
 		ch := old[name]
 		if ch == nil {
-			ch = &channel{since: resume, told: resume > 0, known: resume > 0}
+			ch = c.begin(name, resume)
 		}
+		delete(old, name)
 		c.channels[name] = ch
 		c.order = append(c.order, name)
 	}
+	for _, ch := range old {
+		ch.live.stop()
+	}
 	return nil
+}
+
+func (c *client) begin(name string, resume uint64) *channel {
+	if id, ok := strings.CutPrefix(name, liveTag); ok {
+		return &channel{live: c.lookAt(id)}
+	}
+	return &channel{since: resume, told: resume > 0, known: resume > 0}
 }
 
 // news is what the channel has not been told yet.
@@ -345,6 +364,9 @@ func (c *client) news(name string, ch *channel, t *news) [][]byte {
 		ch.since, ch.told = version, true
 		return alertMessages(alerts, version, reset)
 	}
+	if id, ok := strings.CutPrefix(name, liveTag); ok {
+		return c.liveNews(id, ch)
+	}
 	return c.machineNews(strings.TrimPrefix(name, machineTag), ch)
 }
 
@@ -368,9 +390,7 @@ func (c *client) machineNews(id string, ch *channel) [][]byte {
 		return nil
 	}
 	if ch.keep == nil && len(d.Windows) > 0 {
-		if top := hub.TopSensors(d.Windows[len(d.Windows)-1], maxSensors); top != nil {
-			ch.keep = func(s string) bool { return top[s] }
-		}
+		ch.keep = hub.TopSensors(d.Windows[len(d.Windows)-1], maxSensors)
 	}
 	ch.since, ch.told, ch.known = d.Version, true, d.Known
 	return machineMessages(id, &d, reset, ch.keep)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/gate"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/live"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/places"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/wire"
 )
@@ -34,7 +35,7 @@ func setupFor(t *testing.T, who *gate.Identity) *fixture {
 	}
 	h := hub.New(hub.DefaultLimits())
 	h.Locate(where)
-	s := New(Config{Interval: 20 * time.Millisecond, Summary: 40 * time.Millisecond, WriteTimeout: patience, PingInterval: time.Minute, MaxClients: 64}, h, func() wire.Flow { return wire.Flow{DelayMS: -1} }, zap.NewNop(), metrics.NewSet())
+	s := New(Config{Interval: 20 * time.Millisecond, Summary: 40 * time.Millisecond, WriteTimeout: patience, PingInterval: time.Minute, MaxClients: 64, Live: live.NewBoard()}, h, func() wire.Flow { return wire.Flow{DelayMS: -1} }, zap.NewNop(), metrics.NewSet())
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.Serve(w, r, who) }))
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -74,7 +75,7 @@ func TestNothingOfOthersIsSent(t *testing.T) {
 	instance, version := "", uint64(0)
 	at := int64(1000)
 	for _, ask := range []string{
-		`"channels":["fleet","alerts"]`, `"channels":["fleet","alerts","machine:hidden-1"]`, `"channels":["machine:hidden-1","machine:a-1"]`,
+		`"channels":["fleet","alerts"]`, `"channels":["fleet","alerts","machine:hidden-1","live:hidden-1"]`, `"channels":["machine:hidden-1","machine:a-1"]`,
 		`"channels":["fleet","alerts"],"filter":{"site":"h"}`, `"channels":["fleet","alerts"],"filter":{"site":"a"}`, `"channels":["fleet","alerts"],"filter":{"group":""}`,
 	} {
 		for _, resume := range []bool{false, true} {

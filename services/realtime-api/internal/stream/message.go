@@ -6,6 +6,7 @@ import (
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/live"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/wire"
 )
 
@@ -86,8 +87,12 @@ func alertMessages(alerts []*eventv1.AlertEvent, version uint64, reset bool) [][
 	}
 }
 
-// machineMessages tells what changed of one machine; keep chooses among its sensors.
-func machineMessages(id string, d *hub.MachineDelta, reset bool, keep func(string) bool) [][]byte {
+// machineMessages tells what changed of one machine; only chooses among its sensors, nil: all.
+func machineMessages(id string, d *hub.MachineDelta, reset bool, only map[string]bool) [][]byte {
+	var keep func(string) bool
+	if only != nil {
+		keep = func(s string) bool { return only[s] }
+	}
 	var out [][]byte
 	windows, first := d.Windows, true
 	for {
@@ -115,4 +120,11 @@ func machineMessages(id string, d *hub.MachineDelta, reset bool, keep func(strin
 		}
 		windows, first = windows[n:], false
 	}
+}
+
+// liveMessage tells the newest values of one machine.
+func liveMessage(id string, samples []live.Sample) []byte {
+	dst := wire.AppendString([]byte(`{"type":"live","id":`), id)
+	dst = appendArray(dst, "samples", samples, func(dst []byte, s live.Sample) []byte { return wire.AppendSample(dst, &s) })
+	return append(dst, '}')
 }

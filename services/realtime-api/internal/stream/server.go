@@ -2,11 +2,15 @@
 //
 // # Protocol
 //
-// The client sends {"type":"subscribe","channels":["fleet","alerts","machine:<id>"],"filter":{"site":S,"line":L,"group":G}}; each subscribe replaces the
+// The client sends {"type":"subscribe","channels":["fleet","alerts","machine:<id>","live:<id>"],"filter":{"site":S,"line":L,"group":G}}; each subscribe replaces the
 // one before. The filter, of which any part may be missing, is on fleet, alerts and the summary. Machines that the client may not see are as if there were none. With "resume":{"instance":I,"version":V} from an earlier connection, channels go on from there
 // instead of from the start, if this is still the same instance. The server sends hello first; then fleet, alerts and machine
 // messages, each with the version it brings the channel to ("reset": forget what was before; "more": the next message carries on), and a
 // summary each second, which is also the heartbeat.
+//
+// live messages hold the newest value of each sensor of a machine as it was sent, before the window with it is judged: at most one message of a machine in a tick, with
+// what is new since the last. Of a machine of many sensors it holds those that the machine's own channel on the connection does. They have no version and are no part of a resume:
+// what nobody saw is not sent again, its window will be.
 //
 // # Slow clients
 //
@@ -42,6 +46,7 @@ import (
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/gate"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hops"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/live"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/wire"
 )
 
@@ -54,6 +59,7 @@ type Config struct {
 	MaxClients     int
 	AllowedOrigins []string       // beside the page's own; patterns as of path.Match on the host
 	Hops           *hops.Recorder // nil: nobody measures
+	Live           *live.Board    // who watches what before its window closes; nil: nobody can
 	Build          string         // the page's version, told in hello: a page of another loads itself anew
 }
 

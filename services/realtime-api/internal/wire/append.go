@@ -15,6 +15,7 @@ import (
 	queryv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/query/v1"
 
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/hub"
+	"github.com/tocsin-io/tocsin/services/realtime-api/internal/live"
 	"github.com/tocsin-io/tocsin/services/realtime-api/internal/places"
 )
 
@@ -212,6 +213,20 @@ func AppendWindow(dst []byte, w *hub.Window, keep func(sensor string) bool) []by
 	dst = appendBool(dst, "learning", w.Learning)
 	dst = appendInt(dst, "closed_at_ms", w.ClosedAtMS)
 	dst = appendText(dst, "regime", w.Regime)
+	return append(dst, '}')
+}
+
+// AppendSample appends the newest value of one sensor; value is null where there is none to show.
+func AppendSample(dst []byte, s *live.Sample) []byte {
+	dst = append(dst, '{')
+	dst = appendText(dst, "sensor", s.Sensor)
+	dst = appendInt(dst, "time_us", s.TimeUS)
+	v := s.Value
+	if !s.Usable() {
+		v = float32(math.NaN())
+	}
+	dst = appendReal32(dst, "value", v)
+	dst = appendText(dst, "quality", enumName(eventv1.Quality_name, int32(s.Quality)))
 	return append(dst, '}')
 }
 

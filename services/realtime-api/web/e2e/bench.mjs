@@ -155,14 +155,17 @@ async function memory(page, minutes) {
 const windowMs = 5000;
 const latenessMs = 2000;
 
-/** From a frame to the screen, by the whole path: each window of a machine holds one value, and the page of that machine shows it. */
+/**
+ * From a frame to the screen, by the whole path. Each frame of a machine holds a value of its own, which the machine's page shows before it is judged, and one that is the same for all
+ * frames of a window, which the page shows as the window's mean once that is closed.
+ */
 async function path() {
   const seconds = Math.max(60, Math.min(600, o.minutes * 60));
   const machines = Array.from({ length: o.pages }, (_, i) => `mark-${i + 1}`);
   const seen = new Map();
   const context = await browser.newContext({ viewport: { width: 900, height: 700 } });
-  await context.exposeFunction("report", (machine, value, at) => {
-    const key = `${machine} ${value}`;
+  await context.exposeFunction("report", (machine, what, value, at) => {
+    const key = `${what} ${machine} ${value}`;
     if (!seen.has(key)) seen.set(key, at);
   });
   const closing = new Map();
@@ -170,11 +173,13 @@ async function path() {
   const began = Date.now();
   let sequence = began * 1000;
   const sent = new Map();
+  const frames = new Map(machines.map((m) => [m, []])); // when each was sent; its value is its place
   const value = (k) => 1000 + (k % 9000);
   const frame = async (m) => {
     const at = Date.now();
     const k = Math.floor(at / windowMs);
-    const r = await fetch(`${o.gateway}/v1/frames`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ equipment_id: m, gateway_id: "bench", sequence: ++sequence, base_time_us: at * 1000, sensors: ["marked"], values: [value(k)] }) });
+    const own = value(frames.get(m).push(at) - 1);
+    const r = await fetch(`${o.gateway}/v1/frames`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ equipment_id: m, gateway_id: "bench", sequence: ++sequence, base_time_us: at * 1000, sensors: ["own", "window"], values: [own, value(k)] }) });
     if (!r.ok) throw new Error(`gateway: ${r.status} ${await r.text()}`);
     lastOf.set(`${m} ${k}`, at);
     // The first frame that is further than the allowed lateness past a window's end closes it.
@@ -196,23 +201,28 @@ async function path() {
   for (const m of machines) {
     const page = await context.newPage();
     await page.goto(`${o.path}/#/machine/${m}`);
-    await page.locator(".chart .now").first().waitFor({ timeout: 120_000 });
+    await page.locator(".chart .mean").first().waitFor({ timeout: 120_000 });
     await page.evaluate((machine) => {
-      let before = "";
+      const before = {};
       const look = () => {
-        const text = document.querySelector(".chart .now")?.textContent ?? "";
-        if (text === before) return;
-        before = text;
-        // On screen, not only in the document.
-        requestAnimationFrame(() => {
-          const c = new MessageChannel();
-          c.port1.onmessage = () => void window.report(machine, Number(text.replace(/[^\d.]/g, "")), Date.now());
-          c.port2.postMessage(0);
-        });
+        for (const chart of document.querySelectorAll(".chart")) {
+          const what = chart.querySelector(".sensor")?.textContent;
+          // The value that is not judged yet, and the last window's mean.
+          const text = chart.querySelector(what === "own" ? ".now.unjudged" : ".mean")?.textContent;
+          if (!text || text === before[what]) continue;
+          before[what] = text;
+          // On screen, not only in the document.
+          requestAnimationFrame(() => {
+            const c = new MessageChannel();
+            c.port1.onmessage = () => void window.report(machine, what, Number(text.replace(/[^\d.]/g, "")), Date.now());
+            c.port2.postMessage(0);
+          });
+        }
       };
       new MutationObserver(look).observe(document.getElementById("main"), { subtree: true, childList: true, characterData: true });
     }, m);
   }
+  const watched = Date.now();
   await wait(seconds * 1000);
   stopped = true;
   await Promise.all(sender);
@@ -220,12 +230,15 @@ async function path() {
   await context.close();
   const fromClosing = [];
   const fromLast = [];
+  const fromFrame = [];
+  const ownOnly = [];
   let missed = 0;
-  const firstWindow = Math.ceil(began / windowMs) + 8;
+  let unseen = 0;
+  const firstWindow = Math.ceil(watched / windowMs);
   const lastWindow = Math.floor((Date.now() - 15_000) / windowMs);
   for (const m of machines) {
     for (let k = firstWindow; k < lastWindow; k++) {
-      const at = seen.get(`${m} ${value(k)}`);
+      const at = seen.get(`window ${m} ${value(k)}`);
       const closed = closing.get(`${m} ${k}`);
       if (at === undefined || closed === undefined) {
         missed++;
@@ -234,9 +247,29 @@ async function path() {
       fromClosing.push(at - closed);
       fromLast.push(at - lastOf.get(`${m} ${k}`));
     }
+    // A frame that a newer one overtook on the way to the screen counts until that one was there.
+    let newer = Infinity;
+    const list = frames.get(m);
+    for (let i = list.length - 1; i >= 0 && list[i] >= watched; i--) {
+      const own = seen.get(`own ${m} ${value(i)}`);
+      newer = Math.min(newer, own ?? Infinity);
+      if (list[i] > watched + seconds * 1000 - 5000) continue; // it may not have had the time
+      if (own !== undefined) ownOnly.push(own - list[i]);
+      if (newer === Infinity) unseen++;
+      else fromFrame.push(newer - list[i]);
+    }
   }
-  const table = (l) => ({ windows: l.length, p50_ms: rank(l, 0.5), p90_ms: rank(l, 0.9), p99_ms: rank(l, 0.99), longest_ms: Math.max(...l) });
-  return { seconds, machines: machines.length, frames_per_second: machines.length * 4, never_seen: missed, from_the_frame_that_closes_the_window: table(fromClosing), from_the_last_frame_of_the_window: table(fromLast) };
+  const table = (l, what) => ({ [what]: l.length, p50_ms: rank(l, 0.5), p90_ms: rank(l, 0.9), p99_ms: rank(l, 0.99), longest_ms: Math.max(...l) });
+  return {
+    seconds,
+    machines: machines.length,
+    frames_per_second: machines.length * 4,
+    never_seen: missed + unseen,
+    from_a_frame_to_its_value_or_a_newer_one: table(fromFrame, "frames"),
+    from_a_frame_to_its_own_value: table(ownOnly, "frames"),
+    from_the_frame_that_closes_the_window: table(fromClosing, "windows"),
+    from_the_last_frame_of_the_window: table(fromLast, "windows"),
+  };
 }
 
 const out = { machines: o.machines, chromium: browser.version() };

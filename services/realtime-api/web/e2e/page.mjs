@@ -111,6 +111,37 @@ try {
     await page.waitForFunction((b) => document.querySelector(".machinehead .title").innerText !== b, before);
   });
 
+  await check("a value is on screen before a window holds it, and says so", async () => {
+    await page.goto(`${base}/#/machine/pump-04`);
+    await page.getByRole("heading", { name: "pump-04" }).waitFor();
+    assert.equal(await page.locator(".unjudged").count(), 0);
+    await step("frames begin");
+    const chart = page.locator(".chart", { hasText: "bearing_temperature_c" });
+    await chart.locator(".now.unjudged:not(.stale)", { hasText: /4.321/ }).waitFor();
+    await chart.getByRole("img", { name: "now, not judged yet:" }).waitFor();
+    await chart.getByRole("img", { name: /^bearing_temperature_c: 4.321, not judged yet; mean of the last window \d/ }).waitFor();
+    assert.match(await chart.locator(".sub").innerText(), /^mean \d.* expected \d/);
+    // A sensor that no window has yet, and whose source rejects its values.
+    await page.locator(".chart", { hasText: "stuck" }).getByRole("img", { name: "stuck: bad quality, not judged yet" }).waitFor();
+    assert.deepEqual(await accessible(page, "values not judged yet"), []);
+    // Nobody knows this machine yet.
+    await page.goto(`${base}/#/machine/new-01`);
+    await page.getByText("Its first values come in.").waitFor();
+    await page.locator(".now.unjudged:not(.stale)", { hasText: /4.321/ }).waitFor();
+    // What was measured an hour ago is not now.
+    await page.goto(`${base}/#/machine/new-02`);
+    await page.locator(".now.unjudged.stale", { hasText: /4.321/ }).waitFor();
+    await page.getByRole("img", { name: /^bearing_temperature_c: 4.321 of \d\d:\d\d:\d\d, not judged yet$/ }).waitFor();
+    // The window takes its values' place.
+    await page.goto(`${base}/#/machine/pump-04`);
+    await chart.locator(".now.unjudged").waitFor();
+    await step("frames end");
+    await step("their window");
+    await page.locator(".unjudged").first().waitFor({ state: "detached" });
+    assert.equal(await page.locator(".unjudged").count(), 0);
+    assert.match(await chart.locator(".now").innerText(), /^\d\d\.\d\d$/);
+  });
+
   await check("names and texts from records are text", async () => {
     await step("evil");
     await page.goto(`${base}/#/`);
@@ -213,13 +244,16 @@ try {
   });
 
   await check("no serious finding of axe, every view, both themes, on a phone too", async () => {
+    await step("frames begin");
     await everyLook(page, base, [
       { hash: "#/", ready: ".cell" },
       { hash: "#/?view=list", ready: ".cell" },
       { hash: "#/?view=map", ready: ".fleetmap canvas" },
       { hash: "#/coverage", ready: ".covered" },
       { hash: "#/machine/pump-03", ready: ".chart canvas" },
+      { hash: "#/machine/pump-04", ready: ".chart .unjudged" },
     ]);
+    await step("frames end");
     await page.setViewportSize({ width: 1400, height: 900 });
   });
 

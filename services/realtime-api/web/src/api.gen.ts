@@ -85,6 +85,13 @@ export type GatewayCoverage = {
 
 export type Health = "HEALTH_UNSPECIFIED" | "HEALTH_HEALTHY" | "HEALTH_DEGRADED" | "HEALTH_FAILED";
 
+export type LiveSample = {
+  quality: "QUALITY_UNSPECIFIED" | "QUALITY_GOOD" | "QUALITY_UNCERTAIN" | "QUALITY_BAD" | "QUALITY_MISSING";
+  sensor: string;
+  time_us: number;
+  value: number | null;
+};
+
 export type Machine = {
   equipment_id: string;
   gateway_id: string;

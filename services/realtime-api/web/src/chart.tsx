@@ -1,6 +1,7 @@
-import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState, type RefObject } from "react";
 import uPlot from "uplot";
 import { clock, day, eventTime, num, surprise, surpriseMax } from "./format";
+import { isFresh, qualityNote, type Trace } from "./live";
 import { isClosed, severity, type Alert, type Anomaly, type SensorWindow, type Window } from "./model";
 import { token, useTheme } from "./theme";
 
@@ -45,7 +46,7 @@ export function spacing(windows: Window[]): number {
   return steps[steps.length >> 1] ?? 5e6;
 }
 
-/** Columns of x in seconds, mean, min, max, expected low and high. */
+/** Columns of x in seconds, mean, min, max, expected low and high; in a chart also values that are not judged yet. */
 export type Columns = [number[], ...(number | null)[][]];
 
 /** Columns of x, mean, min, max, expected low and high. A gap in time breaks the line. */
@@ -68,12 +69,21 @@ function columns(sensor: string, windows: Window[], step: number): { data: Colum
   return { data, latest };
 }
 
+/** Adds a column of values that no window holds yet; their line begins at the last window's mean. The columns before end there. */
+function withLive(data: Columns, trace: Trace): Columns {
+  if (trace.length === 0) return [...data, data[0].map(() => null)];
+  const means = data[1] as (number | null)[];
+  const tail = trace.map(() => null);
+  const first = data[0].map((_, i) => (i === means.length - 1 ? (means[i] ?? null) : null));
+  return [[...data[0], ...trace.map((s) => s.time_us / 1e6)], ...data.slice(1).map((c) => [...c, ...tail]), [...first, ...trace.map((s) => s.value)]] as Columns;
+}
+
 /** The scale holds what was measured, and the expected band as far as that does not flatten it. */
 function limits(data: Columns): [number, number] {
   let lo = Infinity;
   let hi = -Infinity;
-  for (const i of [1, 2, 3]) {
-    for (const v of data[i] as (number | null)[]) {
+  for (const i of [1, 2, 3, 6]) {
+    for (const v of (data[i] ?? []) as (number | null)[]) {
       if (v === null) continue;
       lo = Math.min(lo, v);
       hi = Math.max(hi, v);
@@ -98,25 +108,41 @@ export interface Past {
   note: string;
 }
 
-const nothing: Columns = [[], [], [], [], [], []];
+const nothing: Columns = [[], [], [], [], [], [], []];
+const noTrace: Trace = [];
+
+/** Whether the element is in sight: what is not is drawn only when its windows change. */
+function useInSight(box: RefObject<HTMLElement | null>): boolean {
+  const [seen, setSeen] = useState(false);
+  useEffect(() => {
+    const watch = new IntersectionObserver((e) => setSeen(e.at(-1)?.isIntersecting ?? false), { rootMargin: "100px" });
+    if (box.current) watch.observe(box.current);
+    return () => watch.disconnect();
+  }, [box]);
+  return seen;
+}
 
 interface ChartProps {
   sensor: string;
   windows: Window[];
   step: number;
   marks: Mark[];
+  /** What no window holds yet, and our time, by which to tell whether it is of now. */
+  trace?: Trace | undefined;
+  now?: number;
   past?: Past | undefined;
   /** A stretch was drawn with the mouse, seconds. */
   onZoom?: (from: number, to: number) => void;
   onZoomOut?: () => void;
 }
 
-export function SensorChart({ sensor, windows, step, marks, past, onZoom, onZoomOut }: ChartProps) {
+export function SensorChart({ sensor, windows, step, marks, trace, now = Date.now(), past, onZoom, onZoomOut }: ChartProps) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | undefined>(undefined);
   const theme = useTheme();
   const live = useMemo(() => columns(sensor, windows, step), [sensor, windows, step]);
-  const data = past ? (past.data ?? nothing) : live.data;
+  const drawn = useInSight(box) ? (trace ?? noTrace) : noTrace;
+  const data = useMemo(() => withLive(past ? (past.data ?? nothing) : live.data, past ? noTrace : drawn), [past?.data, !past, live.data, drawn]);
   const latest = past ? undefined : live.latest;
   const mine = useMemo(() => marks.filter((m) => m.sensors.size === 0 || m.sensors.has(sensor)), [marks, sensor]);
   const current = useRef<Current["current"]>({ data, marks: mine });
@@ -143,24 +169,39 @@ export function SensorChart({ sensor, windows, step, marks, past, onZoom, onZoom
   }, [data, mine, past?.from, past?.to]);
 
   const at = hover !== null && hover < data[0].length ? hover : null;
-  const value = at === null ? latest?.mean : data[1]?.[at];
+  const mean = at === null ? latest?.mean : data[1]?.[at];
   const low = at === null ? latest?.expected_low : data[4]?.[at];
   const high = at === null ? latest?.expected_high : data[5]?.[at];
   const lasting = past ? [] : mine.filter((m) => m.to === undefined && m.sensors.size > 0);
   const blame = lasting.find((m) => m.critical) ?? lasting[0];
-  const out = value != null && low != null && high != null && (value < low || value > high);
+  const out = mean != null && low != null && high != null && (mean < low || mean > high);
+  // Not judged: the newest value, or the one under the pointer.
+  const newest = past || at !== null ? undefined : trace?.at(-1);
+  const pointed = at !== null && mean == null ? data[6]?.[at] : undefined;
+  const unjudged = newest !== undefined || pointed != null;
+  const value = newest ? newest.value : (pointed ?? mean);
+  const stale = newest !== undefined && !isFresh(newest, now);
+  const note = newest ? qualityNote(newest) : "";
   return (
     <figure className={`chart ${blame ? `blamed ${blame.critical ? "s-critical" : "s-warning"}` : ""}`}>
       <figcaption>
         <span className="sensor" title={sensor}>
           {sensor}
         </span>
-        <span className={`now ${out ? "out" : ""}`} title="Mean over the window">
+        <span className={`now ${unjudged ? `unjudged ${stale ? "stale" : ""}` : out ? "out" : ""}`} title={unjudged ? "As it was sent; not judged yet" : "Mean over the window"}>
+          {unjudged && <i role="img" aria-label={stale ? "not of now, not judged yet:" : "now, not judged yet:"} />}
           {past && value == null ? "" : num(value)}
         </span>
         <span className="sub">
           {at === null ? "" : `${eventTime((data[0][at] ?? 0) * 1e6, Date.now())} · `}
-          {low != null && high != null ? `expected ${num(low)} – ${num(high)}` : past ? (at === null ? past.note : "\u00a0") : "nothing expected yet"}
+          {note && <em>{note} · </em>}
+          {newest && stale && <em>of {eventTime(newest.time_us, now)} · </em>}
+          {newest && latest && (
+            <span className={`mean ${out ? "out" : ""}`} title="Mean over the last window">
+              mean {num(mean)} ·{" "}
+            </span>
+          )}
+          {low != null && high != null ? `expected ${num(low)} – ${num(high)}` : past ? (at === null ? past.note : "\u00a0") : pointed != null || (newest && !latest) ? "not judged yet" : "nothing expected yet"}
           {latest && latest.unusable > 0 && at === null && <em> · {latest.unusable} unusable</em>}
         </span>
         {!past && (
@@ -169,7 +210,12 @@ export function SensorChart({ sensor, windows, step, marks, past, onZoom, onZoom
           </span>
         )}
       </figcaption>
-      <div className="plot" ref={box} role="img" aria-label={`${sensor}: ${num(latest?.mean)}`} />
+      <div
+        className="plot"
+        ref={box}
+        role="img"
+        aria-label={newest ? `${sensor}: ${note || num(newest.value)}${stale ? ` of ${eventTime(newest.time_us, now)}` : ""}, not judged yet${latest ? `; mean of the last window ${num(latest.mean)}` : ""}` : `${sensor}: ${num(latest?.mean)}`}
+      />
     </figure>
   );
 }
@@ -219,6 +265,7 @@ function options(el: HTMLElement, current: Current, hover: (i: number | null) =>
       { width: 0, points: { show: false } },
       edge,
       edge,
+      { stroke: line, width: 1, dash: [2, 3], points: { show: true, size: 5, width: 1.25, stroke: line, fill: token("--surface") } },
     ],
     bands: [
       { series: [5, 4], fill: token("--chart-band") },

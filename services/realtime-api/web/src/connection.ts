@@ -83,7 +83,7 @@ export class Connection {
 
   private ask(resume: boolean) {
     const request: Record<string, unknown> = { type: "subscribe", channels: this.channels };
-    const versions = this.channels.map((c) => this.versions.get(c) ?? 0);
+    const versions = this.channels.filter((c) => !c.startsWith("live:")).map((c) => this.versions.get(c) ?? 0); // live values have none
     if (resume && this.instance && versions.length > 0 && Math.min(...versions) > 0) {
       request["resume"] = { instance: this.instance, version: Math.min(...versions) };
     }

@@ -27,6 +27,8 @@ export function MachinePage({ data, params, query }: ViewProps) {
       </a>
       {!detail || detail.row === undefined ? (
         <Loading id={id} />
+      ) : detail.row === null && detail.live.size > 0 ? (
+        <Unjudged detail={detail} skew={data.skew} />
       ) : detail.row === null ? (
         <>
           <h1>{id}</h1>
@@ -39,6 +41,24 @@ export function MachinePage({ data, params, query }: ViewProps) {
         <Known data={data} detail={detail} query={query} />
       )}
     </div>
+  );
+}
+
+/** A machine of which values come and no window has yet. */
+function Unjudged({ detail, skew }: { detail: Detail; skew: number }) {
+  const now = useNow() + skew;
+  return (
+    <>
+      <h1>{detail.id}</h1>
+      <p className="note" role="status">
+        Its first values come in. None is judged yet; what is expected of it has to be learned.
+      </p>
+      <div className="charts">
+        {[...detail.live].map(([sensor, trace]) => (
+          <SensorChart key={sensor} sensor={sensor} windows={none} step={5e6} marks={none} trace={trace} now={now} />
+        ))}
+      </div>
+    </>
   );
 }
 
@@ -191,14 +211,14 @@ function Known({ data, detail, query }: { data: Data; detail: Detail; query: URL
             <PastChart key={n} id={detail.id} sensor={n} span={span} bands={past.bands} marks={past.marks} onZoom={(a, b) => zoom({ from: a * 1000, to: b * 1000 })} onZoomOut={out} />
           ))}
         </div>
-      ) : windows.length === 0 ? (
+      ) : windows.length === 0 && detail.live.size === 0 ? (
         <div className="empty">
           <p>No recent windows of this machine.</p>
         </div>
       ) : (
         <div className="charts">
           {shown.map((n) => (
-            <SensorChart key={n} sensor={n} windows={windows} step={step} marks={marks} {...(history && { onZoom: (a: number, b: number) => zoom({ from: a * 1000, to: b * 1000 }), onZoomOut: out })} />
+            <SensorChart key={n} sensor={n} windows={windows} step={step} marks={marks} trace={detail.live.get(n)} now={now} {...(history && { onZoom: (a: number, b: number) => zoom({ from: a * 1000, to: b * 1000 }), onZoomOut: out })} />
           ))}
         </div>
       )}
@@ -229,7 +249,7 @@ interface PastOfMachine {
   failed: string;
 }
 
-const none: Mark[] = [];
+const none: never[] = [];
 
 /** What all charts of a span share. */
 function usePast(id: string, span: Span | undefined): PastOfMachine | undefined {
@@ -289,9 +309,11 @@ function ScoreStrip({ windows }: { windows: Window[] }) {
   );
 }
 
-/** The record's order, but sensors that an open alert blames come first. */
+/** The record's order, then what no window has yet, but sensors that an open alert blames come first. */
 function useSensorOrder(detail: Detail): string[] {
-  const key = JSON.stringify(detail.windows.at(-1)?.sensors.map((s) => s.sensor) ?? []);
+  const judged = detail.windows.at(-1)?.sensors.map((s) => s.sensor) ?? [];
+  // Of a wide machine only some are charted, and no others come live.
+  const key = JSON.stringify(detail.sensorsTotal > judged.length ? judged : [...new Set([...judged, ...detail.live.keys()])]);
   return useMemo(() => {
     const blame = new Map<string, number>();
     for (const a of detail.alerts) {
@@ -308,6 +330,9 @@ function Legend() {
     <span className="legend" aria-hidden="true">
       <span>
         <i className="k-mean" /> mean
+      </span>
+      <span>
+        <i className="k-live" /> not judged yet
       </span>
       <span>
         <i className="k-range" /> min–max

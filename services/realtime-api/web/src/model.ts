@@ -89,6 +89,15 @@ export interface SensorWindow {
   expected_high: number | null;
 }
 
+/** The newest value of a sensor, before anybody has judged it. */
+export interface Sample {
+  sensor: string;
+  time_us: number;
+  /** null: the source has none, or rejects it */
+  value: number | null;
+  quality: string;
+}
+
 export interface Window {
   start_us: number;
   end_us: number;
@@ -133,4 +142,5 @@ export type Message =
       anomalies?: Anomaly[];
       alerts?: Alert[];
     } & Head)
+  | { type: "live"; id: string; samples: Sample[] }
   | { type: "error"; detail: string };

@@ -1,6 +1,7 @@
 import { useSyncExternalStore } from "react";
 import { Connection, type Link } from "./connection";
 import { forgetState, keepState, keptState } from "./kept";
+import { noLive, withoutJudged, withSamples, type Live } from "./live";
 import { isClosed, stateName, type Alert, type Anomaly, type Message, type Row, type Summary, type Window } from "./model";
 
 const closedKept = 300;
@@ -17,6 +18,8 @@ export interface Detail {
   windows: Window[];
   anomalies: Anomaly[];
   alerts: Alert[];
+  /** What no window holds yet. */
+  live: Live;
 }
 
 /**
@@ -124,26 +127,35 @@ function merge<T>(old: T[], news: T[], key: (t: T) => string | number, order: (t
 
 function takeMachine(m: Extract<Message, { type: "machine" }>) {
   if (data.detail?.id !== m.id) return;
-  const old: Detail = m.reset ? blank(m.id) : data.detail;
+  const old: Detail = m.reset ? { ...blank(m.id), live: data.detail.live } : data.detail;
+  const windows = merge(old.windows, m.windows, (w) => w.start_us, (w) => w.start_us, windowsKept);
   data.detail = {
     ...old,
+    live: m.windows.length > 0 ? withoutJudged(old.live, windows) : old.live,
     row: m.machine === undefined ? old.row : m.machine,
     sensorsTotal: m.sensors_total || old.sensorsTotal,
-    windows: merge(old.windows, m.windows, (w) => w.start_us, (w) => w.start_us, windowsKept),
+    windows,
     anomalies: merge(old.anomalies, m.anomalies ?? [], (a) => a.anomaly_id, (a) => a.observed_us, anomaliesKept),
     alerts: merge(old.alerts, m.alerts ?? [], (a) => a.alert_id, (a) => a.started_us, anomaliesKept),
   };
 }
 
+function takeLive(m: Extract<Message, { type: "live" }>) {
+  if (data.detail?.id !== m.id) return;
+  data.detail = { ...data.detail, live: withoutJudged(withSamples(data.detail.live, m.samples), data.detail.windows) };
+}
+
 let build: string | undefined;
 
-const blank = (id: string): Detail => ({ id, row: undefined, sensorsTotal: 0, windows: [], anomalies: [], alerts: [] });
+const blank = (id: string): Detail => ({ id, row: undefined, sensorsTotal: 0, windows: [], anomalies: [], alerts: [], live: noLive });
 
 const connection = new Connection(
   `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/stream`,
   {
     link(l) {
       data.link = l;
+      // What was new when the connection was lost is not any more.
+      if (l.state === "lost" && data.detail) data.detail = { ...data.detail, live: noLive };
       if (l.state === "live") data.everLive = true;
       changed();
     },
@@ -169,6 +181,9 @@ const connection = new Connection(
         case "machine":
           takeMachine(m);
           break;
+        case "live":
+          takeLive(m);
+          break;
         case "error":
           console.warn("stream:", m.detail);
       }
@@ -177,10 +192,10 @@ const connection = new Connection(
   },
 );
 
-/** Follows one machine besides fleet and alerts; undefined follows none. */
+/** Follows one machine besides fleet and alerts, its newest values included; undefined follows none. */
 export function watchMachine(id: string | undefined) {
   data.detail = id === undefined ? undefined : blank(id);
-  connection.subscribe(["fleet", "alerts", ...(id === undefined ? [] : [`machine:${id}`])]);
+  connection.subscribe(["fleet", "alerts", ...(id === undefined ? [] : [`machine:${id}`, `live:${id}`])]);
   changed();
 }
 
