@@ -17,13 +17,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tocsin-io/tocsin/pkg/browsertest"
 	"github.com/tocsin-io/tocsin/pkg/kafka/kafkatest"
 )
 
 // TestBenchPage measures the page in a browser: over a fleet that changes at full rate (windows into an embedded broker), and from a frame to the screen through `tocsin run`.
 // See `make bench-page`.
 func TestBenchPage(t *testing.T) {
-	node, chromium := browserTools(t)
+	browser := browsertest.Find(t, "web")
 	machines, minutes := 10_000, 3.0
 	if s := os.Getenv("BENCH_MACHINES"); s != "" {
 		machines, _ = strconv.Atoi(s)
@@ -36,7 +37,7 @@ func TestBenchPage(t *testing.T) {
 	if machines < 10 || minutes <= 0 || out == "" || binary == "" {
 		t.Fatal("run `make bench-page`")
 	}
-	options := map[string]any{"chromium": chromium, "machines": machines + 1, "minutes": minutes, "pages": 5} // one is a replay of 2014
+	options := map[string]any{"chromium": browser.Chromium, "machines": machines + 1, "minutes": minutes, "pages": 5} // one is a replay of 2014
 	if os.Getenv("BENCH_PART") != "fleet" {
 		page, gateway := wholePath(t, binary)
 		options["path"], options["gateway"] = page, gateway
@@ -61,7 +62,7 @@ func TestBenchPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), node, "e2e/bench.mjs", string(arg))
+	cmd := exec.CommandContext(t.Context(), browser.Node, "e2e/bench.mjs", string(arg))
 	cmd.Dir = "web"
 	cmd.Stderr = os.Stderr
 	result, err := cmd.Output()

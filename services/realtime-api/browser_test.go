@@ -1,56 +1,20 @@
 package realtimeapi
 
 import (
-	"bufio"
-	"context"
 	"fmt"
-	"io"
-	"net/url"
-	"os"
-	"os/exec"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/tocsin-io/tocsin/pkg/browsertest"
 	"github.com/tocsin-io/tocsin/pkg/kafka/kafkatest"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 )
-
-// browserTools finds node, a Chromium and the driver, or skips; TOCSIN_REQUIRE_REAL=1 makes a missing one a failure.
-func browserTools(t *testing.T) (node, chromium string) {
-	t.Helper()
-	missing := func(format string, args ...any) {
-		t.Helper()
-		msg := "THE PAGE IS NOT TESTED IN A BROWSER: " + fmt.Sprintf(format, args...)
-		if os.Getenv("TOCSIN_REQUIRE_REAL") == "1" {
-			t.Fatal(msg)
-		}
-		t.Skip(msg)
-	}
-	node, err := exec.LookPath("node")
-	if err != nil {
-		missing("node is not installed")
-	}
-	for _, name := range []string{os.Getenv("TOCSIN_CHROMIUM"), "chromium", "chromium-browser", "google-chrome"} {
-		if p, err := exec.LookPath(name); name != "" && err == nil {
-			chromium = p
-			break
-		}
-	}
-	if chromium == "" {
-		missing("no Chromium is installed (Debian: apt-get install chromium); TOCSIN_CHROMIUM may name one")
-	}
-	if _, err := os.Stat("web/node_modules/playwright-core"); err != nil {
-		missing("playwright-core is not installed: run npm ci in services/realtime-api/web")
-	}
-	return node, chromium
-}
 
 // evil would run, were it ever taken for markup.
 const evil = `<img src=x onerror=window.pwned=1>`
 
 func TestBrowser(t *testing.T) {
-	node, chromium := browserTools(t)
+	browser := browsertest.Find(t, "web")
 	k := kafkatest.Start(t, 3)
 	f := newFixture(t, k)
 	now := time.Now().UnixMicro() / windowUS * windowUS
@@ -106,48 +70,5 @@ func TestBrowser(t *testing.T) {
 		},
 		"close": func() { f.alert(closed(hot, now)) },
 	}
-	drive(t, node, chromium, r.url, steps)
-}
-
-// drive runs the script and does the steps that it asks for.
-func drive(t *testing.T, node, chromium, base string, steps map[string]func()) {
-	t.Helper()
-	if _, err := url.Parse(base); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, node, "e2e/page.mjs", base, chromium, t.TempDir())
-	cmd.Dir = "web"
-	cmd.Stderr = os.Stderr
-	cmd.WaitDelay = 5 * time.Second
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	passed := false
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		line := lines.Text()
-		t.Log(line)
-		name, isStep := strings.CutPrefix(line, "STEP ")
-		if isStep {
-			do, ok := steps[name]
-			if !ok {
-				t.Fatalf("the script asks for %q", name)
-			}
-			do()
-			_, _ = io.WriteString(in, "done\n") // a script that is gone fails below
-		}
-		passed = passed || line == "PASS"
-	}
-	if err := cmd.Wait(); err != nil || !passed {
-		t.Fatalf("browser: %v", err)
-	}
+	browser.Run(t, 8*time.Minute, steps, "e2e/page.mjs", r.url, browser.Chromium, t.TempDir())
 }
