@@ -258,6 +258,11 @@ lake-day: ## a day of 10,000 machines in the lake: files before and after mergin
 helm-test: build ## render the Helm chart and check every object (builds Helm: minutes the first time)
 	cd deploy/helmtest && GOWORK=off $(GO) test -count=1 ./...
 
+.PHONY: iceberg-check
+iceberg-check: iceberg $(TOOLS)/golangci-lint ## the Iceberg committer built, linted, tidy, and its tests but for a REST catalog and other engines (make iceberg-test); CI runs it
+	cd services/iceberg-committer && export GOWORK=off && $(GO) vet ./... && $(GO) mod tidy -diff && $(CURDIR)/$(TOOLS)/golangci-lint run --config $(CURDIR)/.golangci.yml ./... && \
+		$(GO) test -count=1 -timeout 10m -run '/(directory|S3)_and_(SQLite|PostgreSQL)' -skip '^TestOtherEnginesReadTheSame$$' ./...
+
 .PHONY: iceberg-test
 iceberg-test: ## the Iceberg tables: faults, S3 and PostgreSQL, a REST catalog, and pyiceberg, pyarrow and DuckDB reading the same; installs those into out/venv-iceberg (minutes the first time)
 	@mkdir -p out

@@ -45,6 +45,7 @@ type record struct {
 	Offset      int64    `parquet:"offset,delta"`
 	Score       float64  `parquet:"score,split"`
 	Parts       []part   `parquet:"contributions,list"`
+	Metrics     []string `parquet:"metrics,list"`
 }
 
 // newer has a column more.
@@ -129,7 +130,7 @@ func rows(partition int32, first, n int64) []record {
 		v, low := float32(o)/2, float64(o)
 		out[i] = record{
 			EquipmentID: fmt.Sprintf("press-%d", partition), TS: 1_700_000_000_000_000 + o, Partition: partition, Offset: o, Score: float64(o) / 8,
-			Parts: []part{{"speed", 0.5, &low}, {"flow", 0.25, nil}},
+			Parts: []part{{"speed", 0.5, &low}, {"flow", 0.25, nil}}, Metrics: []string{"speed", "flow"}[:o%3],
 		}
 		if o%5 > 0 {
 			out[i].Value = &v
