@@ -8,6 +8,7 @@ import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 import { accessible, everyLook, light } from "./checks.mjs";
 import { inbox } from "./inbox.mjs";
+import { scheduled } from "./scheduled.mjs";
 
 const [base, executablePath, profile] = process.argv.slice(2);
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
@@ -275,6 +276,7 @@ try {
   });
 
   await inbox(context, base, check, process.env.TOCSIN_INBOX_SHOTS);
+  await scheduled(context, base, check, process.env.TOCSIN_INBOX_SHOTS);
 
   await check("who looks is asked, and sees their own machines", async () => {
     await step("stop");

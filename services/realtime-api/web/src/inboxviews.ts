@@ -12,5 +12,6 @@ export const inboxViews: View[] = [
   },
   { path: "tuning", title: () => "Tuning", nav: { label: "Tuning", key: "u" }, component: lazy(() => import("./tuning").then((m) => ({ default: m.TuningPage }))) },
   { path: "models", title: () => "Models", nav: { label: "Models", key: "m" }, component: lazy(() => import("./models").then((m) => ({ default: m.ModelsPage }))) },
+  { path: "checks", title: () => "Checks", nav: { label: "Checks", key: "s" }, component: lazy(() => import("./checks").then((m) => ({ default: m.ChecksPage }))) },
   { path: "health", title: () => "Health", nav: { label: "Health", key: "h" }, component: lazy(() => import("./health").then((m) => ({ default: m.HealthPage }))) },
 ];

@@ -12,6 +12,7 @@ import "./styles/inbox.css";
 import "./styles/tuning.css";
 import "./styles/models.css";
 import "./styles/health.css";
+import "./styles/checks.css";
 import { registerWorker } from "./pwa";
 import { Root } from "./root";
 import { refreshSession } from "./session";
