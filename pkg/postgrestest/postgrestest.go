@@ -59,6 +59,13 @@ func Start(t testing.TB) *Server {
 	}
 	server := exec.Command(filepath.Join(s.bin, "postgres"), "-D", data, "-h", "127.0.0.1", "-p", strconv.Itoa(s.port), "-k", dir, "-F", "-c", "shared_buffers=8MB") //nolint:gosec,noctx // as above
 	server.SysProcAttr, server.Dir = as, dir
+	says := filepath.Join(dir, "log")
+	logFile, err := os.Create(says)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = logFile.Close() }() // the server has its own
+	server.Stdout, server.Stderr = logFile, logFile
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +75,8 @@ func Start(t testing.TB) *Server {
 	})
 	for end := time.Now().Add(2 * time.Minute); s.run("pg_isready") != nil; {
 		if time.Now().After(end) {
-			t.Fatal("PostgreSQL does not answer")
+			said, _ := os.ReadFile(says)
+			t.Fatalf("PostgreSQL does not answer\n%s", said)
 		}
 		<-time.After(50 * time.Millisecond)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/icebergconfig"
 	"github.com/tocsin-io/tocsin/pkg/lake"
 	"github.com/tocsin-io/tocsin/pkg/objstore"
+	"github.com/tocsin-io/tocsin/pkg/postgrestest"
 )
 
 const envLake = "ICEBERG_COMMITTER_TEST_LAKE"
@@ -55,7 +56,7 @@ func each(t *testing.T, test func(*world)) {
 	t.Run("directory and SQLite", func(t *testing.T) { test(inDirectory(t)) })
 	t.Run("S3 and PostgreSQL", func(t *testing.T) {
 		store := realS3(t)
-		test(newWorld(t, store, realPostgres(t)))
+		test(newWorld(t, store, postgrestest.Start(t).Database(t)))
 	})
 	t.Run("directory and REST", func(t *testing.T) { test(newWorld(t, objstore.DefaultConfig(t.TempDir()), realREST(t))) })
 }

@@ -2,22 +2,17 @@ package icebergtable
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/parquet-go/parquet-go"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
@@ -235,17 +230,6 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-func run(t *testing.T, cmd *exec.Cmd) {
-	t.Helper()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGQUIT)
-		_ = cmd.Wait()
-	})
-}
-
 func realS3(t *testing.T) objstore.Config {
 	t.Helper()
 	s := objstoretest.Start(t)
@@ -280,55 +264,6 @@ func realREST(t *testing.T) string {
 			return false
 		}
 		return res.Body.Close() == nil && res.StatusCode == http.StatusOK
-	})
-	return address
-}
-
-// realPostgres gives the address of an empty database.
-func realPostgres(t *testing.T) string {
-	t.Helper()
-	bins, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
-	if len(bins) == 0 {
-		missing(t, "PostgreSQL is not installed (apt-get install postgresql)")
-	}
-	bin := bins[len(bins)-1]
-	dir, err := os.MkdirTemp("", "tocsin-pg-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	var as *syscall.Credential
-	if os.Geteuid() == 0 { // it refuses to run as root
-		u, err := user.Lookup("postgres")
-		if err != nil {
-			t.Fatal(err)
-		}
-		uid, _ := strconv.Atoi(u.Uid)
-		gid, _ := strconv.Atoi(u.Gid)
-		as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-		if err := os.Chown(dir, uid, gid); err != nil {
-			t.Fatal(err)
-		}
-	}
-	data := filepath.Join(dir, "data")
-	initdb := exec.CommandContext(t.Context(), filepath.Join(bin, "initdb"), "-D", data, "-U", "tocsin", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
-	initdb.SysProcAttr, initdb.Dir = &syscall.SysProcAttr{Credential: as}, dir
-	if out, err := initdb.CombinedOutput(); err != nil {
-		t.Fatalf("initdb: %v\n%s", err, out)
-	}
-	port := freePort(t)
-	server := exec.Command(filepath.Join(bin, "postgres"), "-D", data, "-h", "127.0.0.1", "-p", strconv.Itoa(port), "-k", dir, "-F", "-c", "max_connections=60", "-c", "shared_buffers=8MB")
-	server.SysProcAttr, server.Dir = &syscall.SysProcAttr{Credential: as}, dir
-	run(t, server)
-	address := fmt.Sprintf("postgres://tocsin@127.0.0.1:%d/postgres", port)
-	eventually(t, "PostgreSQL", func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		defer cancel()
-		conn, err := pgx.Connect(ctx, address)
-		if err == nil {
-			_ = conn.Close(ctx)
-		}
-		return err == nil
 	})
 	return address
 }
