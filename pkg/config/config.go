@@ -54,7 +54,10 @@ func (e *Error) Error() string {
 }
 
 // Load fills the sections from the file at path (none when empty) and the environment.
-func Load(path string, sections ...Section) error {
+func Load(path string, sections ...Section) error { return LoadWith(os.LookupEnv, path, sections...) }
+
+// LoadWith is Load for who reads another process's file: what ${NAME} stands for there is asked of lookup.
+func LoadWith(lookup func(name string) (string, bool), path string, sections ...Section) error {
 	var root yaml.Node
 	if path != "" {
 		b, err := os.ReadFile(path)
@@ -65,7 +68,7 @@ func Load(path string, sections ...Section) error {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
-	l := loader{file: path, lines: map[string]int{}, env: environment(), failed: map[string]bool{}}
+	l := loader{file: path, lines: map[string]int{}, env: environment(), lookup: lookup, failed: map[string]bool{}}
 	l.top(&root, sections)
 	for _, s := range sections {
 		v, ok := s.Value.(interface{ Validate() error })
@@ -86,7 +89,7 @@ func Overlay(text []byte, name string, v any) error {
 	if err := yaml.Unmarshal(text, &root); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	l := loader{lines: map[string]int{}, env: viper.New(), failed: map[string]bool{}, literal: true}
+	l := loader{lines: map[string]int{}, env: viper.New(), failed: map[string]bool{}}
 	if root.Kind == yaml.DocumentNode && len(root.Content) == 1 {
 		l.decode(root.Content[0], reflect.ValueOf(v).Elem(), name)
 	}
@@ -116,8 +119,8 @@ type loader struct {
 	errs  []error
 	// failed are the sections with mistakes.
 	failed map[string]bool
-	// literal: ${NAME} is nothing but text.
-	literal bool
+	// lookup gives what ${NAME} stands for; nil: it is nothing but text.
+	lookup func(name string) (string, bool)
 }
 
 func (l *loader) err() error { return errors.Join(l.errs...) }
@@ -274,9 +277,9 @@ func (l *loader) scalar(node *yaml.Node, v reflect.Value, path, from string) {
 	}
 	n := *node
 	expanded := n.Value
-	if !l.literal {
+	if l.lookup != nil {
 		var err error
-		if expanded, err = expand(n.Value); err != nil {
+		if expanded, err = expand(n.Value, l.lookup); err != nil {
 			l.fail(node.Line, path, "%s%v", from, err)
 			return
 		}
@@ -295,14 +298,14 @@ func (l *loader) scalar(node *yaml.Node, v reflect.Value, path, from string) {
 
 var reference = regexp.MustCompile(`\$?\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 
-func expand(s string) (string, error) {
+func expand(s string, lookup func(name string) (string, bool)) (string, error) {
 	var err error
 	out := reference.ReplaceAllStringFunc(s, func(m string) string {
 		if strings.HasPrefix(m, "$$") {
 			return m[1:]
 		}
 		name := m[2 : len(m)-1]
-		v, ok := os.LookupEnv(name)
+		v, ok := lookup(name)
 		if !ok {
 			err = fmt.Errorf("environment variable %s is not set", name)
 		}

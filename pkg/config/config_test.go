@@ -151,3 +151,22 @@ func FuzzLoad(f *testing.F) {
 		_, _ = load(t, yaml) // must neither panic nor hang
 	})
 }
+
+// The file of another process is read with what that one knows; nothing of this one's stands in for it.
+func TestLoadWith(t *testing.T) {
+	t.Setenv("SECRET_OF_A", "mine")
+	path := filepath.Join(t.TempDir(), "tocsin.yaml")
+	if err := os.WriteFile(path, []byte("ingest_gateway:\n  tokens: [{secret: \"${SECRET_OF_A}\"}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for theirs, ok := range map[string]bool{"theirs": true, "": false} {
+		var s section
+		err := config.LoadWith(func(name string) (string, bool) { return theirs, ok && name == "SECRET_OF_A" }, path, config.Section{Name: "ingest_gateway", Value: &s})
+		if ok && (err != nil || s.Tokens[0].Secret != theirs) {
+			t.Errorf("%+v, %v", s, err)
+		}
+		if !ok && (err == nil || !strings.Contains(err.Error(), "SECRET_OF_A is not set")) {
+			t.Error(err)
+		}
+	}
+}

@@ -249,16 +249,17 @@ receivers:
 `, url)
 }
 
-// judge is the processor's configuration, from the file that it reads. The file names secrets by variables, which this process needs then as the processor does.
+// judge is the processor's configuration, from the file that it reads. The file names secrets by variables, which stand in the processor's environment.
 func (w *world) judge() (streamprocessor.Config, error) {
 	cfg := streamprocessor.DefaultConfig()
 	env := environment(w.stack)
-	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
-		if err := os.Setenv(name, env[name]); err != nil {
-			return cfg, err
+	lookup := func(name string) (string, bool) {
+		if v, ok := env[name]; ok {
+			return v, true
 		}
+		return os.LookupEnv(name)
 	}
-	return cfg, config.Load(w.stack.ConfigFile(), config.Section{Name: "stream_processor", Value: &cfg})
+	return cfg, config.LoadWith(lookup, w.stack.ConfigFile(), config.Section{Name: "stream_processor", Value: &cfg})
 }
 
 // chunkInterval is how often files end.
