@@ -51,7 +51,7 @@ func detection() d.Dashboard {
 			}},
 			{Title: "Settings and models", Panels: []d.Panel{
 				{
-					Title: "Changes of settings", Kind: d.TimeSeries, Unit: d.Records, Description: "Partitions that another configuration came into force in, and what had to begin anew for it.",
+					Title: "Changes of settings", Kind: d.TimeSeries, Unit: d.Records, Width: 12, Description: "Partitions that another configuration came into force in, and what had to begin anew for it.",
 					Queries: []d.Query{
 						{Expr: "sum(increase(tocsin_processor_detection_switches_total[5m]))", Legend: "partitions"},
 						{Expr: "sum(increase(tocsin_processor_detectors_begun_anew_total[5m]))", Legend: "detectors begun anew"},
@@ -59,11 +59,16 @@ func detection() d.Dashboard {
 					},
 				},
 				{
-					Title: "Models in force", Kind: d.TimeSeries, Unit: d.Records, EmptyWhile: "no model is released to the stream", Description: "Partitions that a model judges or shadows in.",
+					Title: "Models in force", Kind: d.TimeSeries, Unit: d.Records, Width: 12, EmptyWhile: "no model is released to the stream", Description: "Partitions that a model judges or shadows in.",
 					Queries: []d.Query{{Expr: "sum(tocsin_processor_model_partitions) by (role, model)", Legend: "{{role}} {{model}}"}},
 				},
 				{
-					Title: "Kept cases", Kind: d.TimeSeries, Unit: d.Records, Description: "Evidence that tocsin replay-alert judges anew.",
+					Title: "Drift of models", Kind: d.TimeSeries, Unit: d.Records, Width: 12, Min: at(0), EmptyWhile: "no model that keeps a reference is released to the stream",
+					Description: "Population stability index of what has changed most in the last day of what a model was given, less what chance gives. 0: nothing has changed beyond chance. From 0.25 on it is not what the model was trained on: tocsin models drift names the features.",
+					Queries:     []d.Query{{Expr: "max(tocsin_model_drift_psi) by (model, version)", Legend: "{{model}}@{{version}}"}},
+				},
+				{
+					Title: "Kept cases", Kind: d.TimeSeries, Unit: d.Records, Width: 12, Description: "Evidence that tocsin replay-alert judges anew.",
 					Queries: []d.Query{{Expr: "sum(increase(tocsin_processor_cases_total[5m])) by (outcome)", Legend: "{{outcome}}"}},
 				},
 			}},

@@ -89,9 +89,10 @@ var metricOf = regexp.MustCompile(`\b(?:tocsin|process|go|alertmanager)_[a-z0-9_
 // unconventional are names that Prometheus's conventions do not have.
 var unconventional = regexp.MustCompile(`[A-Z]|_(ms|millis|milliseconds|us|micros|ns|minutes|hours|kb|mb|kilobytes|megabytes|count_total|total_count)(_|$)`)
 
-// late are metrics that a service has only after the first event.
+// late are metrics that a service has only after the first event, or once a model is asked.
 var late = map[string]bool{
 	"tocsin_processor_detector_failures_total": true,
+	"tocsin_model_drifted":                     true,
 }
 
 // fill puts in what Grafana puts in.

@@ -90,6 +90,10 @@ func RuleGroups() []Group {
 				"DetectorsFailing", "sum(increase(tocsin_processor_detector_failures_total[10m])) by (detector, reason) > 10", 0, warning,
 				"detector {{ $labels.detector }} keeps failing ({{ $labels.reason }}): the stream-processor's log names machines",
 			},
+			{
+				"ModelDrifted", "max(tocsin_model_drifted) by (model, version) > 0", 10 * time.Minute, warning,
+				"what {{ $labels.model }}@{{ $labels.version }} was given in the last day is not what it was trained on: tocsin models drift {{ $labels.model }} names the sensors",
+			},
 		}},
 		{"loss", []Rule{
 			{

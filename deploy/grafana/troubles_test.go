@@ -69,6 +69,7 @@ func troubles() map[string][]line {
 		"SensorsNotJudged":     {gauge(`tocsin_processor_sensors{state="silent"}`, 3, 4000)},
 		"DetectorsFailed":      {gauge(`tocsin_processor_machines{health="failed"}`, 0, 2)},
 		"DetectorsFailing":     {counter(`tocsin_processor_detector_failures_total{detector="pca",reason="panic"}`, 0, 1)},
+		"ModelDrifted":         {gauge(`tocsin_model_drifted{model="press",version="4f1c22ab90de"}`, 0, 1)},
 		"DeadLetters":          {counter("tocsin_processor_dead_letters_total", 0, 0.1), counter(`tocsin_alert_anomalies_total{outcome="dead_letter"}`, 0, 0), counter(`tocsin_lake_dead_letters_total{table="readings"}`, 0, 0)},
 		"PagesGivenUp":         {counter(`tocsin_alert_letters_total{outcome="kept"}`, 0, 0.1)},
 		"NotificationsFailing": {counter(`tocsin_alert_notifications_total{receiver="hall",outcome="retry",reason="serverError"}`, 0, 1), counter(`tocsin_alert_notifications_total{receiver="hall",outcome="sent",reason="first_notification"}`, 1, 0)},

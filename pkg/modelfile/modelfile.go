@@ -19,6 +19,8 @@ const IsolationForest = "isolation_forest"
 type Header struct {
 	Algorithm string   `json:"algorithm"`
 	Features  []string `json:"features"`
+	// Reference is how its training rows were spread; nil: it was trained by a build that did not keep that.
+	Reference *Reference `json:"reference,omitempty"`
 }
 
 const magic = "tocsinmodel1\n"

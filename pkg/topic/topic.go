@@ -31,7 +31,7 @@ const (
 	Cases = "detect.cases.v1"
 	// Undelivered holds what receivers were to be told and would not take, or could not.
 	Undelivered = "alert.notifications.v1.dlq"
-	// Comparisons holds how shadow models judged beside champions.
+	// Comparisons holds how shadow models judged beside champions, and what models were given.
 	Comparisons = "model.comparisons.v1"
 	// Told holds which receiver was told of which alerts, by each alert-router.
 	Told = "alert.told.v1"
@@ -73,6 +73,7 @@ const (
 	TypeCohort          = "tocsin.event.v1.CohortRound"
 	TypePartitionConfig = "tocsin.event.v1.PartitionConfig"
 	TypeComparison      = "tocsin.event.v1.ModelComparison"
+	TypeInputs          = "tocsin.event.v1.ModelInputs"
 )
 
 // Type is what the record says its value is, or "" when it does not say.

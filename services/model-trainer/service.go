@@ -80,6 +80,7 @@ func New(cfg Config, deps service.Deps) (_ *Service, err error) {
 		MaxBodyBytes: cfg.MaxBodyBytes, MaxRows: cfg.MaxRows, MaxTrainRows: cfg.MaxTrainRows, MaxTrainValues: cfg.MaxTrainCells,
 	}, cfg.Trainings, deps.Log, deps.Metrics)
 	s.api.Compares(s.follow.Book, s.follow.Ready, cfg.MachineURL)
+	s.api.Watches(s.follow.Inputs, s.follow.Ready, deps.Metrics)
 	s.http.Handle("/v1/", s.api.Handler(keeper))
 	return s, nil
 }
@@ -102,6 +103,8 @@ func (s *Service) setReady(err error) {
 
 const (
 	probeEvery = 2 * time.Second
+	// driftEvery is the time between two looks at the drift of models, for the metrics: counts come once a minute.
+	driftEvery = 15 * time.Second
 	// trainingDrain is how long a training in the background may take to its end when the service stops.
 	trainingDrain = 5 * time.Second
 )
@@ -118,6 +121,7 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() { s.follow.Run(ctx) })
+	wg.Go(func() { s.api.Watch(ctx, driftEvery) })
 	err := s.http.Run(ctx)
 	cancel()
 	wg.Wait()

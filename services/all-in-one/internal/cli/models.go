@@ -91,13 +91,14 @@ func modelsCommand() *cobra.Command {
   tocsin models score pump --row '{"temperature": 70, "pressure": 3}'
   tocsin models shadow pump@4f1c22ab90de
   tocsin models compare pump --since 168h
+  tocsin models drift pump
   tocsin models promote pump@4f1c22ab90de`,
 	}
 	f := cmd.PersistentFlags()
 	f.StringVar(&t.url, "trainer", "http://127.0.0.1:8087", "`URL` of the model-trainer")
 	f.StringVar(&t.token, "token", os.Getenv("TOCSIN_TRAINER_TOKEN"), "bearer token; default: TOCSIN_TRAINER_TOKEN")
 	f.Lookup("token").DefValue = ""
-	cmd.AddCommand(t.train(), t.list(), t.show(), t.roles("promote", "Make a version the champion", false), t.roles("shadow", "Ask a version beside the champion; its word does not count", true), t.compare(), t.score())
+	cmd.AddCommand(t.train(), t.list(), t.show(), t.roles("promote", "Make a version the champion", false), t.roles("shadow", "Ask a version beside the champion; its word does not count", true), t.compare(), t.drift(), t.score())
 	return cmd
 }
 

@@ -43,6 +43,7 @@ type API struct {
 	training chan struct{}   // holds a token for each training under way
 	jobs     *jobs
 	compared compared
+	watched  watched
 
 	scored  *metrics.Counter
 	latency *metrics.Histogram
@@ -84,6 +85,7 @@ func (a *API) Handler(keeper *access.Keeper) http.Handler {
 	handle(access.Score, "POST /v1/models/{name}/score", a.score)
 	handle(access.Score, "POST /v1/models/{name}/predict", a.predict)
 	handle(access.Score, "GET /v1/comparison", a.compare)
+	handle(access.Score, "GET /v1/drift", a.drift)
 	return mux
 }
 

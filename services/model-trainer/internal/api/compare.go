@@ -44,19 +44,9 @@ func (a *API) compare(r *http.Request) (int, any, error) {
 			return 0, nil, &fieldError{"model", err.Error()}
 		}
 	}
-	to := time.Now()
-	from := to.Add(-defaultSpan)
-	for field, at := range map[string]*time.Time{"from": &from, "to": &to} {
-		if text := q.Get(field); text != "" {
-			t, err := time.Parse(time.RFC3339, text)
-			if err != nil {
-				return 0, nil, &fieldError{field, "no time of RFC 3339"}
-			}
-			*at = t
-		}
-	}
-	if !from.Before(to) {
-		return 0, nil, &fieldError{"from", "not before to"}
+	from, to, err := spanOf(q)
+	if err != nil {
+		return 0, nil, err
 	}
 	pairs, until := a.compared.book.Compare(name, from, to, func(id string) string {
 		return strings.ReplaceAll(a.compared.machine, "{equipment_id}", url.PathEscape(id))
@@ -70,6 +60,25 @@ func (a *API) compare(r *http.Request) (int, any, error) {
 		Until *time.Time        `json:"counted_until"`
 		Pairs []comparison.Pair `json:"pairs"`
 	}{from.UTC(), to.UTC(), known(until), pairs}, nil
+}
+
+// spanOf is the time that a request asks for.
+func spanOf(q url.Values) (from, to time.Time, err error) {
+	to = time.Now()
+	from = to.Add(-defaultSpan)
+	for field, at := range map[string]*time.Time{"from": &from, "to": &to} {
+		if text := q.Get(field); text != "" {
+			t, err := time.Parse(time.RFC3339, text)
+			if err != nil {
+				return from, to, &fieldError{field, "no time of RFC 3339"}
+			}
+			*at = t
+		}
+	}
+	if !from.Before(to) {
+		return from, to, &fieldError{"from", "not before to"}
+	}
+	return from, to, nil
 }
 
 func known(t time.Time) *time.Time {

@@ -15,20 +15,22 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/kafka"
 	"github.com/tocsin-io/tocsin/pkg/topic"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
+	"github.com/tocsin-io/tocsin/services/model-trainer/internal/drift"
 )
 
-// Follower reads the log into a Book, from its beginning at each start: that is a few megabytes for a week.
+// Follower reads the log into two books, from its beginning at each start: that is a few megabytes for a week.
 type Follower struct {
-	Book *Book
-	cfg  kafka.Config
-	base []kgo.Opt
-	log  *zap.Logger
-	why  atomic.Pointer[string] // that the book lacks what stands in the log; nil: it does not
+	Book   *Book
+	Inputs *drift.Book // what models were given
+	cfg    kafka.Config
+	base   []kgo.Opt
+	log    *zap.Logger
+	why    atomic.Pointer[string] // that the book lacks what stands in the log; nil: it does not
 }
 
 // NewFollower does nothing on the network.
 func NewFollower(cfg kafka.Config, log *zap.Logger) (*Follower, error) {
-	f := &Follower{Book: NewBook(), cfg: cfg, log: log.Named("comparison")}
+	f := &Follower{Book: NewBook(), Inputs: drift.NewBook(), cfg: cfg, log: log.Named("comparison")}
 	if len(cfg.Brokers) == 0 {
 		f.lacking("no Kafka is configured")
 		return f, nil
@@ -95,6 +97,7 @@ func (f *Follower) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	f.Inputs.Reset()
 	f.Book.Reset() // what was read before an error comes again
 	for {
 		if left.Done() {
@@ -124,6 +127,13 @@ func (f *Follower) take(r *kgo.Record) {
 			return
 		}
 		f.Book.Count(m, tookOf(topic.Header(r, topic.HeaderScoreTook)))
+	case topic.Is(r, topic.TypeInputs):
+		m := new(eventv1.ModelInputs)
+		if err := proto.Unmarshal(r.Value, m); err != nil {
+			f.log.Warn("no counts of a model's inputs", zap.Int32("partition", r.Partition), zap.Int64("offset", r.Offset), zap.Error(err))
+			return
+		}
+		f.Inputs.Count(m)
 	case topic.Is(r, topic.TypeAlert):
 		e := new(eventv1.AlertEvent)
 		if err := proto.Unmarshal(r.Value, e); err == nil {

@@ -60,6 +60,8 @@ type Header struct {
 	Threshold     float64         `json:"threshold,omitempty"`     // score from which a row is called an anomaly
 	// Quantiles are scores of the training rows, from the least to the greatest, evenly spread in rank.
 	Quantiles []float64 `json:"quantiles,omitempty"`
+	// Reference is how scores and features of the training rows were spread, for the drift watch; nil: trained by a build that did not keep it, or a model that predicts.
+	Reference *modelfile.Reference `json:"reference,omitempty"`
 	// TimeStep is the length of a step of Table.Steps in seconds; 0: rows have no times.
 	TimeStep float64 `json:"time_step,omitempty"`
 	// Of a model that predicts: the column it learned, its classes, and what the cross-validation showed.
@@ -121,6 +123,7 @@ func Train(algorithm string, t *Table, parameters json.RawMessage, contamination
 	scores := make([]float64, t.Rows())
 	m.score(scores, t)
 	m.learnThreshold(scores)
+	m.Reference = modelfile.LearnReference(t.Values, d, scores)
 	m.version = modelfile.Version(m.AppendTo(nil))
 	return m, nil
 }
@@ -273,6 +276,9 @@ func Decode(b []byte) (*Model, error) {
 	m := &Model{version: modelfile.Version(b)}
 	if err := json.Unmarshal(header, &m.Header); err != nil {
 		return nil, fmt.Errorf("%w: header: %w", ErrCorrupt, err)
+	}
+	if m.Reference != nil && m.Reference.Validate(len(m.Features)) != nil {
+		m.Reference = nil // of another build: nothing is held against it
 	}
 	switch m.Algorithm {
 	case IsolationForest:

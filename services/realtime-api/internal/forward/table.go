@@ -35,7 +35,7 @@ func Table() []Route {
 		"GET /tables", "GET /series", "GET /episodes", "GET /availability", "GET /compare", "GET /anomalies", "GET /anomalies/check", "GET /jobs",
 		"POST /sql", "GET /sql", "DELETE /sql/{id}")
 	add(Models, "/v1", "/v1",
-		"GET /models", "GET /models/{name}", "POST /models", "PUT /models/{name}/roles", "GET /trainings", "GET /trainings/{id}", "GET /comparison")
+		"GET /models", "GET /models/{name}", "POST /models", "PUT /models/{name}/roles", "GET /trainings", "GET /trainings/{id}", "GET /comparison", "GET /drift")
 	add(Tuning, "/v1", "/v1", "GET /tuning/settings", "GET /tuning/trials", "POST /tuning/trials", "GET /tuning/trials/{id}", "DELETE /tuning/trials/{id}")
 	return out
 }

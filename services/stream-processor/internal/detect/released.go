@@ -111,6 +111,9 @@ type loaded struct {
 	version  string
 	features []string
 	forest   *iforest.Forest
+	// reference is how its training rows were spread; nil: it has none that this build reads.
+	reference *modelfile.Reference
+	counter   *modelfile.Counter
 }
 
 // unpack is Pack's inverse. Weights are not trusted.
@@ -150,7 +153,14 @@ func (m *Model) unpack() (*loaded, error) {
 	if f.Features() != len(h.Features) {
 		return nil, fmt.Errorf("%w: header and body do not fit", modelfile.ErrCorrupt)
 	}
-	return &loaded{m.Name + "@" + m.Version, m.Version, h.Features, f}, nil
+	if h.Reference != nil && h.Reference.Validate(len(h.Features)) != nil {
+		h.Reference = nil // of another build: the model judges, and is not watched
+	}
+	l := &loaded{ref: m.Name + "@" + m.Version, version: m.Version, features: h.Features, forest: f, reference: h.Reference}
+	if l.reference != nil {
+		l.counter = l.reference.Counter()
+	}
+	return l, nil
 }
 
 // ready are the models of a configuration, unpacked once for all machines.
@@ -184,6 +194,10 @@ type released struct {
 	row    []float32
 	usual  []float32 // what is usual of each feature: its mean
 	score  rarity
+
+	// For Given, no part of the state.
+	gave    float64 // the forest's score of the window scored last
+	watched []int   // slots of the features that the reference watches
 }
 
 func newChampion(c *Config) Detector {
@@ -214,7 +228,12 @@ func (d *released) Grow(sensors []string) {
 		if l != d.model {
 			d.model, d.score = l, rarity{}
 		}
-		d.slots, d.row = slots, make([]float32, len(slots))
+		d.slots, d.row, d.watched = slots, make([]float32, len(slots)), nil
+		if l.reference != nil {
+			for i := range l.reference.Features {
+				d.watched = append(d.watched, slots[l.reference.Features[i].Number])
+			}
+		}
 		if len(d.usual) != len(slots) || d.score.n == 0 {
 			d.usual = make([]float32, len(slots))
 		}
@@ -230,8 +249,8 @@ func (d *released) Model() string {
 	return d.model.ref
 }
 
-// oddness is log2 of the forest's score, in units in which scores are near to normal: minus the mean depth, but for a constant. ok is false where a feature is missing.
-func (d *released) oddness(w *Window) (x float64, ok bool) {
+// ask is the forest's score of a window. ok is false where a feature is missing.
+func (d *released) ask(w *Window) (score float64, ok bool) {
 	if d.model == nil {
 		return 0, false
 	}
@@ -242,22 +261,38 @@ func (d *released) oddness(w *Window) (x float64, ok bool) {
 		}
 		d.row[i] = float32(max(-math.MaxFloat32, min(v.Mean, math.MaxFloat32)))
 	}
+	var scores [1]float64
+	d.model.forest.Score(scores[:], d.row)
+	return scores[0], true
+}
+
+// oddness is log2 of the forest's score, in units in which scores are near to normal: minus the mean depth, but for a constant.
+func oddness(score float64) float64 {
 	const depth = 10 // some c(n) of usual subsamples
-	var score [1]float64
-	d.model.forest.Score(score[:], d.row)
-	return depth * math.Log2(score[0]), true
+	return depth * math.Log2(score)
 }
 
 func (d *released) Score(w *Window, s *Scores) {
 	if d.score.n < minRarity {
 		return
 	}
-	if x, ok := d.oddness(w); ok {
-		s.Joint = float32(d.score.surprise(x))
-		if s.Joint >= blamed {
-			d.blame(s.Share)
-		}
+	score, ok := d.ask(w)
+	if !ok {
+		return
 	}
+	d.gave = score
+	s.Joint = float32(d.score.surprise(oddness(score)))
+	if s.Joint >= blamed {
+		d.blame(s.Share)
+	}
+}
+
+// Given is what a Score that had an opinion was about: the model's score, and the slots of the features that its reference watches.
+func (d *released) Given() (score float64, slots []int) { return d.gave, d.watched }
+
+// Reference is how the model's training rows were spread, and what counts by it; nil: it has none.
+func (d *released) Reference() (*modelfile.Reference, *modelfile.Counter) {
+	return d.model.reference, d.model.counter
 }
 
 const (
@@ -288,8 +323,8 @@ func (d *released) blame(share []float32) {
 func (d *released) Follow(*Window) {}
 
 func (d *released) Learn(w *Window) {
-	if x, ok := d.oddness(w); ok {
-		d.score.learn(x, d.memory)
+	if score, ok := d.ask(w); ok {
+		d.score.learn(oddness(score), d.memory)
 		keep := 1 / min(float32(d.score.n), float32(d.memory))
 		for i, v := range d.row {
 			d.usual[i] += (v - d.usual[i]) * keep

@@ -23,31 +23,33 @@ const (
 
 // scratch is memory for judging one window, lent by the caller's Output.
 type scratch struct {
-	window   detect.Window
-	even     detect.Window        // the same as it would be in the machine's base regime
-	leveled  bool                 // even is in use
-	known    bool                 // it is known what is usual there
-	where    regime.Where         // after the window
-	place    regime.Place         // that it is judged at
-	refs     []regime.Reference   // by sensor
-	scores   []detect.Scores      // by detector, nominal, of those that count
-	aside    []detect.Scores      // of those that do not
-	counts   []bool               // whether a detector does
-	faults   []fault              // by detector
-	failures []Failure            // since the output was reset
-	models   []Compared           // likewise
-	clock    func() time.Duration // nil: nothing is measured
-	asked    uint32               // how often a detector was
-	took     []Took               // since the output was reset
-	surprise []float32            // by sensor, calibrated; NaN: no opinion
-	loudest  []uint8              // by sensor: detector that is most surprised
-	level    []detect.Level       // by sensor: worst fixed limit
-	marks    []window.Mark        // of the pane judged last
-	opinions []uint8              // of the detectors of the pane followed last, coarse
-	joint    joint                // the loudest opinion of all sensors together
-	evidence [maxEvidence]evidence
-	middles  []detect.Middle // of the sisters, by slot
-	order    []int32         // slots by name
+	window    detect.Window
+	even      detect.Window        // the same as it would be in the machine's base regime
+	leveled   bool                 // even is in use
+	known     bool                 // it is known what is usual there
+	where     regime.Where         // after the window
+	place     regime.Place         // that it is judged at
+	refs      []regime.Reference   // by sensor
+	scores    []detect.Scores      // by detector, nominal, of those that count
+	aside     []detect.Scores      // of those that do not
+	counts    []bool               // whether a detector does
+	faults    []fault              // by detector
+	failures  []Failure            // since the output was reset
+	models    []Compared           // likewise
+	inputs    []Input              // likewise
+	inputRows []float32            // backs inputs[i].Row
+	clock     func() time.Duration // nil: nothing is measured
+	asked     uint32               // how often a detector was
+	took      []Took               // since the output was reset
+	surprise  []float32            // by sensor, calibrated; NaN: no opinion
+	loudest   []uint8              // by sensor: detector that is most surprised
+	level     []detect.Level       // by sensor: worst fixed limit
+	marks     []window.Mark        // of the pane judged last
+	opinions  []uint8              // of the detectors of the pane followed last, coarse
+	joint     joint                // the loudest opinion of all sensors together
+	evidence  [maxEvidence]evidence
+	middles   []detect.Middle // of the sisters, by slot
+	order     []int32         // slots by name
 }
 
 func (sc *scratch) mean(i int) float64 { return sc.window.Values[i].Mean }

@@ -3,6 +3,7 @@ package machine
 import (
 	"math"
 
+	"github.com/tocsin-io/tocsin/pkg/modelfile"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/calibrate"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
 )
@@ -23,8 +24,21 @@ type Compared struct {
 // UnusualToShadow tells whether the shadow found it so.
 func (c *Compared) UnusualToShadow() bool { return c.ShadowSaid >= clearSurprise }
 
+// Input is what a released model was given of one window that closed, and the score that it gave.
+type Input struct {
+	Model     string               // name@version
+	Reference *modelfile.Reference // nil: the model has none
+	Counter   *modelfile.Counter   // of that
+	Score     float32
+	Row       []float32 // values of the features that the reference watches, as the sensors had them
+}
+
 // asksModel is a detector that asks a released model.
-type asksModel interface{ Model() string }
+type asksModel interface {
+	Model() string
+	Given() (score float64, slots []int)
+	Reference() (*modelfile.Reference, *modelfile.Counter)
+}
 
 // title is a detector's name as evidence gives it: a released model's with name and version.
 func (d *detector) title() string {
@@ -52,9 +66,16 @@ func (m *Machine) compare(startUS int64, op *opinion, sc *scratch) {
 			champion = d
 		}
 	}
-	if shadow < 0 || m.wide != nil {
+	if m.wide != nil {
 		return
 	}
+	if champion >= 0 {
+		m.noteInput(champion, sc)
+	}
+	if shadow < 0 {
+		return
+	}
+	m.noteInput(shadow, sc)
 	says, ok := m.jointly(shadow, sc)
 	c := Compared{Shadow: m.detectors[shadow].model(), StartUS: startUS, SpanUS: m.windowUS(), ShadowSaid: says, Said: op.final, Unusual: op.own >= clearSurprise, Page: m.pageSurprise()}
 	if champion >= 0 {
@@ -71,6 +92,21 @@ func (m *Machine) compare(startUS int64, op *opinion, sc *scratch) {
 		c.Page = math.Inf(1)
 	}
 	sc.models = append(sc.models, c)
+}
+
+// noteInput notes what a model was given of the window that closes, if it had an opinion. Features are noted as the sensors had them, not as they would be in the machine's base regime: so they were when the model was trained.
+func (m *Machine) noteInput(d int, sc *scratch) {
+	r, asks := m.detectors[d].Detector.(asksModel)
+	if j := m.said(d, sc).Joint; !asks || j != j {
+		return
+	}
+	score, slots := r.Given()
+	reference, counter := r.Reference()
+	first := len(sc.inputRows)
+	for _, slot := range slots {
+		sc.inputRows = append(sc.inputRows, float32(sc.mean(slot)))
+	}
+	sc.inputs = append(sc.inputs, Input{r.Model(), reference, counter, float32(score), sc.inputRows[first:len(sc.inputRows):len(sc.inputRows)]})
 }
 
 // jointly is a detector's calibrated surprise at the sensors together, whether it counts or not.

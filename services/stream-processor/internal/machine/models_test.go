@@ -1,10 +1,12 @@
 package machine
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
 
+	"github.com/tocsin-io/tocsin/pkg/modelfile"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect/detecttest"
 )
@@ -79,4 +81,57 @@ func TestEvidenceNamesTheModel(t *testing.T) {
 		}
 	}
 	t.Errorf("%v", r.anomalies)
+}
+
+// BenchmarkInputs is what a frame costs of a machine that a champion and a shadow judge, when what they are given is counted and when it is not: a window of ten sensors closes with each frame.
+func BenchmarkInputs(b *testing.B) {
+	usual := func(r *rand.Rand, _ int) float64 { return 50 + r.NormFloat64() }
+	for _, c := range []struct {
+		name  string
+		train func(detecttest.TB, string, uint64, func(*rand.Rand, int) float64, ...string) (detect.Model, []byte)
+	}{{"counted", detecttest.Model}, {"not", detecttest.Unwatched}} {
+		b.Run(c.name, func(b *testing.B) {
+			var features []string
+			for i := range 10 {
+				features = append(features, fmt.Sprintf("s%d", i))
+			}
+			champion, _ := c.train(b, "pump", 1, usual, features...)
+			shadow, _ := c.train(b, "pump", 2, usual, features...)
+			cfg := DefaultConfig()
+			cfg.Detect.Detectors = append(cfg.Detect.Detectors, detect.Champion, detect.Shadow)
+			cfg.Detect.Models.Champions, cfg.Detect.Models.Shadows = []detect.Model{champion}, []detect.Model{shadow}
+			cfg.Detect.Prepare()
+			fd := &feeder{r: rand.New(rand.NewPCG(3, 4)), f: benchFrame(10, 1), step: 5 * second, m: New(&cfg, "pump-1")}
+			fd.f.Sensors = nil
+			for _, f := range features {
+				fd.f.Sensors = append(fd.f.Sensors, []byte(f))
+			}
+			tallies := map[string]*modelfile.Tally{}
+			send := func() {
+				fd.send()
+				for _, in := range fd.out.Inputs() {
+					if in.Reference == nil {
+						continue
+					}
+					t := tallies[in.Model]
+					if t == nil {
+						one := in.Reference.NewTally()
+						t = &one
+						tallies[in.Model] = t
+					}
+					in.Counter.Count(t, in.Score, in.Row)
+				}
+			}
+			for range 500 {
+				send()
+			}
+			if c.name == "counted" && len(tallies) != 2 {
+				b.Fatal(len(tallies))
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				send()
+			}
+		})
+	}
 }

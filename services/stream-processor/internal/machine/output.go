@@ -64,6 +64,7 @@ func (o *Output) Reset() {
 	o.scratch.failures = o.scratch.failures[:0]
 	o.scratch.took = o.scratch.took[:0]
 	o.scratch.models = o.scratch.models[:0]
+	o.scratch.inputs, o.scratch.inputRows = o.scratch.inputs[:0], o.scratch.inputRows[:0]
 	clear(o.Coverage)
 	o.Coverage = o.Coverage[:0]
 }
@@ -85,6 +86,9 @@ type Took struct {
 
 // Models is how the shadow model compared with who judges, in windows that closed since the last Reset. They are valid until the next.
 func (o *Output) Models() []Compared { return o.scratch.models }
+
+// Inputs is what released models were given of windows that closed since the last Reset. They are valid until the next.
+func (o *Output) Inputs() []Input { return o.scratch.inputs }
 
 // Window is eventv1.Window, flat.
 type Window struct {

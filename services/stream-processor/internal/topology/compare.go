@@ -33,8 +33,9 @@ func (a pair) compare(b pair) int {
 
 // comparing is what was counted of models since it was written last. A transaction saves it with the offsets, so it counts each window once, whatever happens to the process.
 type comparing struct {
-	pairs map[pair]*counted
-	took  map[string]*took // by detector
+	pairs  map[pair]*counted
+	inputs inputs
+	took   map[string]*took // by detector
 }
 
 type counted struct {
@@ -142,8 +143,9 @@ func (c *comparing) saved() []*eventv1.ModelComparison {
 }
 
 // load is the inverse of saved.
-func (c *comparing) load(saved []*eventv1.ModelComparison) {
+func (c *comparing) load(saved []*eventv1.ModelComparison, given []*eventv1.ModelInputs) {
 	*c = comparing{}
+	c.inputs.load(given)
 	for _, m := range saved {
 		m = proto.CloneOf(m)
 		n := &counted{m, map[string]*eventv1.ModelPage{}}
@@ -203,6 +205,11 @@ func (p *partition) emitComparisons(ms int64, emit emitter) {
 			r.Headers = append(r.Headers, kgo.RecordHeader{Key: topic.HeaderScoreTook, Value: []byte(header)})
 		}
 		emit(r)
+	}
+	for _, m := range p.comparing.inputs.saved() {
+		m.Partition, m.UntilMs = p.id, ms
+		p.scratch, _ = proto.MarshalOptions{Deterministic: true}.MarshalAppend(p.scratch[:0], m)
+		emit(p.record(topic.Comparisons, topic.TypeInputs, nil, p.scratch, fmt.Sprintf("inputs/%d/%d/%s/%d", p.id, ms, m.Model, m.Format), nil))
 	}
 	p.comparing = comparing{}
 }

@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tocsin-io/tocsin/pkg/frame"
+	"github.com/tocsin-io/tocsin/pkg/modelfile"
 	"github.com/tocsin-io/tocsin/pkg/topic"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/detect"
@@ -18,31 +20,36 @@ import (
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine"
 )
 
-// compared runs a log of a machine that is judged by a champion and a shadow, handed to another owner after each `every` records (0: never), and returns what was written of the two.
-func compared(t *testing.T, every int) []*eventv1.ModelComparison {
+// written is what was written of the models of a log.
+type written struct {
+	pairs  []*eventv1.ModelComparison
+	inputs []*eventv1.ModelInputs
+}
+
+// compared runs a log of a machine that is judged by a champion and a shadow, handed to another owner after each `every` records (0: never), and returns what was written of the two. The champion keeps no reference
+// if it is not watched.
+func compared(t *testing.T, every int, watched bool) (out written) {
 	t.Helper()
 	l := newLife()
 	c := machine.DefaultConfig()
 	usual := func(r *rand.Rand, _ int) float64 { return 3 * r.Float64() }
-	champion, _ := detecttest.Model(t, "pump", 1, usual, "s0", "s1")
+	train := detecttest.Model
+	if !watched {
+		train = detecttest.Unwatched
+	}
+	champion, _ := train(t, "pump", 1, usual, "s0", "s1")
 	shadow, _ := detecttest.Model(t, "pump", 2, usual, "s0", "s1")
 	c.Detect.Models.Champions, c.Detect.Models.Shadows = []detect.Model{champion}, []detect.Model{shadow}
 	c.Detect.Detectors = []string{"ewma", detect.Champion, detect.Shadow}
 	l.cfg = detection.New(&c, 1)
 	l.p = l.empty()
-	var out []*eventv1.ModelComparison
 	r := rand.New(rand.NewPCG(1, 2))
 	step := func(rec *kgo.Record) {
 		rec = l.write(rec)
 		if err := l.p.apply(t.Context(), rec, func(r *kgo.Record) {
-			if r.Topic != topic.Comparisons {
-				return
+			if r.Topic == topic.Comparisons {
+				out.take(t, l.p, r)
 			}
-			m := new(eventv1.ModelComparison)
-			if err := proto.Unmarshal(r.Value, m); err != nil || r.Partition != l.p.id {
-				t.Fatal(r.Partition, err)
-			}
-			out = append(out, m)
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -70,12 +77,33 @@ func compared(t *testing.T, every int) []*eventv1.ModelComparison {
 	return out
 }
 
+func (w *written) take(t *testing.T, p *partition, r *kgo.Record) {
+	t.Helper()
+	var m interface {
+		proto.Message
+		GetPartition() int32
+	}
+	switch {
+	case topic.Is(r, topic.TypeComparison):
+		c := new(eventv1.ModelComparison)
+		w.pairs, m = append(w.pairs, c), c
+	case topic.Is(r, topic.TypeInputs):
+		c := new(eventv1.ModelInputs)
+		w.inputs, m = append(w.inputs, c), c
+	default:
+		t.Fatal(topic.Type(r))
+	}
+	if err := proto.Unmarshal(r.Value, m); err != nil || r.Partition != p.id || m.GetPartition() != p.id {
+		t.Fatal(r.Partition, err)
+	}
+}
+
 // Each window is counted once, whoever owned the partition when.
 func TestModelsAreComparedExactlyOnce(t *testing.T) {
-	want := compared(t, 0)
+	want := compared(t, 0, true)
 	var windows uint64
 	pages := 0
-	for _, m := range want {
+	for _, m := range want.pairs {
 		windows += m.Neither + m.Both + m.ChampionOnly + m.ShadowOnly
 		pages += len(m.Pages)
 		if m.Champion == "" || m.Shadow == "" || m.Champion == m.Shadow {
@@ -87,13 +115,54 @@ func TestModelsAreComparedExactlyOnce(t *testing.T) {
 			}
 		}
 	}
-	if len(want) < 10 || windows < 150 || pages == 0 {
-		t.Fatalf("%d records of %d windows and %d pages show little", len(want), windows, pages)
+	if len(want.pairs) < 10 || windows < 150 || pages == 0 {
+		t.Fatalf("%d records of %d windows and %d pages show little", len(want.pairs), windows, pages)
+	}
+	// Both models were given the same windows, each is counted into the bins of its own reference, and what came later is not what they were trained on.
+	var given [2]uint64
+	for i, m := range want.inputs {
+		given[i%2] += m.Windows
+		var bins uint64
+		for _, n := range m.Bins {
+			bins += n
+		}
+		if m.Model == want.inputs[(i+1)%2].Model || m.Format != modelfile.ReferenceFormat || bins != 3*m.Windows || len(m.Moved) != 3 || len(m.Squares) != 3 {
+			t.Fatalf("%v", m)
+		}
+	}
+	if first, last := want.inputs[0], want.inputs[len(want.inputs)-2]; given[0] != given[1] || given[0] < windows || meanShift(first, 1) > 1 || meanShift(last, 1) < 20 || math.Abs(meanShift(last, 2)) > 1 {
+		t.Errorf("%v windows, %d were compared; first %v, last %v", given, windows, first, last)
 	}
 	for _, every := range []int{7, 100} {
-		if got := compared(t, every); !slices.EqualFunc(got, want, func(a, b *eventv1.ModelComparison) bool { return proto.Equal(a, b) }) {
-			t.Errorf("handed over every %d records: %v, without: %v", every, got, want)
+		got := compared(t, every, true)
+		if !slices.EqualFunc(got.pairs, want.pairs, func(a, b *eventv1.ModelComparison) bool { return proto.Equal(a, b) }) {
+			t.Errorf("handed over every %d records: %v, without: %v", every, got.pairs, want.pairs)
 		}
+		if !slices.EqualFunc(got.inputs, want.inputs, func(a, b *eventv1.ModelInputs) bool { return proto.Equal(a, b) }) {
+			t.Errorf("handed over every %d records: %v, without: %v", every, got.inputs, want.inputs)
+		}
+	}
+}
+
+// meanShift is by how many standard deviations a variable has moved, the score being variable 0.
+func meanShift(m *eventv1.ModelInputs, variable int) float64 {
+	return float64(m.Moved[variable]) / modelfile.Step / float64(m.Windows)
+}
+
+// A model that keeps no reference has its windows counted, and nothing else.
+func TestAModelWithoutReference(t *testing.T) {
+	var windows, bins [2]int
+	out := compared(t, 100, false).inputs
+	for _, m := range out {
+		k := 0
+		if m.Format == modelfile.ReferenceFormat {
+			k = 1
+		}
+		windows[k] += int(m.Windows)
+		bins[k] += len(m.Bins) + len(m.Moved)
+	}
+	if windows[0] < 150 || windows[0] != windows[1] || bins[0] != 0 || bins[1] == 0 {
+		t.Error(windows, bins)
 	}
 }
 

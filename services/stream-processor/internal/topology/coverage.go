@@ -172,6 +172,9 @@ func (p *partition) note(id string, out *machine.Output) {
 	for i, said := 0, out.Models(); i < len(said); i++ {
 		p.noteModels(id, &said[i])
 	}
+	for i, given := 0, out.Inputs(); i < len(given); i++ {
+		p.comparing.inputs.take(&given[i])
+	}
 }
 
 // tell counts the failures of a transaction's detectors, and logs the first.

@@ -288,6 +288,9 @@ func same(t rapid.TB, got, want *partition) {
 	if a, b := got.comparing.saved(), want.comparing.saved(); !slices.EqualFunc(a, b, func(a, b *eventv1.ModelComparison) bool { return proto.Equal(a, b) }) {
 		t.Fatalf("counted of models %v, it was %v", a, b)
 	}
+	if a, b := got.comparing.inputs.saved(), want.comparing.inputs.saved(); !slices.EqualFunc(a, b, func(a, b *eventv1.ModelInputs) bool { return proto.Equal(a, b) }) {
+		t.Fatalf("counted of models' inputs %v, it was %v", a, b)
+	}
 	if len(got.machines) != len(want.machines) {
 		t.Fatalf("%d machines, there were %d", len(got.machines), len(want.machines))
 	}

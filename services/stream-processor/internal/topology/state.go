@@ -68,7 +68,7 @@ func (p *partition) snapshot(c SnapshotConfig, emit emitter) {
 	}
 	value, _ := proto.Marshal(&eventv1.PartitionMeta{
 		Format: metaFormat, NextOffset: p.next, ReplayFrom: from, LogTimeMs: p.logTimeMS, StateHash: p.hash,
-		ConfigVersion: p.in.Fingerprint, LastTickMs: p.lastTickMS, DeadLetters: p.dead.encode(from), Comparisons: p.comparing.saved(),
+		ConfigVersion: p.in.Fingerprint, LastTickMs: p.lastTickMS, DeadLetters: p.dead.encode(from), Comparisons: p.comparing.saved(), ModelInputs: p.comparing.inputs.saved(),
 	})
 	emit(p.stateRecord(metaKey, topic.TypeMeta, value))
 }
@@ -314,7 +314,7 @@ func decodeSnapshot(value []byte, m *eventv1.MachineSnapshot) error {
 // replayed ends a replay: what it came to must be what was saved.
 func (p *partition) replayed(s *saved) error {
 	p.count, p.undecided = counts{}, false
-	p.comparing.load(s.meta.Comparisons)
+	p.comparing.load(s.meta.Comparisons, s.meta.ModelInputs)
 	if s.meta.Format != 1 && p.in.Fingerprint != s.meta.ConfigVersion {
 		return fmt.Errorf("the replay ends under configuration %s, the state under %s", p.in.Fingerprint, s.meta.ConfigVersion)
 	}

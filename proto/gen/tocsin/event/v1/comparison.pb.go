@@ -248,6 +248,114 @@ func (x *ModelPage) GetShadowSurprise() float64 {
 	return 0
 }
 
+// ModelInputs is what a released model was given in the stream, and the scores that it gave, on model.comparisons.v1: windows that one partition closed since the record before, about a minute of them, counted into
+// the bins of the reference that the model's file holds (how its training rows were spread). Counts of records add up, over partitions and over time. It stands in the transaction that the windows are judged in.
+type ModelInputs struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "<name>@<version>".
+	Model     string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	Partition int32  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Broker time of the tick that closes it (ms since 1970 UTC).
+	UntilMs int64 `protobuf:"varint,3,opt,name=until_ms,json=untilMs,proto3" json:"until_ms,omitempty"`
+	// Windows that the model had an opinion of.
+	Windows uint64 `protobuf:"varint,4,opt,name=windows,proto3" json:"windows,omitempty"`
+	// Format of the reference that bins, moved and squares follow; 0: the model has none that this build reads, and they are empty.
+	Format uint32 `protobuf:"varint,5,opt,name=format,proto3" json:"format,omitempty"`
+	// Windows by bin: those of the score, then of each watched feature, in the reference's order.
+	Bins []uint64 `protobuf:"varint,6,rep,packed,name=bins,proto3" json:"bins,omitempty"`
+	// For the score and each watched feature: the sum of its distances from the mean of training in steps of 1/256 standard deviation (each at most 100 of them), and the sum of their squares.
+	Moved         []int64  `protobuf:"zigzag64,7,rep,packed,name=moved,proto3" json:"moved,omitempty"`
+	Squares       []uint64 `protobuf:"varint,8,rep,packed,name=squares,proto3" json:"squares,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ModelInputs) Reset() {
+	*x = ModelInputs{}
+	mi := &file_tocsin_event_v1_comparison_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModelInputs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModelInputs) ProtoMessage() {}
+
+func (x *ModelInputs) ProtoReflect() protoreflect.Message {
+	mi := &file_tocsin_event_v1_comparison_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModelInputs.ProtoReflect.Descriptor instead.
+func (*ModelInputs) Descriptor() ([]byte, []int) {
+	return file_tocsin_event_v1_comparison_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ModelInputs) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *ModelInputs) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *ModelInputs) GetUntilMs() int64 {
+	if x != nil {
+		return x.UntilMs
+	}
+	return 0
+}
+
+func (x *ModelInputs) GetWindows() uint64 {
+	if x != nil {
+		return x.Windows
+	}
+	return 0
+}
+
+func (x *ModelInputs) GetFormat() uint32 {
+	if x != nil {
+		return x.Format
+	}
+	return 0
+}
+
+func (x *ModelInputs) GetBins() []uint64 {
+	if x != nil {
+		return x.Bins
+	}
+	return nil
+}
+
+func (x *ModelInputs) GetMoved() []int64 {
+	if x != nil {
+		return x.Moved
+	}
+	return nil
+}
+
+func (x *ModelInputs) GetSquares() []uint64 {
+	if x != nil {
+		return x.Squares
+	}
+	return nil
+}
+
 var File_tocsin_event_v1_comparison_proto protoreflect.FileDescriptor
 
 const file_tocsin_event_v1_comparison_proto_rawDesc = "" +
@@ -275,7 +383,16 @@ const file_tocsin_event_v1_comparison_proto_rawDesc = "" +
 	"\x0fshadow_first_us\x18\x04 \x01(\x12R\rshadowFirstUs\x12$\n" +
 	"\x0eshadow_last_us\x18\x05 \x01(\x12R\fshadowLastUs\x12+\n" +
 	"\x11champion_surprise\x18\x06 \x01(\x01R\x10championSurprise\x12'\n" +
-	"\x0fshadow_surprise\x18\a \x01(\x01R\x0eshadowSurpriseB?Z=github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1;eventv1b\x06proto3"
+	"\x0fshadow_surprise\x18\a \x01(\x01R\x0eshadowSurprise\"\xd2\x01\n" +
+	"\vModelInputs\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x19\n" +
+	"\buntil_ms\x18\x03 \x01(\x03R\auntilMs\x12\x18\n" +
+	"\awindows\x18\x04 \x01(\x04R\awindows\x12\x16\n" +
+	"\x06format\x18\x05 \x01(\rR\x06format\x12\x12\n" +
+	"\x04bins\x18\x06 \x03(\x04R\x04bins\x12\x14\n" +
+	"\x05moved\x18\a \x03(\x12R\x05moved\x12\x18\n" +
+	"\asquares\x18\b \x03(\x04R\asquaresB?Z=github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1;eventv1b\x06proto3"
 
 var (
 	file_tocsin_event_v1_comparison_proto_rawDescOnce sync.Once
@@ -289,10 +406,11 @@ func file_tocsin_event_v1_comparison_proto_rawDescGZIP() []byte {
 	return file_tocsin_event_v1_comparison_proto_rawDescData
 }
 
-var file_tocsin_event_v1_comparison_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_tocsin_event_v1_comparison_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_tocsin_event_v1_comparison_proto_goTypes = []any{
 	(*ModelComparison)(nil), // 0: tocsin.event.v1.ModelComparison
 	(*ModelPage)(nil),       // 1: tocsin.event.v1.ModelPage
+	(*ModelInputs)(nil),     // 2: tocsin.event.v1.ModelInputs
 }
 var file_tocsin_event_v1_comparison_proto_depIdxs = []int32{
 	1, // 0: tocsin.event.v1.ModelComparison.pages:type_name -> tocsin.event.v1.ModelPage
@@ -314,7 +432,7 @@ func file_tocsin_event_v1_comparison_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tocsin_event_v1_comparison_proto_rawDesc), len(file_tocsin_event_v1_comparison_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -315,7 +315,9 @@ type PartitionMeta struct {
 	// decision instead of taking it anew. Since format 2.
 	DeadLetters []uint64 `protobuf:"varint,8,rep,packed,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
 	// What was counted of models and is not written yet to model.comparisons.v1.
-	Comparisons   []*ModelComparison `protobuf:"bytes,9,rep,name=comparisons,proto3" json:"comparisons,omitempty"`
+	Comparisons []*ModelComparison `protobuf:"bytes,9,rep,name=comparisons,proto3" json:"comparisons,omitempty"`
+	// What models were given, likewise.
+	ModelInputs   []*ModelInputs `protobuf:"bytes,10,rep,name=model_inputs,json=modelInputs,proto3" json:"model_inputs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -413,6 +415,13 @@ func (x *PartitionMeta) GetComparisons() []*ModelComparison {
 	return nil
 }
 
+func (x *PartitionMeta) GetModelInputs() []*ModelInputs {
+	if x != nil {
+		return x.ModelInputs
+	}
+	return nil
+}
+
 var File_tocsin_event_v1_state_proto protoreflect.FileDescriptor
 
 const file_tocsin_event_v1_state_proto_rawDesc = "" +
@@ -436,7 +445,7 @@ const file_tocsin_event_v1_state_proto_rawDesc = "" +
 	"\x0eapplied_offset\x18\x03 \x01(\x03R\rappliedOffset\x12\x14\n" +
 	"\x05state\x18\x04 \x01(\fR\x05state\x12\x1d\n" +
 	"\n" +
-	"more_parts\x18\x05 \x01(\rR\tmoreParts\"\xd8\x02\n" +
+	"more_parts\x18\x05 \x01(\rR\tmoreParts\"\x99\x03\n" +
 	"\rPartitionMeta\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x1f\n" +
 	"\vnext_offset\x18\x02 \x01(\x03R\n" +
@@ -450,7 +459,9 @@ const file_tocsin_event_v1_state_proto_rawDesc = "" +
 	"\flast_tick_ms\x18\a \x01(\x03R\n" +
 	"lastTickMs\x12!\n" +
 	"\fdead_letters\x18\b \x03(\x04R\vdeadLetters\x12B\n" +
-	"\vcomparisons\x18\t \x03(\v2 .tocsin.event.v1.ModelComparisonR\vcomparisonsB?Z=github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1;eventv1b\x06proto3"
+	"\vcomparisons\x18\t \x03(\v2 .tocsin.event.v1.ModelComparisonR\vcomparisons\x12?\n" +
+	"\fmodel_inputs\x18\n" +
+	" \x03(\v2\x1c.tocsin.event.v1.ModelInputsR\vmodelInputsB?Z=github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1;eventv1b\x06proto3"
 
 var (
 	file_tocsin_event_v1_state_proto_rawDescOnce sync.Once
@@ -472,17 +483,19 @@ var file_tocsin_event_v1_state_proto_goTypes = []any{
 	(*MachineSnapshot)(nil), // 3: tocsin.event.v1.MachineSnapshot
 	(*PartitionMeta)(nil),   // 4: tocsin.event.v1.PartitionMeta
 	(*ModelComparison)(nil), // 5: tocsin.event.v1.ModelComparison
+	(*ModelInputs)(nil),     // 6: tocsin.event.v1.ModelInputs
 }
 var file_tocsin_event_v1_state_proto_depIdxs = []int32{
 	0, // 0: tocsin.event.v1.PartitionConfig.config:type_name -> tocsin.event.v1.DetectionConfig
 	2, // 1: tocsin.event.v1.PartitionConfig.switches:type_name -> tocsin.event.v1.ConfigSwitch
 	0, // 2: tocsin.event.v1.ConfigSwitch.config:type_name -> tocsin.event.v1.DetectionConfig
 	5, // 3: tocsin.event.v1.PartitionMeta.comparisons:type_name -> tocsin.event.v1.ModelComparison
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	6, // 4: tocsin.event.v1.PartitionMeta.model_inputs:type_name -> tocsin.event.v1.ModelInputs
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_tocsin_event_v1_state_proto_init() }

@@ -19,6 +19,17 @@ type TB interface {
 // Model is a small isolation forest over features whose usual values are drawn by usual, as it stands in a configuration, and its file.
 func Model(tb TB, name string, seed uint64, usual func(*rand.Rand, int) float64, features ...string) (detect.Model, []byte) {
 	tb.Helper()
+	return trained(tb, name, seed, usual, true, features)
+}
+
+// Unwatched is a Model as builds trained it that kept no reference.
+func Unwatched(tb TB, name string, seed uint64, usual func(*rand.Rand, int) float64, features ...string) (detect.Model, []byte) {
+	tb.Helper()
+	return trained(tb, name, seed, usual, false, features)
+}
+
+func trained(tb TB, name string, seed uint64, usual func(*rand.Rand, int) float64, watched bool, features []string) (detect.Model, []byte) {
+	tb.Helper()
 	r := rand.New(rand.NewPCG(seed, 1))
 	rows := make([]float32, 200*len(features))
 	for i := range rows {
@@ -28,7 +39,13 @@ func Model(tb TB, name string, seed uint64, usual func(*rand.Rand, int) float64,
 	if err != nil {
 		tb.Fatal(err)
 	}
-	header, err := json.Marshal(modelfile.Header{Algorithm: modelfile.IsolationForest, Features: features})
+	h := modelfile.Header{Algorithm: modelfile.IsolationForest, Features: features}
+	if watched {
+		scores := make([]float64, len(rows)/len(features))
+		f.Score(scores, rows)
+		h.Reference = modelfile.LearnReference(rows, len(features), scores)
+	}
+	header, err := json.Marshal(h)
 	if err != nil {
 		tb.Fatal(err)
 	}
