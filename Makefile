@@ -151,7 +151,7 @@ simulation: ## the fleet on virtual time under random faults for SIM_HOURS virtu
 		$(GO) test -tags synctests -count=1 -timeout 180m -v -run '^(TestSimulation|TestScenario)$$' ./simulation
 
 .PHONY: mutants
-mutants: ## deliberate protocol bugs: each must be caught, and it is said by what; MUTANT=name for some (out/mutants.json)
+mutants: ## deliberate protocol bugs: each must be caught, and it is said by what; MUTANT=name,name for some (out/mutants.json)
 	MUTANTS_OUT="$(CURDIR)/out/mutants.json" $(GO) test -count=1 -timeout 60m -v -tags mutants -run 'TestMutants$$' ./deploy/proof/mutants
 
 .PHONY: invariants
