@@ -168,10 +168,12 @@ load-restore load-poison load-hot: load-%: build
 	$(GO) build -trimpath -o bin/ ./deploy/proof/cmd/load
 	bin/load -out out $(LOAD_FLAGS) $*
 
-.PHONY: bench-alerts alerts-outage
+.PHONY: bench-alerts bench-burst alerts-outage
 bench-alerts: build ## alerts on real Kafka: 100 a second until their page, then 100,000 in 1,000 groups beside Alertmanager (out/load-pages.json, out/load-burst.json)
 	$(GO) build -trimpath -o bin/ ./deploy/proof/cmd/load
 	bin/load -out out $(LOAD_FLAGS) pages burst
+bench-burst: ## a burst over the embedded broker, for builds of the router in turn (BENCH_ALERTS, BENCH_GROUPS, BENCH_ROUNDS, BENCH_ROUTERS="name=test binary,..."; services/alert-router/burst_bench_test.go)
+	cd services/alert-router && GOWORK=off $(GO) test -tags bench -run TestBenchBurst -count=1 -timeout 0 -v .
 alerts-outage: build ## a receiver that is away for 20 minutes, the router killed 50 times meanwhile (LOAD_FLAGS="-away 1h": an hour; out/load-outage.json)
 	$(GO) build -trimpath -o bin/ ./deploy/proof/cmd/load
 	bin/load -out out $(LOAD_FLAGS) outage

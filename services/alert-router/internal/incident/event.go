@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+	"unique"
 
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
 )
@@ -75,14 +76,14 @@ func openedEvent(a *eventv1.Anomaly, sev eventv1.Severity) *eventv1.AlertEvent {
 	ev.Severity = sev
 	ev.StartedUs = a.GetStartedUs()
 	ev.Labels = map[string]string{
-		LabelName:      AlertName(a.GetCause()),
+		LabelName:      common(AlertName(a.GetCause())),
 		LabelEquipment: a.GetEquipmentId(),
-		LabelCause:     a.GetCause(),
+		LabelCause:     common(a.GetCause()),
 		LabelSeverity:  SeverityName(sev),
 		LabelAlertID:   a.GetEpisodeId(),
 	}
 	if a.GetGatewayId() != "" {
-		ev.Labels[LabelGateway] = a.GetGatewayId()
+		ev.Labels[LabelGateway] = common(a.GetGatewayId())
 	}
 	ev.Annotations = annotations(a, a.GetStartedUs())
 	return ev
@@ -126,6 +127,10 @@ func endedText(a *eventv1.Anomaly) string {
 // the anomaly alone and comes out the same however often it is made.
 func event(a *eventv1.Anomaly, alertID string, t eventv1.AlertTransition, name string) *eventv1.AlertEvent {
 	c := a.GetContributions()
+	c = c[:min(len(c), keptContribs)]
+	for _, one := range c { // a fleet has few names for its sensors, and each alert that stands has them
+		one.Sensor, one.Detector, one.Statistic = common(one.Sensor), common(one.Detector), common(one.Statistic)
+	}
 	return &eventv1.AlertEvent{
 		EventId:       alertID + "/" + name,
 		AlertId:       alertID,
@@ -135,7 +140,7 @@ func event(a *eventv1.Anomaly, alertID string, t eventv1.AlertTransition, name s
 		Score:         a.GetScore(),
 		AtMs:          a.GetJudgedAtMs(),
 		Summary:       cut(a.GetSummary(), maxSummary),
-		Contributions: slices.Clone(c[:min(len(c), keptContribs)]),
+		Contributions: slices.Clone(c),
 		Confidence:    a.GetConfidence(),
 		Origin:        a.GetOrigin(),
 		Machines:      a.GetMachines(),
@@ -143,6 +148,9 @@ func event(a *eventv1.Anomaly, alertID string, t eventv1.AlertTransition, name s
 		ReceivedAtMs:  a.GetReceivedAtMs(),
 	}
 }
+
+// common is s, in memory once however many have it.
+func common(s string) string { return unique.Make(s).Value() }
 
 func annotations(a *eventv1.Anomaly, startedUS int64) map[string]string {
 	summary := cut(a.GetSummary(), maxSummary)
@@ -159,41 +167,41 @@ func annotations(a *eventv1.Anomaly, startedUS int64) map[string]string {
 		lasted := time.Duration(min(e.GetEndedUs()-e.GetStartedUs(), math.MaxInt64/1000)) * time.Microsecond
 		out[AnnotationEarlier] = fmt.Sprintf("%s, for %s, %.0f %% alike", time.UnixMicro(e.GetStartedUs()).UTC().Format("15:04 MST, 2 Jan 2006"), lasted.Round(time.Second), 100*e.GetSimilarity())
 	}
-	desc := fmt.Sprintf("Machine %s, cause %s, since %s, score %s.", a.GetEquipmentId(), a.GetCause(), out[AnnotationStarted], out[AnnotationScore])
-	if s := sensors(a.GetContributions()); s != "" {
-		out[AnnotationSensors] = s
-		desc += "\n" + s
+	// The sensors are the description's own last lines: there is one of these texts for each alert that stands.
+	var room [1024]byte
+	text := fmt.Appendf(room[:0], "Machine %s, cause %s, since %s, score %s.", a.GetEquipmentId(), a.GetCause(), out[AnnotationStarted], out[AnnotationScore])
+	first := len(text) + 1
+	text = appendSensors(text, a.GetContributions())
+	desc := string(text)
+	if len(desc) > first {
+		out[AnnotationSensors] = desc[first:]
 	}
 	out[AnnotationDescription] = desc
 	return out
 }
 
-// sensors tells the few that contributed most: what was observed and what was expected of each.
-func sensors(cs []*eventv1.Contribution) string {
+// appendSensors tells the few that contributed most, a line each: what was observed and what was expected of each.
+func appendSensors(b []byte, cs []*eventv1.Contribution) []byte {
 	top := slices.Clone(cs)
 	slices.SortStableFunc(top, func(x, y *eventv1.Contribution) int { return cmp.Compare(y.GetShare(), x.GetShare()) })
-	var sb strings.Builder
-	for i, c := range top[:min(len(top), topSensors)] {
-		if i > 0 {
-			sb.WriteByte('\n')
-		}
+	for _, c := range top[:min(len(top), topSensors)] {
 		what := ""
 		if c.GetStatistic() == "stddev" {
 			what = " (standard deviation)"
 		}
-		fmt.Fprintf(&sb, "%s%s: observed %s, expected ", cut(c.GetSensor(), maxSensor), what, number(c.GetObserved()))
+		b = fmt.Appendf(b, "\n%s%s: observed %s, expected ", cut(c.GetSensor(), maxSensor), what, number(c.GetObserved()))
 		if math.IsNaN(c.GetExpectedLow()) || math.IsNaN(c.GetExpectedHigh()) {
-			sb.WriteString("unknown")
+			b = append(b, "unknown"...)
 		} else {
-			fmt.Fprintf(&sb, "%s to %s", number(c.GetExpectedLow()), number(c.GetExpectedHigh()))
+			b = fmt.Appendf(b, "%s to %s", number(c.GetExpectedLow()), number(c.GetExpectedHigh()))
 		}
-		fmt.Fprintf(&sb, " (share %s", number(c.GetShare()))
+		b = fmt.Appendf(b, " (share %s", number(c.GetShare()))
 		if c.GetDetector() != "" {
-			sb.WriteString(", " + cut(c.GetDetector(), maxSensor))
+			b = append(b, ", "+cut(c.GetDetector(), maxSensor)...)
 		}
-		sb.WriteByte(')')
+		b = append(b, ')')
 	}
-	return sb.String()
+	return b
 }
 
 func number(v float64) string { return strconv.FormatFloat(v, 'g', 4, 64) }

@@ -147,7 +147,7 @@ func (s *Store) standing(ctx context.Context, scope Filter, now time.Time, out *
 // acknowledged sorts in the database: percentiles by position, in both dialects.
 func (s *Store) acknowledged(ctx context.Context, in Filter, out *Figures) error {
 	cond, args := in.where(s.db.Postgres(), "opened_ms", "0", "alert_id")
-	// An inherited acknowledgement is older than its alert and says nothing of how fast people are.
+	// Alerts that were acknowledged with another one, the last of their alarm or the lead of their incident, have no time of their own: one act of somebody is one figure.
 	cond += " AND acked_ms >= opened_ms"
 	if err := sqlstore.Each(ctx, s.db, s.db.Bind("SELECT COUNT(*) FROM alerts WHERE "+cond), args, func(r *sql.Rows) error { return r.Scan(&out.Acknowledged) }); err != nil || out.Acknowledged == 0 {
 		return err

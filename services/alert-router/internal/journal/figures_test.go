@@ -94,3 +94,32 @@ func testFiguresOfADayByHand(t *testing.T, open func() *Store) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
+
+// To acknowledge an incident is one act of somebody, however many machines are part of it: they are acknowledged, and the figures count the act once.
+func testTimeToAcknowledgeAnIncident(t *testing.T, open func() *Store) {
+	s := open()
+	l, offset := lifecycle.New(lifecycle.Policy{Keep: time.Hour, Holds: lifecycle.Holds{Gateways: true}}), int64(0)
+	event := func(machine string, ms int64, tr eventv1.AlertTransition, actor string) {
+		offset++
+		ev := &eventv1.AlertEvent{
+			EventId: machine + "/" + lifecycle.TransitionName(tr), AlertId: machine, EquipmentId: machine, Cause: "silence", Transition: tr, Severity: 2, AtMs: ms, StartedUs: ms * 1000,
+			Labels: map[string]string{"gateway_id": "gw"}, Origin: eventv1.Origin_ORIGIN_GATEWAY, Actor: actor,
+		}
+		if err := l.Apply(lifecycle.At{Offset: offset, MS: ms}, ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, m := range []string{"a", "b", "c"} {
+		event(m, t0, eventv1.AlertTransition_ALERT_TRANSITION_OPENED, "")
+	}
+	event("a", t0+30_000, eventv1.AlertTransition_ALERT_TRANSITION_ACKNOWLEDGED, "ada")
+	save(t, s, Batch{Changes: l.Take(), Next: map[int32]int64{0: offset + 1}})
+	at := time.UnixMilli(t0)
+	got, err := s.Figures(t.Context(), Filter{}, at, at.Add(time.Hour), at.Add(time.Hour), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.States["acknowledged"] != 3 || got.Acknowledged != 1 || got.AckMost != 30*time.Second {
+		t.Errorf("%v, %d acknowledged after %s at most; want 3 in that state, of one act after 30 s", got.States, got.Acknowledged, got.AckMost)
+	}
+}

@@ -31,6 +31,7 @@ func TestJournal(t *testing.T) {
 		"what is old goes":                        testPrune,
 		"two write the same":                      testTogether,
 		"figures of a day by hand":                testFiguresOfADayByHand,
+		"time to acknowledge an incident":         testTimeToAcknowledgeAnIncident,
 	}
 	for name, test := range tests {
 		t.Run(name+" on SQLite", func(t *testing.T) { test(t, opener(t, "", t.TempDir())) })

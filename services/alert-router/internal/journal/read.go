@@ -192,49 +192,43 @@ func equipment(patterns []string, postgres bool, arg func(any) string) (string, 
 // Alerts lists alerts, the newest first, and where the next page begins; zero: there is none.
 func (s *Store) Alerts(ctx context.Context, f Filter) ([]*lifecycle.Alert, Cursor, error) {
 	cond, args := f.where(s.db.Postgres(), "opened_ms", "0", "alert_id")
-	var out []*lifecycle.Alert
-	q := fmt.Sprintf("SELECT %s FROM alerts WHERE %s ORDER BY opened_ms DESC, alert_id DESC LIMIT %d", columns, cond, f.limit())
-	err := sqlstore.Each(ctx, s.db, s.db.Bind(q), args, func(r *sql.Rows) error {
-		a, err := decode(r)
-		if err == nil {
-			out = append(out, a)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, Cursor{}, fmt.Errorf("journal: %w", err)
-	}
-	if len(out) < f.limit() {
-		return out, Cursor{}, nil
-	}
-	last := out[len(out)-1]
-	return out, Cursor{MS: last.OpenedMS, ID: last.ID}, nil
+	q := fmt.Sprintf("SELECT %s FROM alerts WHERE %s ORDER BY opened_ms DESC, alert_id DESC", columns, cond)
+	return page(ctx, s, f, q, args, decode, func(a *lifecycle.Alert) Cursor { return Cursor{MS: a.OpenedMS, ID: a.ID} })
 }
 
 // Transitions lists transitions, the newest first, and where the next page begins; zero: there is none.
 func (s *Store) Transitions(ctx context.Context, f Filter) ([]lifecycle.Row, Cursor, error) {
 	cond, args := f.where(s.db.Postgres(), "at_ms", "seq", "id")
 	q := fmt.Sprintf(`SELECT id, alert_id, equipment_id, cause, gateway_id, transition, severity, state, at_ms, actor, comment, until_ms, verdict, score, summary, log_partition,
- log_offset, seq FROM alert_transitions WHERE %s ORDER BY at_ms DESC, seq DESC, id DESC LIMIT %d`, cond, f.limit())
-	var out []lifecycle.Row
-	err := sqlstore.Each(ctx, s.db, s.db.Bind(q), args, func(r *sql.Rows) error {
-		var x lifecycle.Row
-		var severity, verdict int32
-		var state string
-		err := r.Scan(&x.ID, &x.AlertID, &x.EquipmentID, &x.Cause, &x.GatewayID, &x.Transition, &severity, &state, &x.AtMS, &x.Actor, &x.Comment, &x.UntilMS, &verdict,
-			&x.Score, &x.Summary, &x.Partition, &x.Offset, &x.Seq)
-		x.Severity, x.Verdict, x.State = eventv1.Severity(severity), eventv1.AlertVerdict(verdict), lifecycle.State(state)
-		out = append(out, x)
+ log_offset, seq FROM alert_transitions WHERE %s ORDER BY at_ms DESC, seq DESC, id DESC`, cond)
+	return page(ctx, s, f, q, args, transition, func(x lifecycle.Row) Cursor { return Cursor{x.AtMS, x.Seq, x.ID} })
+}
+
+func transition(r *sql.Rows) (x lifecycle.Row, err error) {
+	var severity, verdict int32
+	var state string
+	err = r.Scan(&x.ID, &x.AlertID, &x.EquipmentID, &x.Cause, &x.GatewayID, &x.Transition, &severity, &state, &x.AtMS, &x.Actor, &x.Comment, &x.UntilMS, &verdict,
+		&x.Score, &x.Summary, &x.Partition, &x.Offset, &x.Seq)
+	x.Severity, x.Verdict, x.State = eventv1.Severity(severity), eventv1.AlertVerdict(verdict), lifecycle.State(state)
+	return x, err
+}
+
+// page is the first of a query's rows, as many as the filter asks for, and where the next page begins; zero: there is none.
+func page[T any](ctx context.Context, s *Store, f Filter, q string, args []any, read func(*sql.Rows) (T, error), place func(T) Cursor) (out []T, next Cursor, err error) {
+	err = sqlstore.Each(ctx, s.db, s.db.Bind(fmt.Sprintf("%s LIMIT %d", q, f.limit())), args, func(r *sql.Rows) error {
+		one, err := read(r)
+		if err == nil {
+			out = append(out, one)
+		}
 		return err
 	})
 	if err != nil {
 		return nil, Cursor{}, fmt.Errorf("journal: %w", err)
 	}
-	if len(out) < f.limit() {
-		return out, Cursor{}, nil
+	if len(out) == f.limit() {
+		next = place(out[len(out)-1])
 	}
-	last := out[len(out)-1]
-	return out, Cursor{last.AtMS, last.Seq, last.ID}, nil
+	return out, next, nil
 }
 
 // Prune deletes what is older than the given time, a few thousand rows at a time so that nobody waits for it: transitions and notifications by their own time, alerts by their end.

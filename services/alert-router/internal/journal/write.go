@@ -94,8 +94,9 @@ func (s *Store) saveAlerts(ctx context.Context, tx *sql.Tx, b Batch) error {
 			}
 		}
 		body, err := encode(a)
+		// Of an acknowledgement that was given to another alert, or to one that nobody was told of, nothing is to be learned about how fast people are: see Figures.
 		ackedMS, ackedBy := int64(0), ""
-		if a.Ack != nil {
+		if a.Ack != nil && !a.AckedBefore {
 			ackedMS, ackedBy = a.Ack.AtMS, a.Ack.By
 		}
 		return []any{

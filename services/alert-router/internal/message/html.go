@@ -94,9 +94,6 @@ func HTML(p *Page, pictures []Picture) ([]byte, error) {
 	for i := range p.Alerts {
 		v.Alerts = append(v.Alerts, newHTMLAlert(p, i, pictures))
 	}
-	if u := p.Links.AcknowledgeAll; u != "" {
-		v.Tail = append(v.Tail, namedURL{"Acknowledge all", u})
-	}
 	if u := p.Links.Runbook; u != "" {
 		v.Tail = append(v.Tail, namedURL{"Runbook", u})
 	}

@@ -246,18 +246,23 @@ func plainEmail(c *amconfig.EmailConfig) bool {
 	return c.HTML == amconfig.DefaultEmailConfig.HTML && c.Text == "" && !templated(c.To) && !templated(c.From)
 }
 
-func (b *Builder) slack(c *amconfig.SlackConfig) (notification.Receiver, error) {
-	client, err := b.client(c.HTTPConfig, "slack")
+// over makes a receiver that speaks HTTP, through the client that its block describes.
+func over[C any, R notification.Receiver](b *Builder, block *commoncfg.HTTPClientConfig, name string, conf C, build func(C, *http.Client, receiver.Composer) R) (notification.Receiver, error) {
+	client, err := b.client(block, name)
 	if err != nil {
 		return nil, err
 	}
+	return build(conf, client, b.Composer), nil
+}
+
+func (b *Builder) slack(c *amconfig.SlackConfig) (notification.Receiver, error) {
 	address := receiver.File(c.APIURLFile)
 	if c.APIURL != nil {
 		address = receiver.Fixed(c.APIURL.String())
 	}
-	return slack.New(slack.Config{
+	return over(b, c.HTTPConfig, "slack", slack.Config{
 		URL: address, Channel: c.Channel, Username: ours(c.Username), IconEmoji: ours(c.IconEmoji), IconURL: ours(c.IconURL),
-	}, client, b.Composer), nil
+	}, slack.New)
 }
 
 func plainSlack(c *amconfig.SlackConfig) bool {
@@ -272,10 +277,6 @@ func plainSlack(c *amconfig.SlackConfig) bool {
 }
 
 func (b *Builder) pagerduty(c *ampagerduty.PagerdutyConfig) (notification.Receiver, error) {
-	client, err := b.client(c.HTTPConfig, "pagerduty")
-	if err != nil {
-		return nil, err
-	}
 	conf := pagerduty.Config{
 		RoutingKey: secret(string(c.RoutingKey), c.RoutingKeyFile), Client: ours(c.Client), ClientURL: ours(c.ClientURL), Source: ours(c.Source),
 		Component: c.Component, Group: c.Group, Class: c.Class,
@@ -283,7 +284,7 @@ func (b *Builder) pagerduty(c *ampagerduty.PagerdutyConfig) (notification.Receiv
 	if c.URL != nil {
 		conf.URL = c.URL.String()
 	}
-	return pagerduty.New(conf, client, b.Composer), nil
+	return over(b, c.HTTPConfig, "pagerduty", conf, pagerduty.New)
 }
 
 func plainPagerDuty(c *ampagerduty.PagerdutyConfig) bool {
@@ -294,10 +295,6 @@ func plainPagerDuty(c *ampagerduty.PagerdutyConfig) bool {
 }
 
 func (b *Builder) opsgenie(c *amopsgenie.OpsGenieConfig) (notification.Receiver, error) {
-	client, err := b.client(c.HTTPConfig, "opsgenie")
-	if err != nil {
-		return nil, err
-	}
 	conf := opsgenie.Config{APIKey: secret(string(c.APIKey), c.APIKeyFile), Priority: c.Priority, Details: c.Details}
 	if c.APIURL != nil {
 		conf.URL = c.APIURL.String()
@@ -314,7 +311,7 @@ func (b *Builder) opsgenie(c *amopsgenie.OpsGenieConfig) (notification.Receiver,
 			conf.Responders = append(conf.Responders, opsgenie.Responder{Name: strings.TrimSpace(name), Type: "team"})
 		}
 	}
-	return opsgenie.New(conf, client, b.Composer), nil
+	return over(b, c.HTTPConfig, "opsgenie", conf, opsgenie.New)
 }
 
 func plainOpsgenie(c *amopsgenie.OpsGenieConfig) bool {
@@ -330,23 +327,15 @@ func plainOpsgenie(c *amopsgenie.OpsGenieConfig) bool {
 }
 
 func (b *Builder) teams(c *amteams.MSTeamsV2Config) (notification.Receiver, error) {
-	client, err := b.client(c.HTTPConfig, "msteamsv2")
-	if err != nil {
-		return nil, err
-	}
 	address := receiver.File(c.WebhookURLFile)
 	if c.WebhookURL != nil {
 		address = receiver.Fixed(c.WebhookURL.String())
 	}
-	return teams.New(teams.Config{URL: address}, client, b.Composer), nil
+	return over(b, c.HTTPConfig, "msteamsv2", teams.Config{URL: address}, teams.New)
 }
 
 func (b *Builder) webhook(c *amwebhook.WebhookConfig) (notification.Receiver, error) {
-	client, err := b.client(c.HTTPConfig, "webhook")
-	if err != nil {
-		return nil, err
-	}
-	return webhook.New(webhook.Config{URL: secret(string(c.URL), c.URLFile), MaxAlerts: int(min(c.MaxAlerts, 1<<30)), Timeout: c.Timeout}, client, b.Composer), nil
+	return over(b, c.HTTPConfig, "webhook", webhook.Config{URL: secret(string(c.URL), c.URLFile), MaxAlerts: int(min(c.MaxAlerts, 1<<30)), Timeout: c.Timeout}, webhook.New)
 }
 
 func (c *WebPush) config() (webpush.Config, error) {

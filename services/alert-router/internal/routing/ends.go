@@ -15,6 +15,9 @@ import (
 const (
 	// confirmEvery is how often the ends of alerts are looked after, and so how long a lost one lasts.
 	confirmEvery = 500 * time.Millisecond
+	// confirmShare: where a hundred thousand have ended, looking takes a while; it is done so much more seldom than it takes, but for confirmMost.
+	confirmShare = 20
+	confirmMost  = 3 * time.Second
 	// confirmFor is how long after its end an alert is looked after: longer than a worker can be held up.
 	confirmFor = 30 * time.Second
 )
@@ -62,18 +65,20 @@ func (s *ends) recent(now time.Time) map[model.Fingerprint]*alert.Alert {
 }
 
 func (e *Engine) confirmEnds() {
-	tick := time.NewTicker(confirmEvery)
-	defer tick.Stop()
+	next := time.NewTimer(confirmEvery)
+	defer next.Stop()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	for {
 		select {
 		case <-e.stop:
 			return
-		case now := <-tick.C:
+		case now := <-next.C:
+			began := time.Now()
 			if err := e.confirm(ctx, now); err != nil {
 				e.log.Warn("ends of alerts not confirmed", zap.Error(err))
 			}
+			next.Reset(min(max(confirmEvery, confirmShare*time.Since(began)), confirmMost))
 		}
 	}
 }

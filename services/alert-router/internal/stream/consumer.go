@@ -39,6 +39,9 @@ import (
 	"github.com/tocsin-io/tocsin/services/alert-router/internal/incident"
 )
 
+// fetchBytes bounds what is fetched ahead of a poll.
+const fetchBytes = 4 << 20
+
 // Config of the consumer.
 type Config struct {
 	GroupID    string
@@ -59,7 +62,7 @@ type Committed struct {
 	TraceID   string // empty when the anomaly carried none
 }
 
-// Sink is told what has become true. It is called by one goroutine. An error ends Run.
+// Sink is told what has become true, one call after the other. An error ends Run.
 type Sink interface {
 	// Restored gives all views of one partition that this instance has just taken over.
 	Restored(ctx context.Context, views []incident.View) error
@@ -77,6 +80,7 @@ type Consumer struct {
 	kafka  kafka.Config
 	sink   Sink
 	shared *Shared
+	teller teller
 	log    *zap.Logger
 	tracer trace.Tracer
 
@@ -122,6 +126,7 @@ func New(cfg Config, deps service.Deps, sink Sink, shared *Shared) *Consumer {
 		parts:  make(map[int32]*partition),
 		phase:  "starting",
 	}
+	c.teller = teller{sink: sink, limit: cfg.TransactionTimeout + endBeyond}
 	c.notes.assigned, c.notes.revoked = make(map[int32]bool), make(map[int32]bool)
 	c.count = newCounters(deps.Metrics)
 	deps.Metrics.GetOrCreateGauge("tocsin_alerts_open", func() float64 {
@@ -163,13 +168,14 @@ func (c *Consumer) Run(ctx context.Context) error {
 	c.setPhase("joining the consumer group")
 	for ctx.Err() == nil {
 		if err := c.step(ctx); err != nil {
+			err = errors.Join(err, c.teller.settled())
 			if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 				return nil
 			}
 			return err
 		}
 	}
-	return nil
+	return c.teller.settled()
 }
 
 func (c *Consumer) connect(ctx context.Context) error {
@@ -191,6 +197,9 @@ func (c *Consumer) connect(ctx context.Context) error {
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.BlockRebalanceOnPoll(),
+		// As records are compressed on their way, a fetch of the client's 50 MB would be many times that in memory; a transaction takes one.
+		kgo.FetchMaxBytes(fetchBytes),
+		kgo.FetchMaxPartitionBytes(fetchBytes/4),
 		kgo.OnPartitionsAssigned(c.onAssigned),
 		kgo.AdjustFetchOffsetsFn(c.onOffsets),
 		kgo.OnPartitionsRevoked(c.onRevoked),
@@ -259,6 +268,9 @@ func (c *Consumer) awaitTopics(ctx context.Context, base []kgo.Opt) error {
 
 // step takes notice of a rebalance, or handles one poll.
 func (c *Consumer) step(ctx context.Context) error {
+	if err := c.teller.failed(); err != nil {
+		return err
+	}
 	if err := c.settle(ctx); err != nil {
 		return err
 	}
@@ -390,6 +402,11 @@ func (c *Consumer) settle(ctx context.Context) error {
 	c.mu.Unlock()
 	if kept != nil {
 		return kept
+	}
+	if len(assigned) > 0 || len(revoked) > 0 {
+		if err := c.teller.settled(); err != nil { // what is lost or restored now has been told before
+			return err
+		}
 	}
 
 	for p := range revoked {

@@ -95,7 +95,8 @@ func (l *Log) follow(ctx context.Context, r Reader) error {
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), // retention took what was to be read: go on with what is there
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(), // a partition mostly ends with a marker: without it the end is never reached
-		kgo.FetchMaxBytes(8<<20),
+		kgo.FetchMaxBytes(fetchBytes),
+		kgo.FetchMaxPartitionBytes(fetchBytes/4),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.RecordDeliveryTimeout(30*time.Second),
 		kgo.ProducerBatchMaxBytes(maxRecord),

@@ -205,7 +205,7 @@ func (c *Consumer) announce(ctx context.Context, changes []change) error {
 		list[i] = ch.Committed
 		list[i].Offset = ch.record.Offset
 	}
-	return c.sink.Committed(ctx, list)
+	return c.teller.tell(ctx, list)
 }
 
 // finish ends the spans of a transaction.

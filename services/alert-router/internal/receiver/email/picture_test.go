@@ -35,6 +35,10 @@ func TestPictures(t *testing.T) {
 		{"page-email-phone", messagetest.Fault(), 390, 1640, false},
 		{"page-email-dark", messagetest.Ended(), 680, 1270, true},
 		{"page-email-incident", messagetest.Gateway(24), 680, 1330, false},
+		{"page-email-fault-dark", messagetest.Fault(), 680, 1290, true},
+		{"page-email-incident-dark", messagetest.Gateway(24), 390, 1640, true},
+		{"page-email-several", several(), 680, 1330, false},
+		{"page-email-several-dark", several(), 390, 1640, true},
 	} {
 		p := messagetest.Composer().Page(shot.n, "anna@example.com")
 		list := message.Pictures(p, nil)
@@ -64,6 +68,13 @@ func TestPictures(t *testing.T) {
 		}
 		crop(t, filepath.Join(*pictures, shot.name+".png"), shot.width)
 	}
+}
+
+// several are alerts that are no incident: they are acknowledged by one link of their page.
+func several() notification.Notification {
+	n := messagetest.Gateway(3)
+	n.Incident.ID = ""
+	return n
 }
 
 func crop(t *testing.T, name string, width int) {
