@@ -100,7 +100,7 @@ func wholePath(t *testing.T, binary string) (page, gateway string) {
 	t.Helper()
 	cmd := exec.Command(binary, "run", "--data-dir", t.TempDir())
 	cmd.Env = cmd.Environ()
-	for _, s := range []string{"BROKER", "INGEST_GATEWAY_HTTP", "INGEST_GATEWAY_GRPC", "STREAM_PROCESSOR_HTTP", "ALERT_ROUTER_HTTP", "COLD_PATH_WRITER_HTTP", "REALTIME_API_HTTP", "REALTIME_API_GRPC", "HISTORICAL_API_HTTP", "MODEL_TRAINER_HTTP"} {
+	for _, s := range []string{"BROKER", "INGEST_GATEWAY_HTTP", "INGEST_GATEWAY_GRPC", "STREAM_PROCESSOR_HTTP", "ALERT_ROUTER_HTTP", "COLD_PATH_WRITER_HTTP", "REALTIME_API_HTTP", "REALTIME_API_GRPC", "HISTORICAL_API_HTTP", "MODEL_TRAINER_HTTP", "TUNING_BENCH_HTTP"} {
 		cmd.Env = append(cmd.Env, "TOCSIN_"+s+"_LISTEN=127.0.0.1:0")
 	}
 	pipe, err := cmd.StdoutPipe()

@@ -11,8 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/proto"
+	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tocsin-io/tocsin/pkg/frame"
 	"github.com/tocsin-io/tocsin/pkg/kafka/kafkatest"
 	"github.com/tocsin-io/tocsin/pkg/topic"
 	eventv1 "github.com/tocsin-io/tocsin/proto/gen/tocsin/event/v1"
@@ -37,6 +38,18 @@ func TestDemo(t *testing.T) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	live(ctx)
+}
+
+// frame sends a frame of a machine as it is now, without waiting.
+func (f *fixture) frame(id string, sequence uint64) {
+	names, values := make([]string, len(sensorShapes)), make([]float32, len(sensorShapes))
+	for i, s := range sensorShapes {
+		names[i], values[i] = s.name, float32(s.base+s.noise*f.rng.NormFloat64())
+	}
+	f.cl.Produce(context.Background(), &kgo.Record{
+		Topic: topic.Frames, Key: []byte(id), Value: frame.New(id, "gw-north-1", sequence, time.Now(), names, values).AppendTo(nil),
+		Headers: []kgo.RecordHeader{{Key: topic.HeaderType, Value: []byte(topic.TypeFrame)}},
+	}, nil)
 }
 
 // madeUpFleet writes the history of n machines, some of them faulty; what it gives goes on at full rate until ctx ends.
@@ -117,10 +130,10 @@ func madeUpFleet(f *fixture, n int) func(ctx context.Context) {
 		f.alert(closed(a, a.StartedUs+int64(120+i*31)*1e6))
 	}
 	return func(ctx context.Context) {
+		defer f.cl.Flush(context.Background())
 		for at := now; ; at += windowUS {
 			wait := time.Until(time.UnixMicro(at + windowUS))
 			per := max(wait, time.Millisecond) / time.Duration(n)
-			batch := []proto.Message{}
 			next := time.Now()
 			for i, id := range ids {
 				if w := emit(id, at); w != nil {
@@ -128,8 +141,13 @@ func madeUpFleet(f *fixture, n int) func(ctx context.Context) {
 					w.EndUs -= windowUS
 					f.send(topic.Windows, id, topic.TypeWindow, w)
 				}
-				_ = batch
+				f.frame(id, uint64(at))
 				next = next.Add(per)
+				if i%100 == 0 {
+					for hot := range faults { // what is looked at first
+						f.frame(hot, uint64(at)+uint64(i))
+					}
+				}
 				if i%8 == 0 {
 					select {
 					case <-ctx.Done():
