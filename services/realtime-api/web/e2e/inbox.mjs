@@ -125,6 +125,25 @@ function tuning(w, route) {
 
 const oneSide = (model, pages) => ({ model, pages, pages_per_machine_month: pages / 3, low: pages / 5, high: pages / 2, precision: 0.5, pages_with_verdict: 2, score_took: "3.1µs", only: pages > 3 ? [{ equipment_id: "press-07", from: iso(40 * minute), to: iso(30 * minute), surprise: 9, link: "" }] : [], only_count: pages > 3 ? 1 : 0 });
 
+const variable = (name, state, psi, says) => ({
+  name, state, says, psi, chance: 0.01, bound: 0.05, worth_windows: 9_100, shift: psi, spread: 1, trained_mean: 40, trained_sd: 2, cuts: [], trained: [], now: [],
+  course: state === "too_few" ? [] : Array.from({ length: 20 }, (_, i) => ({ from: iso((20 - i) * 72 * minute), windows: 600, psi: (psi * (i + 1)) / 20 })),
+});
+
+/** A model that has drifted, its shadow that keeps no reference. */
+const drift = (w) => ({
+  from: iso(24 * 60 * minute), to: iso(0), counted_until: iso(minute),
+  models: [
+    {
+      model: `press@${w.roles.champion}`, state: "drifted", windows: 12_300, from: iso(24 * 60 * minute), to: iso(0), reference_rows: 50_000, features: 12, watched: 12, psi: 1.57, says: "temperature has moved up by 1.3 sd since training; 12,300 windows in 24 hours",
+      score: variable("score", "moved", 0.21, "the score has moved up by 0.4 sd since training: rows look more unusual to the model"),
+      variables: [variable("temperature", "drifted", 1.57, "temperature has moved up by 1.3 sd since training"), variable("ambient", "too_few", 0, "ambient: its windows are worth 12 independent ones, too few to tell a change from chance"), ...Array.from({ length: 10 }, (_, i) => variable(i ? `flow_${i}` : evil, "stable", 0, "as in training"))],
+      retrain: "tocsin models train press --algorithm isolation_forest --from 2026-03-01T00:00:00Z --to 2026-03-02T00:00:00Z --sensors temperature,ambient,flow_1,flow_2,flow_3,flow_4,flow_5,flow_6,flow_7,flow_8,flow_9",
+    },
+    { model: `press@${w.roles.challenger}`, state: "no_reference", windows: 12_300, from: iso(24 * 60 * minute), to: iso(0), reference_rows: 0, features: 12, watched: 0, psi: 0, says: "no reference: the model was trained by a build that did not keep how its training rows were spread; the next version will have one" },
+  ],
+});
+
 function models(w, route) {
   const r = route.request();
   const path = decodeURIComponent(new URL(r.url()).pathname);
@@ -135,6 +154,7 @@ function models(w, route) {
       pairs: [{ champion: oneSide(`press@${w.roles.champion}`, 3), shadow: oneSide(`press@${w.roles.challenger}`, 5), windows: 172_800, machine_months: 0.33, unusual: { neither: 171_000, both: 900, champion_only: 300, shadow_only: 600 }, agreement: 0.995, kappa: 0.66, pages_of_both: 2, lead_seconds: 15, verdicts: { real: 2, real_found_by_champion: 1, real_found_by_shadow: 2, false: 1, false_paged_by_champion: 1, false_paged_by_shadow: 0 }, advice: "promote", confidence: 0.88, why: "of 2 alerts called real the champion found 1 and the shadow 2" }],
     });
   }
+  if (path === "/v1/drift") return json(route, drift(w));
   if (path.endsWith("/roles")) {
     w.put = r.postDataJSON();
     w.roles = w.put;
@@ -165,7 +185,7 @@ export async function inbox(context, base, check, shots = "") {
   await page.route("**/v1/router/alerts**", (r) => router(w, r));
   await page.route("**/v1/router/alerts/**", (r) => router(w, r));
   await page.route("**/v1/tuning/**", (r) => tuning(w, r));
-  await page.route(/\/v1\/(models|comparison)/, (r) => models(w, r));
+  await page.route(/\/v1\/(models|comparison|drift)/, (r) => models(w, r));
   await page.route("**/v1/health/pipeline", (r) => json(r, health(w)));
   const shot = async (name, options = {}) => {
     if (!shots) return;
@@ -313,6 +333,22 @@ export async function inbox(context, base, check, shots = "") {
     assert.deepEqual(w.put, { champion: "aa00bb11cc22", challenger: "4f1c22ab90de" });
   });
 
+  await check("drift is said of each model, with what to do", async () => {
+    await page.goto(`${base}/#/models/press`);
+    const of = page.getByRole("article", { name: "Drift of press@aa00bb11cc22" });
+    await of.getByText("temperature has moved up by 1.3 sd since training; 12,300 windows in 24 hours.").waitFor();
+    await of.getByRole("row", { name: /^temperature drifted .*1\.57/ }).getByRole("img", { name: /^PSI from 0\.08 to 1\.57/ }).waitFor();
+    await of.getByText("too few to tell a change from chance").waitFor();
+    await of.getByText("5 more features").click();
+    await of.getByRole("row", { name: /^flow_9 as trained/ }).waitFor();
+    await of.getByText("What to do").click();
+    await of.getByText("tocsin models train press --algorithm").waitFor();
+    await page.getByRole("article", { name: "Drift of press@4f1c22ab90de" }).getByText("no reference: the model was trained by a build").waitFor();
+    await shot("drift", { fullPage: true });
+    await page.getByRole("group", { name: "Time held against training" }).getByRole("button", { name: "7 days" }).click();
+    await of.getByText("temperature has moved up").first().waitFor();
+  });
+
   await check("health says what needs a look, or that all is well", async () => {
     await page.goto(`${base}/#/health`);
     await page.getByText("All is well.").waitFor();
@@ -328,7 +364,7 @@ export async function inbox(context, base, check, shots = "") {
       { hash: "#/alerts", ready: ".incident" },
       { hash: "#/alerts/press-07%2Fbehaviour%2F1", ready: ".timeline li" },
       { hash: "#/tuning/T2", ready: ".sides" },
-      { hash: "#/models/press", ready: ".pairview" },
+      { hash: "#/models/press", ready: ".driftof" },
       { hash: "#/health", ready: ".hop" },
     ]);
     if (shots) {

@@ -2,6 +2,7 @@ import { useState } from "react";
 import { ApiError, get, send } from "./api";
 import { useNow } from "./clock";
 import { Dialog } from "./dialog";
+import { Drifting } from "./drift";
 import { ago, count, eventTime, num, percent } from "./format";
 import { ms, us } from "./inboxapi";
 import { useLoad } from "./load";
@@ -182,6 +183,7 @@ function One({ name, skew, changed }: { name: string; skew: number; changed(): v
           })}
         </tbody>
       </table>
+      <Drifting name={name} now={now} />
       <Comparing name={name} now={now} />
       {asked && (
         <Promote
