@@ -265,7 +265,7 @@ networkPolicy:
 func TestRoutingComesFromASecret(t *testing.T) {
 	m := mustRender(t, least(t)+"\nalertRouting: {existingSecret: routing}\n")
 	live, _ := m.config["realtime_api"].(map[string]any)
-	if backends, _ := live["backends"].(map[string]any); backends["tuning_bench"] != "http://t-tocsin-tuning-bench:8088" {
+	if backends, _ := live["backends"].(map[string]any); backends["tuning_bench"] != "http://t-tocsin-tuning-bench:8088" || backends["stream_processor"] != "http://t-tocsin-stream-processor:8082" {
 		t.Errorf("the page's backends are %v", backends)
 	}
 	router, _ := m.config["alert_router"].(map[string]any)

@@ -29,7 +29,7 @@ type Config struct {
 	Keep     Keep              `mapstructure:"keep" doc:"How much is held in memory."`
 	Stream   Stream            `mapstructure:"stream" doc:"The WebSocket at /v1/stream."`
 	Auth     Auth              `mapstructure:"auth" doc:"Who may look, and at which machines."`
-	Backends Backends          `mapstructure:"backends" doc:"The other services, for the page: requests under /v1/router, /v1/history, /v1/models and /v1/tuning are taken there, with the asker's own token. List the same people with the same tokens in their auth sections."`
+	Backends Backends          `mapstructure:"backends" doc:"The other services, for the page: requests under /v1/router, /v1/history, /v1/models, /v1/tuning and /v1/detection are taken there, with the asker's own token. List the same people with the same tokens in their auth sections."`
 	Places   Places            `mapstructure:"places" doc:"Where machines stand, by their equipment ids: for filters and the page's overview."`
 }
 
@@ -54,6 +54,7 @@ type Backends struct {
 	HistoricalAPI string `mapstructure:"historical_api" doc:"URL of the historical-api: the page's look into the lake. Empty: the page is without."`
 	ModelTrainer  string `mapstructure:"model_trainer" doc:"URL of the model-trainer: the page's models. Empty: the page is without."`
 	TuningBench   string `mapstructure:"tuning_bench" doc:"URL of the tuning-bench: settings tried on history. Empty: the page is without."`
+	Processor     string `mapstructure:"stream_processor" doc:"URL of the stream-processor: settings and new normals applied from the page. Empty: the page gives the lines for the configuration file."`
 	CAFile        string `mapstructure:"ca_file" doc:"PEM file with the authorities that https:// backends are checked against. Empty: the system's."`
 }
 
@@ -122,12 +123,12 @@ func (c Config) gate() gate.Config {
 }
 
 func (b Backends) bases() map[forward.Service]string {
-	return map[forward.Service]string{forward.Router: b.AlertRouter, forward.History: b.HistoricalAPI, forward.Models: b.ModelTrainer, forward.Tuning: b.TuningBench}
+	return map[forward.Service]string{forward.Router: b.AlertRouter, forward.History: b.HistoricalAPI, forward.Models: b.ModelTrainer, forward.Tuning: b.TuningBench, forward.Detection: b.Processor}
 }
 
 // validate names the first field that is wrong.
 func (b Backends) validate() error {
-	for _, u := range []struct{ name, url string }{{"alert_router", b.AlertRouter}, {"historical_api", b.HistoricalAPI}, {"model_trainer", b.ModelTrainer}, {"tuning_bench", b.TuningBench}} {
+	for _, u := range []struct{ name, url string }{{"alert_router", b.AlertRouter}, {"historical_api", b.HistoricalAPI}, {"model_trainer", b.ModelTrainer}, {"tuning_bench", b.TuningBench}, {"stream_processor", b.Processor}} {
 		if err := forward.CheckBase(u.url); err != nil {
 			return fmt.Errorf("%s: %w", u.name, err)
 		}

@@ -9,11 +9,13 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/objstore"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/export"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/machine"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/revise"
 )
 
 // Config of the stream-processor.
 type Config struct {
 	HTTP            httpserver.Config `mapstructure:"http"`
+	Auth            revise.Auth       `mapstructure:"auth" doc:"Who may see and change the detection configuration while it runs: the page's tuning and new normal."`
 	Group           string            `mapstructure:"group" doc:"Consumer group; also the first part of the transactional id."`
 	InstanceID      string            `mapstructure:"instance_id" doc:"Name of this instance's slot, unique in the group and the same after a restart (a StatefulSet's pod name)."`
 	SessionTimeout  time.Duration     `mapstructure:"session_timeout" doc:"An instance not heard of for this long loses its partitions to the others."`
@@ -58,7 +60,7 @@ func (c Config) Validate() error {
 		}
 		return nil
 	}
-	if err := errors.Join(sub("http", c.HTTP.Validate()), sub("victoria_metrics", c.Export.Validate()), sub("detection", c.Detection.Validate()), sub("models", c.Models.Validate())); err != nil {
+	if err := errors.Join(sub("http", c.HTTP.Validate()), sub("auth", c.Auth.Validate()), sub("victoria_metrics", c.Export.Validate()), sub("detection", c.Detection.Validate()), sub("models", c.Models.Validate())); err != nil {
 		return err
 	}
 	switch m := c.Detection.Detect.Models; {

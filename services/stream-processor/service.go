@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -16,6 +17,7 @@ import (
 	"github.com/tocsin-io/tocsin/pkg/schema"
 	"github.com/tocsin-io/tocsin/pkg/service"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/export"
+	"github.com/tocsin-io/tocsin/services/stream-processor/internal/revise"
 	"github.com/tocsin-io/tocsin/services/stream-processor/internal/topology"
 )
 
@@ -61,14 +63,26 @@ func New(cfg Config, deps service.Deps) (*Service, error) {
 		return nil, err
 	}
 	s.releases.publish = s.topology.Reconfigure
-	s.http, err = httpserver.New(cfg.HTTP, "stream-processor", s.Ready, cfg, deps)
-	if err != nil {
+	if err = s.listen(cfg, deps); err != nil {
 		s.topology.Close()
 		s.registry.Close()
 		s.releases.close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// listen opens the HTTP listener.
+func (s *Service) listen(cfg Config, deps service.Deps) (err error) {
+	if s.http, err = httpserver.New(cfg.HTTP, "stream-processor", s.Ready, cfg, deps); err != nil {
+		return err
+	}
+	api, err := revise.New(cfg.Auth, cfg.HTTP.Listen, s.topology.Detections(), s.topology.Following, deps.Log, deps.Metrics)
+	if err != nil {
+		return errors.Join(fmt.Errorf("auth.%w", err), s.http.Close())
+	}
+	api.Register(func(pattern string, h http.Handler) { s.http.Handle(pattern, h) })
+	return nil
 }
 
 // resolve names the sensors of a schema. An id that the registry does not hold although it has read to its end is unknown for good: the gateway

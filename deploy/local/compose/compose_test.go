@@ -242,6 +242,7 @@ func TestFleetConfigurationsAgree(t *testing.T) {
 	want["historical_api.auth.allow_anonymous"] = true
 	want["model_trainer.auth.allow_anonymous"] = true
 	want["tuning_bench.auth.allow_anonymous"] = true
+	want["stream_processor.auth.allow_anonymous"] = true
 	want["realtime_api.auth.allow_anonymous"] = true
 	want["alert_router.external_url"] = true
 	if got := fleetKeys(t, read(t, "deploy/docker/tocsin.yaml")); !maps.Equal(got, want) {

@@ -38,7 +38,7 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 {{- fail "config.realtime_api.auth.people is empty: list the people who may look, set allow_anonymous: true, or leave the service out with services.realtime-api.enabled: false" }}
 {{- end }}
 {{- $backends := dig "realtime_api" "backends" dict $config }}
-{{- range $key, $name := dict "alert_router" "alert-router" "historical_api" "historical-api" "model_trainer" "model-trainer" "tuning_bench" "tuning-bench" }}
+{{- range $key, $name := dict "alert_router" "alert-router" "historical_api" "historical-api" "model_trainer" "model-trainer" "tuning_bench" "tuning-bench" "stream_processor" "stream-processor" }}
 {{- if and (not (hasKey $backends $key)) (index $.Values.services $name).enabled }}
 {{- $_ := set $backends $key (printf "http://%s-%s:%v" (include "tocsin.fullname" $) $name (index $.Values.services $name).ports.http) }}
 {{- end }}

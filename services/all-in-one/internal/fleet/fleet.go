@@ -99,7 +99,7 @@ func (c *Config) Sections() []config.Section {
 }
 
 // Names of the services, in the order they start in. The realtime-api asks those before it.
-var names = []string{"historical-api", "model-trainer", "tuning-bench", "cold-path-writer", "alert-router", "realtime-api", "stream-processor", "ingest-gateway", "fleet-simulator"}
+var names = []string{"historical-api", "model-trainer", "tuning-bench", "cold-path-writer", "alert-router", "stream-processor", "realtime-api", "ingest-gateway", "fleet-simulator"}
 
 // Targets turns --target's list into names; "all" is every service but the simulator.
 func Targets(list []string) ([]string, error) {
@@ -200,6 +200,7 @@ func (f *Fleet) make(name string, deps service.Deps) (service.Runner, map[string
 		f.besides(&cfg.Backends.ModelTrainer, "model-trainer", f.cfg.Trainer.HTTP)
 		f.besides(&cfg.Backends.TuningBench, "tuning-bench", f.cfg.Tuning.HTTP)
 		f.besides(&cfg.Backends.AlertRouter, "alert-router", f.cfg.Router.HTTP)
+		f.besides(&cfg.Backends.Processor, "stream-processor", f.cfg.Processor.HTTP)
 		s, err := realtimeapi.New(cfg, deps)
 		if err != nil {
 			return nil, nil, err

@@ -18,7 +18,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestTargets(t *testing.T) {
-	all := []string{"historical-api", "model-trainer", "tuning-bench", "cold-path-writer", "alert-router", "realtime-api", "stream-processor", "ingest-gateway"}
+	all := []string{"historical-api", "model-trainer", "tuning-bench", "cold-path-writer", "alert-router", "stream-processor", "realtime-api", "ingest-gateway"}
 	for _, c := range []struct {
 		in   []string
 		want []string
@@ -44,7 +44,7 @@ func TestAllServicesBecomeReadyAndStop(t *testing.T) {
 	f := fleettest.Start(t, fleettest.Config(dir), dir, "all")
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
-	for _, name := range []string{"historical-api", "model-trainer", "tuning-bench", "cold-path-writer", "alert-router", "realtime-api", "stream-processor", "ingest-gateway"} {
+	for _, name := range []string{"historical-api", "model-trainer", "tuning-bench", "cold-path-writer", "alert-router", "stream-processor", "realtime-api", "ingest-gateway"} {
 		ctx, cancel := context.WithTimeout(t.Context(), fleettest.Patience)
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+f.Addrs[name]+"/health/ready", nil)
 		if err != nil {

@@ -153,10 +153,12 @@ func (a *api) refuse(w http.ResponseWriter, err error) {
 
 // settings are those that hold, of what the bench offers to change.
 func (a *api) settings(_ *http.Request, _ identity) (int, any, error) {
-	cfg, limits := a.bench.settings(), a.bench.cfg
+	cfg, id := a.bench.settings()
+	limits := a.bench.cfg
 	d := cfg.Detection
 	return http.StatusOK, struct {
 		Revision  uint32   `json:"revision"`
+		ID        string   `json:"id,omitempty"`
 		Budget    float64  `json:"budget"`
 		WarmUp    int      `json:"warm_up_windows"`
 		Window    string   `json:"window_length"`
@@ -166,7 +168,7 @@ func (a *api) settings(_ *http.Request, _ identity) (int, any, error) {
 		Samples   int64    `json:"max_samples"`
 		Span      string   `json:"max_span"`
 	}{
-		cfg.Revision, d.Calibrate.Budget, d.Calibrate.WarmUp, d.WindowLength.String(), d.Detect.Detectors, streamprocessor.Detectors(), limits.MaxMachines, limits.MaxSamples,
+		cfg.Revision, id, d.Calibrate.Budget, d.Calibrate.WarmUp, d.WindowLength.String(), d.Detect.Detectors, streamprocessor.Detectors(), limits.MaxMachines, limits.MaxSamples,
 		limits.MaxSpan.String(),
 	}, nil
 }
@@ -187,11 +189,12 @@ func (a *api) begin(r *http.Request, who identity) (int, any, error) {
 	if err := q.check(a.bench.cfg.MaxSpan); err != nil {
 		return 0, nil, err
 	}
-	proposed, err := overlay(a.bench.settings().Detection, q.Detection)
+	current, id := a.bench.settings()
+	proposed, err := overlay(current.Detection, q.Detection)
 	if err != nil {
 		return 0, nil, err
 	}
-	v, err := a.bench.begin(q, proposed, who)
+	v, err := a.bench.begin(q, current, id, proposed, who)
 	if err != nil {
 		return 0, nil, err
 	}

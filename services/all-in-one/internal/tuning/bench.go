@@ -35,6 +35,8 @@ type bench struct {
 	ctx  context.Context //nolint:containedctx // trials outlive the request that asked for them, and end with the bench
 	wg   sync.WaitGroup
 
+	published *streamprocessor.Published // nil: there is none
+
 	mu      sync.Mutex
 	current streamprocessor.Config
 	jobs    []*job // the newest last
@@ -56,8 +58,8 @@ type job struct {
 	result   *Result
 }
 
-func newBench(cfg Config, bucket objstore.Bucket, current streamprocessor.Config, log *zap.Logger) *bench {
-	b := &bench{cfg: cfg, bucket: bucket, log: log, now: time.Now, current: current}
+func newBench(cfg Config, bucket objstore.Bucket, current streamprocessor.Config, published *streamprocessor.Published, log *zap.Logger) *bench {
+	b := &bench{cfg: cfg, bucket: bucket, log: log, now: time.Now, current: current, published: published}
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	return b
 }
@@ -68,14 +70,22 @@ func (b *bench) reconfigure(current streamprocessor.Config) {
 	b.current = current
 }
 
-func (b *bench) settings() streamprocessor.Config {
+// settings are those that hold, and the id of the revision; none: it is not known what the fleet is judged under, and they are the file's.
+func (b *bench) settings() (cfg streamprocessor.Config, id string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.current
+	cfg = b.current
+	if b.published != nil {
+		if detection, revision, id, ok := b.published.Current(); ok {
+			cfg.Detection, cfg.Revision = detection, revision
+			return cfg, id
+		}
+	}
+	return cfg, ""
 }
 
-// begin starts a trial of a request that was checked.
-func (b *bench) begin(q Request, proposed streamprocessor.DetectionConfig, who identity) (view, error) {
+// begin starts a trial of a request that was checked: of proposed against current, which is the revision id.
+func (b *bench) begin(q Request, current streamprocessor.Config, id string, proposed streamprocessor.DetectionConfig, who identity) (view, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
@@ -90,10 +100,9 @@ func (b *bench) begin(q Request, proposed streamprocessor.DetectionConfig, who i
 	if len(b.jobs) > kept {
 		b.jobs = slices.Delete(b.jobs, 0, len(b.jobs)-kept)
 	}
-	current := b.current
 	b.wg.Go(func() {
 		defer cancel()
-		result, err := b.run(ctx, j, current, proposed)
+		result, err := b.run(ctx, j, current, id, proposed)
 		b.end(ctx, j, result, err)
 	})
 	return j.view(false), nil
@@ -137,7 +146,7 @@ type nothing struct{ reason string }
 
 func (e *nothing) Error() string { return e.reason }
 
-func (b *bench) run(ctx context.Context, j *job, current streamprocessor.Config, proposed streamprocessor.DetectionConfig) (*Result, error) {
+func (b *bench) run(ctx context.Context, j *job, current streamprocessor.Config, id string, proposed streamprocessor.DetectionConfig) (*Result, error) {
 	other := current
 	other.Detection = proposed
 	var err error
@@ -171,7 +180,9 @@ func (b *bench) run(ctx context.Context, j *job, current streamprocessor.Config,
 		}
 		return nil, &nothing{"the lake has no readings of such machines in that stretch"}
 	}
-	return resultOf(q, h, res, current.Revision), nil
+	out := resultOf(q, h, res, current.Revision)
+	out.Base = id
+	return out, nil
 }
 
 // wants tells whether a machine is asked for.

@@ -53,6 +53,8 @@ type Result struct {
 	Pages   []Page        `json:"pages"`
 	Omitted int           `json:"pages_omitted,omitempty"`
 	Changes []trialChange `json:"changes"`
+	// Base is the id of the revision that it was tried against: what a change is applied to. Empty: it was not known.
+	Base string `json:"base,omitempty"`
 	// YAML is what to put into the fleet file to apply it.
 	YAML string `json:"yaml"`
 }

@@ -21,14 +21,15 @@ import (
 
 // Service is the tuning bench. Make it with New, call Run once or Close.
 type Service struct {
-	bench *bench
-	http  *httpserver.Server
+	published *streamprocessor.Published // nil: there are no brokers
+	bench     *bench
+	http      *httpserver.Server
 
 	mu    sync.Mutex
 	ready error
 }
 
-// New opens lake and listener; nothing is served before Run. current is the stream-processor's section.
+// New opens lake and listener; nothing is served before Run. current is the stream-processor's section: what trials are held against until it is known what the fleet is judged under.
 func New(cfg Config, current streamprocessor.Config, deps service.Deps) (_ *Service, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("tuning-bench: %w", err)
@@ -42,9 +43,20 @@ func New(cfg Config, current streamprocessor.Config, deps service.Deps) (_ *Serv
 	if err != nil {
 		return nil, fmt.Errorf("lake: %w", err)
 	}
-	s.bench = newBench(cfg, bucket, current, deps.Log)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, bucket.Close())
+			s.forget()
+		}
+	}()
+	if len(deps.Kafka.Brokers) > 0 {
+		if s.published, err = streamprocessor.FollowPublished(deps.Kafka, deps.Log); err != nil {
+			return nil, err
+		}
+	}
+	s.bench = newBench(cfg, bucket, current, s.published, deps.Log)
 	if s.http, err = httpserver.New(cfg.HTTP, "tuning-bench", s.Ready, cfg, deps); err != nil {
-		return nil, errors.Join(err, bucket.Close())
+		return nil, err
 	}
 	if cfg.Auth.anonymous(cfg.HTTP.Listen) {
 		deps.Log.Warn("anybody who reaches the listener may try settings on every machine's history", zap.String("http", s.http.Addr()))
@@ -69,7 +81,7 @@ func (s *Service) setReady(err error) {
 	s.ready = err
 }
 
-// Reconfigure takes the stream-processor's section anew: trials that begin later are held against it.
+// Reconfigure takes the stream-processor's section anew: trials that begin later are held against it, as long as nothing is published.
 func (s *Service) Reconfigure(current streamprocessor.Config) error {
 	s.bench.reconfigure(current)
 	return nil
@@ -78,10 +90,28 @@ func (s *Service) Reconfigure(current streamprocessor.Config) error {
 // Run serves until ctx ends; a trial under way is given up.
 func (s *Service) Run(ctx context.Context) error {
 	s.setReady(nil)
+	following, stop := context.WithCancel(ctx)
+	var follower sync.WaitGroup
+	if s.published != nil {
+		follower.Go(func() { s.published.Run(following) })
+	}
 	err := s.http.Run(ctx)
+	stop()
+	follower.Wait()
+	s.forget()
 	s.setReady(errors.New("stopped"))
 	return errors.Join(err, s.bench.close())
 }
 
 // Close releases what New took when Run was never called. Idempotent.
-func (s *Service) Close() error { return errors.Join(s.http.Close(), s.bench.close()) }
+func (s *Service) Close() error {
+	s.forget()
+	return errors.Join(s.http.Close(), s.bench.close())
+}
+
+// forget ends the client of what is published.
+func (s *Service) forget() {
+	if s.published != nil {
+		s.published.Close()
+	}
+}

@@ -32,10 +32,11 @@ type Service string
 
 // The services.
 const (
-	Router  Service = "router"
-	History Service = "history"
-	Models  Service = "models"
-	Tuning  Service = "tuning"
+	Router    Service = "router"
+	History   Service = "history"
+	Models    Service = "models"
+	Tuning    Service = "tuning"
+	Detection Service = "detection"
 )
 
 // Limits of a request.
@@ -49,10 +50,10 @@ const (
 )
 
 // timeouts are a little longer than what the services themselves allow a request.
-var timeouts = map[Service]time.Duration{Router: 30 * time.Second, History: 90 * time.Second, Models: 30 * time.Second, Tuning: 30 * time.Second}
+var timeouts = map[Service]time.Duration{Router: 30 * time.Second, History: 90 * time.Second, Models: 30 * time.Second, Tuning: 30 * time.Second, Detection: 30 * time.Second}
 
 // names are what people call the services.
-var names = map[Service]string{Router: "alert-router", History: "historical-api", Models: "model-trainer", Tuning: "tuning-bench"}
+var names = map[Service]string{Router: "alert-router", History: "historical-api", Models: "model-trainer", Tuning: "tuning-bench", Detection: "stream-processor"}
 
 // Headers that pass, beside Authorization, which is the asker's.
 var (

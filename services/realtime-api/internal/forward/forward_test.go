@@ -86,7 +86,7 @@ func TestEachRouteIsTaken(t *testing.T) {
 		w.Header().Set("Access-Control-Allow-Origin", "*")
 		fmt.Fprint(w, `{"there":true}`)
 	})
-	url := setup(t, map[Service]string{Router: base, History: base + "/", Models: base, Tuning: base}, ada)
+	url := setup(t, map[Service]string{Router: base, History: base + "/", Models: base, Tuning: base, Detection: base}, ada)
 	for _, rt := range Table() {
 		path, there := rt.Path, rt.There
 		for _, n := range []string{"{id}", "{name}"} {
@@ -330,7 +330,7 @@ func TestCheckBase(t *testing.T) {
 func TestTableIsWhatServicesHave(t *testing.T) {
 	for s, file := range map[Service]string{
 		Router: "../../../alert-router/internal/alertapi/openapi.yaml", History: "../../../historical-api/internal/api/openapi.yaml",
-		Tuning: "../../../all-in-one/internal/tuning/openapi.yaml",
+		Tuning: "../../../all-in-one/internal/tuning/openapi.yaml", Detection: "../../../stream-processor/internal/revise/openapi.yaml",
 	} {
 		b, err := os.ReadFile(file)
 		if err != nil {

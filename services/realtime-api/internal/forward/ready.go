@@ -25,7 +25,7 @@ const (
 // Ready asks all services that there are, at once, whether they are ready, in order of their names. It takes no longer than ctx.
 func (f *Forwarder) Ready(ctx context.Context) []Readiness {
 	var out []Readiness
-	for _, s := range []Service{Router, History, Models, Tuning} {
+	for _, s := range []Service{Router, History, Models, Tuning, Detection} {
 		if f.bases[s] != "" {
 			out = append(out, Readiness{Name: names[s]})
 		}

@@ -37,6 +37,7 @@ func Table() []Route {
 	add(Models, "/v1", "/v1",
 		"GET /models", "GET /models/{name}", "POST /models", "PUT /models/{name}/roles", "GET /trainings", "GET /trainings/{id}", "GET /comparison", "GET /drift")
 	add(Tuning, "/v1", "/v1", "GET /tuning/settings", "GET /tuning/trials", "POST /tuning/trials", "GET /tuning/trials/{id}", "DELETE /tuning/trials/{id}")
+	add(Detection, "/v1", "/v1", "GET /detection", "GET /detection/revisions", "POST /detection/changes", "POST /detection/corrections")
 	return out
 }
 

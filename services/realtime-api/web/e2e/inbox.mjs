@@ -1,7 +1,7 @@
 // The inbox, the tuning bench, models and health in a real browser. The services behind the API are played here, so that each state, and each failure, comes when it is wanted.
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { everyLook } from "./checks.mjs";
+import { accessible, everyLook } from "./checks.mjs";
 
 const minute = 60_000;
 const iso = (ago) => new Date(Date.now() - ago).toISOString();
@@ -87,11 +87,35 @@ async function router(w, route) {
 
 const side = (pages, rate, found, wrong) => ({ pages, pages_per_machine_month: rate, low: rate * 0.6, high: rate * 1.7, causes: [{ cause: "behaviour", pages }], real_found: found, false_paged: wrong, median_delay_seconds: 24, delays_compared: 1 });
 
+/** The fleet's configuration: revisions, the newest first, and who may change it. */
+const fleet = () => ({
+  rights: "change",
+  partitions: 12,
+  revisions: [{ id: "3.0", revision: 3, change: 0, kind: "file", by: "stream-processor", at: iso(600 * minute), changes: [] }],
+  asked: [],
+});
+
+function detection(w, route) {
+  const r = route.request();
+  const path = new URL(r.url()).pathname;
+  const f = w.fleet;
+  const view = () => ({ ...f.revisions[0], applied: f.applied ?? [], partitions: f.partitions, following: f.partitions, rights: f.rights });
+  if (path.endsWith("/revisions")) return json(route, { revisions: f.revisions });
+  if (r.method() !== "POST") return json(route, view());
+  const body = r.postDataJSON();
+  f.asked.push(body);
+  if (body.base && body.base !== f.revisions[0].id) return problem(route, 409, `revision ${f.revisions[0].id} holds now, this was made for ${body.base}: try it again on that`);
+  const change = path.endsWith("/corrections") ? { key: "corrections", was: "", is: `new_normal of ${body.machine}` } : { key: "calibrate.budget", was: body.back_to ? "0.25" : "1", is: body.back_to ? "1" : "0.25" };
+  f.applied = body.back_to ? [] : [change];
+  f.revisions = [{ id: `3.${f.revisions.length}`, revision: 3, change: f.revisions.length, kind: body.back_to ? "back" : path.endsWith("/corrections") ? "correction" : "settings", back_to: body.back_to, by: body.by, why: body.why, at: iso(0), changes: [change] }, ...f.revisions];
+  return json(route, view(), 201);
+}
+
 function tuning(w, route) {
   const r = route.request();
   const path = new URL(r.url()).pathname;
   if (path.endsWith("/settings")) {
-    return json(route, { revision: 3, budget: 1, warm_up_windows: 60, window_length: "5s", detectors: ["limits", "ewma", "spread", "seasonal", "pca"], known_detectors: ["limits", "ewma", "robust_z", "spread", "pca", "cusum", "seasonal", "champion", "shadow"], max_machines: 100, max_samples: 5_000_000, max_span: "2400h0m0s" });
+    return json(route, { revision: 3, id: "3.0", budget: 1, warm_up_windows: 60, window_length: "5s", detectors: ["limits", "ewma", "spread", "seasonal", "pca"], known_detectors: ["limits", "ewma", "robust_z", "spread", "pca", "cusum", "seasonal", "champion", "shadow"], max_machines: 100, max_samples: 5_000_000, max_span: "2400h0m0s" });
   }
   const asked = w.trialAsked;
   const trial = () => ({ id: `T${w.trials}`, state: w.trial, progress: w.trial === "done" ? 1 : 0.42, created_at: iso(20_000), request: { ...asked, alerts: undefined } });
@@ -118,6 +142,7 @@ function tuning(w, route) {
       { equipment_id: "press-07", cause: "limit", severity: "warning", at: iso(900 * minute), in: "both", summary: "Pressure." },
     ],
     changes: [{ key: "calibrate.budget", current: "1", proposed: "0.25" }],
+    base: "3.0",
     yaml: "stream_processor:\n  detection_revision: 4\n  detection:\n    calibrate:\n      budget: 0.25\n",
   };
   return json(route, { ...trial(), ...(w.trial === "done" ? { result } : {}) });
@@ -181,10 +206,13 @@ export async function inbox(context, base, check, shots = "") {
   const wrong = [];
   page.on("pageerror", (e) => wrong.push(`exception: ${e.message}`));
   const w = world();
-  await page.route("**/v1/session", (r) => json(r, { authenticated: true, anonymous: true, name: "", equipment: ["*"], all_machines: true, login: false, expires_at_ms: 0, features: { router: true, history: false, models: true, tuning: true } }));
+  await page.route("**/v1/session", (r) => json(r, { authenticated: true, anonymous: true, name: "", equipment: ["*"], all_machines: true, login: false, expires_at_ms: 0, features: { router: true, history: false, models: true, tuning: true, detection: true } }));
   await page.route("**/v1/router/alerts**", (r) => router(w, r));
   await page.route("**/v1/router/alerts/**", (r) => router(w, r));
   await page.route("**/v1/tuning/**", (r) => tuning(w, r));
+  w.fleet = fleet();
+  await page.route("**/v1/detection**", (r) => detection(w, r));
+  await page.route("**/v1/detection/**", (r) => detection(w, r));
   await page.route(/\/v1\/(models|comparison|drift)/, (r) => models(w, r));
   await page.route("**/v1/health/pipeline", (r) => json(r, health(w)));
   const shot = async (name, options = {}) => {
@@ -277,9 +305,25 @@ export async function inbox(context, base, check, shots = "") {
     await page.locator(".incidentpage .chip.st-out_of_service").waitFor();
     await page.getByRole("button", { name: /^Back into service/ }).click();
     await page.locator(".incidentpage .chip.st-acknowledged").waitFor();
+    // Who may not say so takes the lines along.
+    w.fleet.rights = "read";
     await page.getByRole("button", { name: "This is the new normal" }).click();
     await dialog("This is the new normal").getByText('machine: "press-07"').waitFor();
     await page.keyboard.press("Escape");
+    w.fleet.rights = "correct";
+    await page.getByRole("button", { name: "This is the new normal" }).click();
+    const n = dialog("This is the new normal");
+    await n.getByText("This cannot be taken back").waitFor();
+    await n.getByLabel("Why, for those who read it later").fill("new impeller");
+    await shot("inbox-normal");
+    await page.keyboard.press("Tab");
+    assert.equal(await n.getByLabel("Your name, for the journal").inputValue(), "ada");
+    await n.getByRole("button", { name: "Say so" }).click();
+    await page.getByText("Revision 3.1: the alert ends when press-07 next reports.").waitFor();
+    const said = w.fleet.asked.at(-1);
+    assert.deepEqual([said.machine, said.kind, said.why, said.by], ["press-07", "new_normal", "new impeller", "ada"]);
+    assert.ok(said.from, "since when");
+    w.fleet = fleet();
     await shot("inbox");
   });
 
@@ -310,7 +354,32 @@ export async function inbox(context, base, check, shots = "") {
     w.trial = "done";
     await page.getByText("6 pages fewer over this history, 1 real alert missed, 1 false alarm saved.").waitFor();
     await page.getByRole("heading", { name: "Real alerts that would be missed" }).waitFor();
+    // Applied by keyboard, by who may; what came in between is said; undone.
+    await page.getByText("For the configuration file").click();
     await page.getByText("detection_revision: 4").waitFor();
+    const apply = page.getByRole("button", { name: "Apply to the fleet" });
+    await apply.focus();
+    await page.keyboard.press("Enter");
+    const d = dialog("Apply to the fleet");
+    await d.getByText("Pages per machine and month: 19.30 → 6.40").waitFor();
+    assert.deepEqual(await accessible(page, "the dialog that applies"), []);
+    await d.getByLabel("Why, for those who read it later").fill("too many pages");
+    await shot("tuning-apply");
+    w.fleet.revisions.unshift({ ...w.fleet.revisions[0], id: "3.1" });
+    await d.getByRole("button", { name: "Apply" }).click();
+    await d.getByText("revision 3.1 holds now").waitFor();
+    w.fleet.revisions.shift();
+    await d.getByRole("button", { name: "Apply" }).click();
+    await page.getByText("Revision 3.1 is in force.").waitFor();
+    assert.deepEqual([w.fleet.asked.at(-1).base, w.fleet.asked.at(-1).trial, w.fleet.asked.at(-1).detection.calibrate.budget], ["3.0", `T${w.trials}`, 0.25]);
+    await page.getByRole("button", { name: "Undo" }).click();
+    await dialog("Back to revision 3.0").getByLabel("Why, for those who read it later").fill("missed a bearing");
+    await dialog("Back to revision 3.0").getByRole("button", { name: "Go back" }).click();
+    await page.getByText("Revision 3.2 has the settings of 3.0.").waitFor();
+    assert.deepEqual([w.fleet.asked.at(-1).base, w.fleet.asked.at(-1).back_to], ["3.1", "3.0"]);
+    w.fleet.rights = "read";
+    await apply.waitFor({ state: "detached" });
+    w.fleet.rights = "change";
     await page.locator(".earlier li", { hasText: evil }).waitFor();
     await shot("tuning", { fullPage: true });
     w.trial = undefined;
@@ -363,6 +432,7 @@ export async function inbox(context, base, check, shots = "") {
     await everyLook(page, base, [
       { hash: "#/alerts", ready: ".incident" },
       { hash: "#/alerts/press-07%2Fbehaviour%2F1", ready: ".timeline li" },
+      { hash: "#/tuning", ready: ".revisions li" },
       { hash: "#/tuning/T2", ready: ".sides" },
       { hash: "#/models/press", ready: ".driftof" },
       { hash: "#/health", ready: ".hop" },
@@ -399,6 +469,28 @@ export async function tune(page) {
   await form.getByLabel(/^Budget/).fill("0.1");
   await form.getByRole("button", { name: "Try it on the past" }).click();
   await page.locator(".verdictline").waitFor();
-  await page.locator(".yamlblock", { hasText: "budget: 0.1" }).waitFor();
+  await page.locator(".yamlblock", { hasText: "budget: 0.1" }).waitFor({ state: "attached" });
   return true;
+}
+
+/** Applies what tune has tried, and takes it back. */
+export async function apply(page) {
+  const reason = async (title, verb, why) => {
+    const d = page.getByRole("dialog", { name: title });
+    await d.getByLabel("Why, for those who read it later").fill(why);
+    const name = d.getByLabel("Your name, for the journal");
+    if (await name.count()) await name.fill("ada");
+    await d.getByRole("button", { name: verb }).click();
+    await d.waitFor({ state: "detached" });
+  };
+  await page.getByRole("button", { name: "Apply to the fleet" }).click();
+  await reason("Apply to the fleet", "Apply", "a quieter fleet");
+  await page.locator(".verdictline", { hasText: /^Revision \d+\.\d+ is in force\.$/ }).waitFor();
+  await page.getByRole("link", { name: "Last trials" }).click();
+  const holds = page.getByRole("region", { name: "What holds" });
+  await holds.locator(".changes", { hasText: "calibrate.budget" }).waitFor();
+  await holds.locator(".revisions li", { hasText: "a quieter fleet" }).waitFor();
+  await holds.getByRole("button", { name: /^Go back to \d/ }).first().click();
+  await reason(/^Back to revision/, "Go back", "that was the test");
+  await holds.getByText("as the file says.").waitFor();
 }

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 import { accessible, fits, touchable } from "./checks.mjs";
-import { tune } from "./inbox.mjs";
+import { apply, tune } from "./inbox.mjs";
 
 const o = JSON.parse(process.argv[2]);
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
@@ -156,8 +156,9 @@ try {
     await page.keyboard.press("g");
     await page.keyboard.press("u");
     await page.getByRole("heading", { name: /Tuning/ }).first().waitFor();
-    await tune(page);
+    assert.ok(await tune(page), "there is a tuning bench");
     await shot("tuning");
+    await apply(page);
   });
 
   await journey("search", async () => {

@@ -8,10 +8,11 @@ import {
   getIncident, getNotifications, getTransitions, listIncidents, ms, stateNames, us, verdictNames,
   type Act, type Action, type Incident, type Mark, type Notification, type Transition,
 } from "./inboxapi";
-import { AcknowledgeDialog, NewNormalDialog, ServiceDialog, ShelveDialog, VerdictDialog } from "./inboxdialogs";
+import { AcknowledgeDialog, ServiceDialog, ShelveDialog, VerdictDialog } from "./inboxdialogs";
 import { StateChip } from "./inbox";
 import { useShortcuts } from "./keys";
 import { useLoad } from "./load";
+import { NewNormalDialog } from "./newnormal";
 import { href, machineHref } from "./route";
 import { useSession } from "./session";
 import type { Data } from "./store";

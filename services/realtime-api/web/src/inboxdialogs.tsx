@@ -3,7 +3,6 @@ import { Dialog } from "./dialog";
 import { causeName } from "./format";
 import { storedName, storeName } from "./inboxacts";
 import { verdictNames, type Act, type Incident, type Verdict } from "./inboxapi";
-import { YamlBlock } from "./yamlblock";
 
 interface Props {
   alert: Incident;
@@ -128,32 +127,5 @@ export function VerdictDialog({ alert, named, onDo, onClose }: Props) {
       </fieldset>
       <Note label="Note (may be empty)" value={comment} onChange={setComment} />
     </ActDialog>
-  );
-}
-
-/** Corrections are a part of the configuration: the page says what to write there. */
-export function NewNormalDialog({ alert, onClose }: { alert: Incident; onClose(): void }) {
-  const [why, setWhy] = useState("");
-  const q = (s: string) => JSON.stringify(s);
-  const yaml = `stream_processor:
-  detection_revision: N            # one more than now
-  detection:
-    corrections:                   # beside those that are there
-      - machine: ${q(alert.equipment_id)}
-        kind: new_normal
-        from: ${q(alert.started_at)}
-        why: ${q(why)}
-`;
-  return (
-    <Dialog title="This is the new normal" onClose={onClose}>
-      <div className="actform">
-        <p>
-          What {alert.equipment_id} does since this alert began is how it is meant to be: the alert ends, and the machine is learned anew from there on.
-        </p>
-        <Note label="Why, for those who read it later" value={why} onChange={setWhy} />
-        <p className="hint">A correction stands in the fleet's configuration, so that a replay judges as was judged. Add this to it and reload the stream-processors (SIGHUP).</p>
-        <YamlBlock text={yaml} />
-      </div>
-    </Dialog>
   );
 }

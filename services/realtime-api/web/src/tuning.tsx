@@ -1,5 +1,6 @@
 import { useEffect, useState, type FormEvent } from "react";
 import { ApiError } from "./api";
+import { ApplyCard, Revisions } from "./applied";
 import { useNow } from "./clock";
 import { ago, causeName, count, eventTime, num, span } from "./format";
 import { ms, us, verdictNames } from "./inboxapi";
@@ -9,7 +10,6 @@ import { useFeature } from "./session";
 import { say } from "./toast";
 import { beginTrial, cancelTrial, getSettings, getTrial, judgedAlerts, listTrials, type Settings, type Side, type Trial, type TrialResult } from "./tuningapi";
 import type { ViewProps } from "./view";
-import { YamlBlock } from "./yamlblock";
 
 const budgets = ["0.1", "0.25", "0.5", "1", "2", "4", "10"];
 const stretches = [
@@ -29,19 +29,19 @@ const dayMs = 86_400_000;
 /** What a change of settings would have meant, before it is made. */
 export function TuningPage({ data, params }: ViewProps) {
   const there = useFeature("tuning");
-  const settings = useLoad(there ? "settings" : "", (s) => (there ? getSettings(s) : Promise.resolve(undefined)));
+  const settings = useLoad(there ? "settings" : "", (s) => (there ? getSettings(s) : Promise.resolve(undefined)), there ? 5000 : 0);
   const id = params[0];
   return (
     <div className="tuningpage">
       <div className="pagehead">
         <h1>Tuning</h1>
-        <p className="hint">What a change would have meant for the past, judged by the code that judges the stream. Nothing here changes how machines are watched.</p>
+        <p className="hint">What a change would have meant for the past, judged by the code that judges the stream. Nothing changes how machines are watched until somebody applies it.</p>
       </div>
       {!there ? (
         <div className="empty">
           <p>No tuning bench stands behind this page.</p>
           <p className="hint">
-            Run <code>tocsin run --target tuning-bench</code> beside the services and name it in <code>realtime_api.backends.tuning_bench</code>; <code>tocsin backtest --compare</code> does the same from the command line.
+            Run <code>tuning-bench</code> beside the services and name it in <code>realtime_api.backends.tuning_bench</code>; <code>tocsin backtest --compare</code> does the same from the command line.
           </p>
         </div>
       ) : settings.error && !settings.value ? (
@@ -58,8 +58,15 @@ export function TuningPage({ data, params }: ViewProps) {
         </div>
       ) : (
         <div className="bench">
-          <Form settings={settings.value} />
-          {id ? <TrialView key={id} id={id} skew={data.skew} /> : <Trials skew={data.skew} />}
+          <Form key={settings.value.id ?? ""} settings={settings.value} />
+          {id ? (
+            <TrialView key={id} id={id} skew={data.skew} />
+          ) : (
+            <div className="trial">
+              <Trials skew={data.skew} />
+              <Revisions skew={data.skew} />
+            </div>
+          )}
         </div>
       )}
     </div>
@@ -327,21 +334,8 @@ function Outcome({ trial, r }: { trial: Trial; r: TrialResult }) {
       <Pages title="Pages that would be gone" list={only("before")} />
       <Pages title="Pages that would be new" list={only("after")} />
       {r.pages_omitted ? <p className="hint">{count(r.pages_omitted)} more pages are not listed.</p> : null}
-      <div className="card">
-        <h2>To apply it</h2>
-        <ul className="changes">
-          {r.changes.map((c) => (
-            <li key={c.key}>
-              <code>{c.key}</code> {c.current} → <b>{c.proposed}</b>
-            </li>
-          ))}
-        </ul>
-        <p className="hint">
-          Put this into the fleet's configuration and reload the stream-processors (SIGHUP). It takes effect at one place of each partition's log; going back is another revision.
-        </p>
-        <YamlBlock text={r.yaml} />
-        <p className="hint">Trial {trial.id}, {count(h.samples)} samples.</p>
-      </div>
+      <ApplyCard trial={trial} r={r} />
+      <p className="hint">{count(h.samples)} samples were judged.</p>
     </>
   );
 }

@@ -5,6 +5,8 @@ import { listIncidents, type Incident, type Verdict } from "./inboxapi";
 
 export interface Settings {
   revision: number;
+  /** The revision that the fleet is judged under; none: not known. */
+  id?: string;
   budget: number;
   warm_up_windows: number;
   window_length: string;
@@ -62,6 +64,8 @@ export interface TrialResult {
   pages: { equipment_id: string; cause: string; severity: string; at: string; ended_at?: string; in: "before" | "after" | "both"; summary: string; alert_id?: string; verdict?: Verdict }[];
   pages_omitted?: number;
   changes: { key: string; current: string; proposed: string }[];
+  /** The revision that it was tried against. */
+  base?: string;
   yaml: string;
 }
 

@@ -78,3 +78,20 @@ func (t *Topology) Reconfigure(ctx context.Context, mine *detection.Config) erro
 	_, err := t.detections.Settle(ctx, mine)
 	return err
 }
+
+// Detections is the log of the fleet's configuration. It is read while Run works.
+func (t *Topology) Detections() *detection.Log { return t.detections }
+
+// Following counts the partitions that this instance has, and those of them that are judged under the fleet's configuration.
+func (t *Topology) Following() (following, owned int) {
+	current := t.detections.Current()
+	t.set(func() {
+		owned = len(t.slots)
+		for _, s := range t.slots {
+			if s.part != nil && s.inForce != nil && current != nil && detection.Same(s.inForce, current) {
+				following++
+			}
+		}
+	})
+	return following, owned
+}

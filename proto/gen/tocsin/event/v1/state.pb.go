@@ -34,7 +34,11 @@ type DetectionConfig struct {
 	// The processor's detection section as JSON: field names as in its code, durations in nanoseconds.
 	Config []byte `protobuf:"bytes,4,opt,name=config,proto3" json:"config,omitempty"`
 	// Of a configuration that takes released models as their roles have them: how often those roles were changed. Of the same revision, a lower one never replaces a higher one.
-	Release       uint64 `protobuf:"varint,5,opt,name=release,proto3" json:"release,omitempty"`
+	Release uint64 `protobuf:"varint,5,opt,name=release,proto3" json:"release,omitempty"`
+	// How many changes people have applied to the fleet beside its file, this one included. Of the same revision, a lower one never replaces a higher one.
+	Change uint64 `protobuf:"varint,6,opt,name=change,proto3" json:"change,omitempty"`
+	// Where it came from: on detect.config.v1 only.
+	Origin        *ConfigOrigin `protobuf:"bytes,7,opt,name=origin,proto3" json:"origin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -104,6 +108,275 @@ func (x *DetectionConfig) GetRelease() uint64 {
 	return 0
 }
 
+func (x *DetectionConfig) GetChange() uint64 {
+	if x != nil {
+		return x.Change
+	}
+	return 0
+}
+
+func (x *DetectionConfig) GetOrigin() *ConfigOrigin {
+	if x != nil {
+		return x.Origin
+	}
+	return nil
+}
+
+// ConfigOrigin says who made a published configuration of what, and why.
+type ConfigOrigin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tells attempts to publish apart.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The configuration that was taken as in force. Where another one stands before the record by then, the record counts for nothing: its maker must look again.
+	// None: there was none yet.
+	Base *ConfigNumber `protobuf:"bytes,2,opt,name=base,proto3" json:"base,omitempty"`
+	// The detection section of the file that it rests on, without models, encoded as config is. What config says otherwise was applied by people.
+	File []byte `protobuf:"bytes,3,opt,name=file,proto3" json:"file,omitempty"`
+	// "file", "release", "settings", "correction", "back".
+	Kind string `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"`
+	By   string `protobuf:"bytes,5,opt,name=by,proto3" json:"by,omitempty"`
+	Why  string `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`
+	AtUs int64  `protobuf:"varint,7,opt,name=at_us,json=atUs,proto3" json:"at_us,omitempty"`
+	// What is other than in the configuration before it, but for models.
+	Changes []*ConfigChange `protobuf:"bytes,8,rep,name=changes,proto3" json:"changes,omitempty"`
+	// The trial of the tuning bench that it rests on; may be empty.
+	Trial string `protobuf:"bytes,9,opt,name=trial,proto3" json:"trial,omitempty"`
+	// Where people went back to; kind "back" only.
+	BackTo        *ConfigNumber `protobuf:"bytes,10,opt,name=back_to,json=backTo,proto3" json:"back_to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigOrigin) Reset() {
+	*x = ConfigOrigin{}
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigOrigin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigOrigin) ProtoMessage() {}
+
+func (x *ConfigOrigin) ProtoReflect() protoreflect.Message {
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigOrigin.ProtoReflect.Descriptor instead.
+func (*ConfigOrigin) Descriptor() ([]byte, []int) {
+	return file_tocsin_event_v1_state_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ConfigOrigin) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ConfigOrigin) GetBase() *ConfigNumber {
+	if x != nil {
+		return x.Base
+	}
+	return nil
+}
+
+func (x *ConfigOrigin) GetFile() []byte {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+func (x *ConfigOrigin) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ConfigOrigin) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *ConfigOrigin) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *ConfigOrigin) GetAtUs() int64 {
+	if x != nil {
+		return x.AtUs
+	}
+	return 0
+}
+
+func (x *ConfigOrigin) GetChanges() []*ConfigChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *ConfigOrigin) GetTrial() string {
+	if x != nil {
+		return x.Trial
+	}
+	return ""
+}
+
+func (x *ConfigOrigin) GetBackTo() *ConfigNumber {
+	if x != nil {
+		return x.BackTo
+	}
+	return nil
+}
+
+// ConfigNumber names a published configuration.
+type ConfigNumber struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      uint32                 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	Change        uint64                 `protobuf:"varint,2,opt,name=change,proto3" json:"change,omitempty"`
+	Release       uint64                 `protobuf:"varint,3,opt,name=release,proto3" json:"release,omitempty"`
+	Fingerprint   string                 `protobuf:"bytes,4,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigNumber) Reset() {
+	*x = ConfigNumber{}
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigNumber) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigNumber) ProtoMessage() {}
+
+func (x *ConfigNumber) ProtoReflect() protoreflect.Message {
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigNumber.ProtoReflect.Descriptor instead.
+func (*ConfigNumber) Descriptor() ([]byte, []int) {
+	return file_tocsin_event_v1_state_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ConfigNumber) GetRevision() uint32 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *ConfigNumber) GetChange() uint64 {
+	if x != nil {
+		return x.Change
+	}
+	return 0
+}
+
+func (x *ConfigNumber) GetRelease() uint64 {
+	if x != nil {
+		return x.Release
+	}
+	return 0
+}
+
+func (x *ConfigNumber) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+// ConfigChange is one key that differs, by its path in the section detection.
+type ConfigChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Was           string                 `protobuf:"bytes,2,opt,name=was,proto3" json:"was,omitempty"`
+	Is            string                 `protobuf:"bytes,3,opt,name=is,proto3" json:"is,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigChange) Reset() {
+	*x = ConfigChange{}
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigChange) ProtoMessage() {}
+
+func (x *ConfigChange) ProtoReflect() protoreflect.Message {
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigChange.ProtoReflect.Descriptor instead.
+func (*ConfigChange) Descriptor() ([]byte, []int) {
+	return file_tocsin_event_v1_state_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ConfigChange) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *ConfigChange) GetWas() string {
+	if x != nil {
+		return x.Was
+	}
+	return ""
+}
+
+func (x *ConfigChange) GetIs() string {
+	if x != nil {
+		return x.Is
+	}
+	return ""
+}
+
 // PartitionConfig is the configuration that one partition was judged under, on processor.state.v1, key "config".
 type PartitionConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -117,7 +390,7 @@ type PartitionConfig struct {
 
 func (x *PartitionConfig) Reset() {
 	*x = PartitionConfig{}
-	mi := &file_tocsin_event_v1_state_proto_msgTypes[1]
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -129,7 +402,7 @@ func (x *PartitionConfig) String() string {
 func (*PartitionConfig) ProtoMessage() {}
 
 func (x *PartitionConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_tocsin_event_v1_state_proto_msgTypes[1]
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -142,7 +415,7 @@ func (x *PartitionConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionConfig.ProtoReflect.Descriptor instead.
 func (*PartitionConfig) Descriptor() ([]byte, []int) {
-	return file_tocsin_event_v1_state_proto_rawDescGZIP(), []int{1}
+	return file_tocsin_event_v1_state_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PartitionConfig) GetConfig() *DetectionConfig {
@@ -170,7 +443,7 @@ type ConfigSwitch struct {
 
 func (x *ConfigSwitch) Reset() {
 	*x = ConfigSwitch{}
-	mi := &file_tocsin_event_v1_state_proto_msgTypes[2]
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -182,7 +455,7 @@ func (x *ConfigSwitch) String() string {
 func (*ConfigSwitch) ProtoMessage() {}
 
 func (x *ConfigSwitch) ProtoReflect() protoreflect.Message {
-	mi := &file_tocsin_event_v1_state_proto_msgTypes[2]
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -195,7 +468,7 @@ func (x *ConfigSwitch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigSwitch.ProtoReflect.Descriptor instead.
 func (*ConfigSwitch) Descriptor() ([]byte, []int) {
-	return file_tocsin_event_v1_state_proto_rawDescGZIP(), []int{2}
+	return file_tocsin_event_v1_state_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ConfigSwitch) GetOffset() int64 {
@@ -231,7 +504,7 @@ type MachineSnapshot struct {
 
 func (x *MachineSnapshot) Reset() {
 	*x = MachineSnapshot{}
-	mi := &file_tocsin_event_v1_state_proto_msgTypes[3]
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -243,7 +516,7 @@ func (x *MachineSnapshot) String() string {
 func (*MachineSnapshot) ProtoMessage() {}
 
 func (x *MachineSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_tocsin_event_v1_state_proto_msgTypes[3]
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -256,7 +529,7 @@ func (x *MachineSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineSnapshot.ProtoReflect.Descriptor instead.
 func (*MachineSnapshot) Descriptor() ([]byte, []int) {
-	return file_tocsin_event_v1_state_proto_rawDescGZIP(), []int{3}
+	return file_tocsin_event_v1_state_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *MachineSnapshot) GetFormat() uint32 {
@@ -324,7 +597,7 @@ type PartitionMeta struct {
 
 func (x *PartitionMeta) Reset() {
 	*x = PartitionMeta{}
-	mi := &file_tocsin_event_v1_state_proto_msgTypes[4]
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -336,7 +609,7 @@ func (x *PartitionMeta) String() string {
 func (*PartitionMeta) ProtoMessage() {}
 
 func (x *PartitionMeta) ProtoReflect() protoreflect.Message {
-	mi := &file_tocsin_event_v1_state_proto_msgTypes[4]
+	mi := &file_tocsin_event_v1_state_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -349,7 +622,7 @@ func (x *PartitionMeta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionMeta.ProtoReflect.Descriptor instead.
 func (*PartitionMeta) Descriptor() ([]byte, []int) {
-	return file_tocsin_event_v1_state_proto_rawDescGZIP(), []int{4}
+	return file_tocsin_event_v1_state_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PartitionMeta) GetFormat() uint32 {
@@ -426,13 +699,36 @@ var File_tocsin_event_v1_state_proto protoreflect.FileDescriptor
 
 const file_tocsin_event_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x1btocsin/event/v1/state.proto\x12\x0ftocsin.event.v1\x1a tocsin/event/v1/comparison.proto\"\x99\x01\n" +
+	"\x1btocsin/event/v1/state.proto\x12\x0ftocsin.event.v1\x1a tocsin/event/v1/comparison.proto\"\xe8\x01\n" +
 	"\x0fDetectionConfig\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\rR\brevision\x12 \n" +
 	"\vfingerprint\x18\x03 \x01(\tR\vfingerprint\x12\x16\n" +
 	"\x06config\x18\x04 \x01(\fR\x06config\x12\x18\n" +
-	"\arelease\x18\x05 \x01(\x04R\arelease\"\x86\x01\n" +
+	"\arelease\x18\x05 \x01(\x04R\arelease\x12\x16\n" +
+	"\x06change\x18\x06 \x01(\x04R\x06change\x125\n" +
+	"\x06origin\x18\a \x01(\v2\x1d.tocsin.event.v1.ConfigOriginR\x06origin\"\xb7\x02\n" +
+	"\fConfigOrigin\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x121\n" +
+	"\x04base\x18\x02 \x01(\v2\x1d.tocsin.event.v1.ConfigNumberR\x04base\x12\x12\n" +
+	"\x04file\x18\x03 \x01(\fR\x04file\x12\x12\n" +
+	"\x04kind\x18\x04 \x01(\tR\x04kind\x12\x0e\n" +
+	"\x02by\x18\x05 \x01(\tR\x02by\x12\x10\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\x12\x13\n" +
+	"\x05at_us\x18\a \x01(\x03R\x04atUs\x127\n" +
+	"\achanges\x18\b \x03(\v2\x1d.tocsin.event.v1.ConfigChangeR\achanges\x12\x14\n" +
+	"\x05trial\x18\t \x01(\tR\x05trial\x126\n" +
+	"\aback_to\x18\n" +
+	" \x01(\v2\x1d.tocsin.event.v1.ConfigNumberR\x06backTo\"~\n" +
+	"\fConfigNumber\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\rR\brevision\x12\x16\n" +
+	"\x06change\x18\x02 \x01(\x04R\x06change\x12\x18\n" +
+	"\arelease\x18\x03 \x01(\x04R\arelease\x12 \n" +
+	"\vfingerprint\x18\x04 \x01(\tR\vfingerprint\"B\n" +
+	"\fConfigChange\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x10\n" +
+	"\x03was\x18\x02 \x01(\tR\x03was\x12\x0e\n" +
+	"\x02is\x18\x03 \x01(\tR\x02is\"\x86\x01\n" +
 	"\x0fPartitionConfig\x128\n" +
 	"\x06config\x18\x01 \x01(\v2 .tocsin.event.v1.DetectionConfigR\x06config\x129\n" +
 	"\bswitches\x18\x02 \x03(\v2\x1d.tocsin.event.v1.ConfigSwitchR\bswitches\"`\n" +
@@ -475,27 +771,34 @@ func file_tocsin_event_v1_state_proto_rawDescGZIP() []byte {
 	return file_tocsin_event_v1_state_proto_rawDescData
 }
 
-var file_tocsin_event_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_tocsin_event_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_tocsin_event_v1_state_proto_goTypes = []any{
 	(*DetectionConfig)(nil), // 0: tocsin.event.v1.DetectionConfig
-	(*PartitionConfig)(nil), // 1: tocsin.event.v1.PartitionConfig
-	(*ConfigSwitch)(nil),    // 2: tocsin.event.v1.ConfigSwitch
-	(*MachineSnapshot)(nil), // 3: tocsin.event.v1.MachineSnapshot
-	(*PartitionMeta)(nil),   // 4: tocsin.event.v1.PartitionMeta
-	(*ModelComparison)(nil), // 5: tocsin.event.v1.ModelComparison
-	(*ModelInputs)(nil),     // 6: tocsin.event.v1.ModelInputs
+	(*ConfigOrigin)(nil),    // 1: tocsin.event.v1.ConfigOrigin
+	(*ConfigNumber)(nil),    // 2: tocsin.event.v1.ConfigNumber
+	(*ConfigChange)(nil),    // 3: tocsin.event.v1.ConfigChange
+	(*PartitionConfig)(nil), // 4: tocsin.event.v1.PartitionConfig
+	(*ConfigSwitch)(nil),    // 5: tocsin.event.v1.ConfigSwitch
+	(*MachineSnapshot)(nil), // 6: tocsin.event.v1.MachineSnapshot
+	(*PartitionMeta)(nil),   // 7: tocsin.event.v1.PartitionMeta
+	(*ModelComparison)(nil), // 8: tocsin.event.v1.ModelComparison
+	(*ModelInputs)(nil),     // 9: tocsin.event.v1.ModelInputs
 }
 var file_tocsin_event_v1_state_proto_depIdxs = []int32{
-	0, // 0: tocsin.event.v1.PartitionConfig.config:type_name -> tocsin.event.v1.DetectionConfig
-	2, // 1: tocsin.event.v1.PartitionConfig.switches:type_name -> tocsin.event.v1.ConfigSwitch
-	0, // 2: tocsin.event.v1.ConfigSwitch.config:type_name -> tocsin.event.v1.DetectionConfig
-	5, // 3: tocsin.event.v1.PartitionMeta.comparisons:type_name -> tocsin.event.v1.ModelComparison
-	6, // 4: tocsin.event.v1.PartitionMeta.model_inputs:type_name -> tocsin.event.v1.ModelInputs
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	1, // 0: tocsin.event.v1.DetectionConfig.origin:type_name -> tocsin.event.v1.ConfigOrigin
+	2, // 1: tocsin.event.v1.ConfigOrigin.base:type_name -> tocsin.event.v1.ConfigNumber
+	3, // 2: tocsin.event.v1.ConfigOrigin.changes:type_name -> tocsin.event.v1.ConfigChange
+	2, // 3: tocsin.event.v1.ConfigOrigin.back_to:type_name -> tocsin.event.v1.ConfigNumber
+	0, // 4: tocsin.event.v1.PartitionConfig.config:type_name -> tocsin.event.v1.DetectionConfig
+	5, // 5: tocsin.event.v1.PartitionConfig.switches:type_name -> tocsin.event.v1.ConfigSwitch
+	0, // 6: tocsin.event.v1.ConfigSwitch.config:type_name -> tocsin.event.v1.DetectionConfig
+	8, // 7: tocsin.event.v1.PartitionMeta.comparisons:type_name -> tocsin.event.v1.ModelComparison
+	9, // 8: tocsin.event.v1.PartitionMeta.model_inputs:type_name -> tocsin.event.v1.ModelInputs
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_tocsin_event_v1_state_proto_init() }
@@ -510,7 +813,7 @@ func file_tocsin_event_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tocsin_event_v1_state_proto_rawDesc), len(file_tocsin_event_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
