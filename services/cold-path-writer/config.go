@@ -44,7 +44,7 @@ func DefaultConfig() Config {
 		Retry:          commit.DefaultBackoff(),
 		StallTimeout:   10 * time.Second,
 		DrainTimeout:   8 * time.Second,
-		Maintenance:    DefaultMaintenance(),
+		Maintenance:    besidesWriting(),
 		Schemas:        schema.DefaultConfig(),
 	}
 }

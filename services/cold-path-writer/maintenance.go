@@ -28,6 +28,13 @@ type Maintenance struct {
 // DefaultMaintenance is left to the commands.
 func DefaultMaintenance() Maintenance { return Maintenance{Policy: maintain.DefaultPolicy()} }
 
+// besidesWriting is what the writer does by itself: it removes no rows, and merges less at once than a large machine could (docs/LAKE.md has figures).
+func besidesWriting() Maintenance {
+	m := DefaultMaintenance()
+	m.Interval, m.InputBytes = 15*time.Minute, 128<<20
+	return m
+}
+
 // Validate names the first field that is wrong.
 func (m Maintenance) Validate() error {
 	if m.Interval != 0 && m.Interval < time.Minute {

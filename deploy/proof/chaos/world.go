@@ -211,7 +211,8 @@ func fleetConfig(routing string) map[string]any {
 		},
 		"cold_path_writer": map[string]any{
 			"session_timeout": session, "chunk": map[string]any{"interval": chunkInterval.String()},
-			"lake": map[string]any{"timeout": "5s"},
+			"lake":        map[string]any{"timeout": "5s"},
+			"maintenance": map[string]any{"interval": "0s"}, // what is checked are the files as they were written
 		},
 	}
 }

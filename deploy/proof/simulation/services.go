@@ -93,6 +93,7 @@ func (w *World) writerConfig() coldpathwriter.Config {
 	cfg.SessionTimeout = sessionTimeout
 	cfg.Chunk.Interval, cfg.Chunk.MaxRows = w.opts.LakeInterval, 600
 	cfg.Retry.Max = 10 * time.Second
+	cfg.Maintenance.Interval = 0 // what is checked are the files as they were written
 	return cfg
 }
 
