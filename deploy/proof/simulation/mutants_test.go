@@ -37,7 +37,7 @@ func TestProtocol(t *testing.T) {
 				if s.Shape != nil {
 					s.Shape(&opts)
 				}
-				play(opts, s.Load, s.Run, func(r *Result) {
+				play(opts, s.Load, s.Run, nil, func(r *Result) { // nil: a bug that keeps a fault from showing is not caught by that
 					r.Scenario = s.Name
 					tell(t, r)
 				})
