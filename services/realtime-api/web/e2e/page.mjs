@@ -8,6 +8,7 @@ import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 import { accessible, everyLook, light } from "./checks.mjs";
 import { inbox } from "./inbox.mjs";
+import { quality } from "./quality.mjs";
 import { scheduled } from "./scheduled.mjs";
 
 const [base, executablePath, profile] = process.argv.slice(2);
@@ -242,6 +243,16 @@ try {
 
   await check("what is sent is small, and nothing else holds up the first look", async () => {
     console.log(`first look: ${await light(page, base)} bytes`);
+  });
+
+  await check("installable, described, nothing deprecated, nothing that jumps", async () => {
+    const jumps = await quality(context, base, [
+      { hash: "#/", ready: ".cell" },
+      { hash: "#/?view=list", ready: ".cell" },
+      { hash: "#/coverage", ready: ".covered" },
+      { hash: "#/machine/pump-03", ready: ".chart canvas" },
+    ]);
+    console.log(`things jump by at most ${Math.max(...Object.values(jumps)).toFixed(4)}: ${JSON.stringify(jumps)}`);
   });
 
   await check("no serious finding of axe, every view, both themes, on a phone too", async () => {

@@ -48,7 +48,7 @@ export function Fleet({ data, query }: ViewProps) {
     { keys: "0", label: "Show all", run: () => setQuery({ q: "", state: "", in: "" }) },
   ]);
   return (
-    <div className="fleet">
+    <div className={data.alertsLoaded ? "fleet" : "fleet waiting"}>
       <h1 className="sr">Fleet</h1>
       <section className="tiles" aria-label="Machines by state">
         {stateNames.map((s) => (
