@@ -28,10 +28,11 @@ type Maintenance struct {
 // DefaultMaintenance is left to the commands.
 func DefaultMaintenance() Maintenance { return Maintenance{Policy: maintain.DefaultPolicy()} }
 
-// besidesWriting is what the writer does by itself: it removes no rows, and merges less at once than a large machine could (docs/LAKE.md has figures).
+// besidesWriting is for a writer that is asked for it: it removes no rows, and merges less at once than a large machine could (docs/LAKE.md has figures). It is not
+// asked unless the configuration says so: whoever lists folders instead of asking which files count would see rows twice.
 func besidesWriting() Maintenance {
 	m := DefaultMaintenance()
-	m.Interval, m.InputBytes = 15*time.Minute, 128<<20
+	m.InputBytes = 128 << 20
 	return m
 }
 
