@@ -87,8 +87,9 @@ lint: $(TOOLS)/golangci-lint vet proto-lint ## go vet, golangci-lint over every 
 	@for m in $(MODULES); do echo "lint $$m"; (cd $$m && GOWORK=off $(CURDIR)/$(TOOLS)/golangci-lint run --config $(CURDIR)/.golangci.yml ./...) || exit 1; done
 
 .PHONY: vet
-vet: ## go vet of every module
+vet: ## go vet of every module, and of the tests that a build tag chooses
 	$(GO) vet work
+	$(GO) vet -tags bench,demo,journeys,mutants ./services/alert-router ./services/realtime-api ./deploy/e2e ./deploy/proof/mutants ./deploy/proof/simulation
 
 .PHONY: modules
 modules: ## every module builds and is tidy without the workspace
