@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"text/tabwriter"
 	"time"
 
@@ -54,51 +52,24 @@ type pairAnswer struct {
 }
 
 func (t *trainer) compare() *cobra.Command {
-	var since time.Duration
-	var from, to string
-	var asJSON bool
-	cmd := t.command("compare [NAME]", "Say how shadows did beside champions in the stream, and what to do", `Compare shows of each champion and shadow that judged the same windows: how often they agreed, what pages each alone would have given at the budget per machine and
+	return t.overStream("compare [NAME]", "Say how shadows did beside champions in the stream, and what to do", `Compare shows of each champion and shadow that judged the same windows: how often they agreed, what pages each alone would have given at the budget per machine and
 month, where only one of them spoke, and what people said of those alerts (tocsin alerts verdict). A page is windows whose calibrated surprise reaches what pages at
-the budget, ten minutes from the next. Verdicts exist only where the whole judge paged. Stream-processors count a window when it closes, and write once a minute.`, cobra.MaximumNArgs(1), func(cmd *cobra.Command, args []string) error {
-		q := url.Values{}
-		if len(args) > 0 {
-			q.Set("model", args[0])
-		}
-		if from == "" {
-			from = time.Now().Add(-since).UTC().Format(time.RFC3339)
-		}
-		q.Set("from", from)
-		if to != "" {
-			q.Set("to", to)
-		}
-		var raw json.RawMessage
-		if err := t.call(cmd.Context(), http.MethodGet, "/v1/comparison?"+q.Encode(), nil, &raw); err != nil {
-			return err
-		}
-		if asJSON {
-			return indented(cmd.OutOrStdout(), raw)
-		}
+the budget, ten minutes from the next. Verdicts exist only where the whole judge paged. Stream-processors count a window when it closes, and write once a minute.`, "/v1/comparison", "what is compared is not older than that", func(out io.Writer, raw json.RawMessage) error {
 		var answer struct{ Pairs []pairAnswer }
 		if err := json.Unmarshal(raw, &answer); err != nil {
 			return err
 		}
 		if len(answer.Pairs) == 0 {
-			fmt.Fprintln(cmd.OutOrStdout(), "no shadow judged beside a champion in that time: tocsin models shadow --help")
+			fmt.Fprintln(out, "no shadow judged beside a champion in that time: tocsin models shadow --help")
 			return nil
 		}
 		for i := range answer.Pairs {
-			if err := answer.Pairs[i].write(cmd.OutOrStdout()); err != nil {
+			if err := answer.Pairs[i].write(out); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	f := cmd.Flags()
-	f.DurationVar(&since, "since", 24*time.Hour, "what is compared is not older than that")
-	f.StringVar(&from, "from", "", "... or since a `TIME`, RFC 3339")
-	f.StringVar(&to, "to", "", "... until a `TIME`, RFC 3339; default: now")
-	f.BoolVar(&asJSON, "json", false, "print the whole answer as JSON")
-	return cmd
 }
 
 // write writes a pair for people.

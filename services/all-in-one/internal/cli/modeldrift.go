@@ -4,11 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -34,52 +31,25 @@ type driftVariable struct {
 }
 
 func (t *trainer) drift() *cobra.Command {
-	var since time.Duration
-	var from, to string
-	var asJSON bool
-	cmd := t.command("drift [NAME|NAME@VERSION]", "Say whether what models are given in the stream still looks as in training", `Drift holds the scores of each model that the stream asks, and the values of its features, against how its training rows were spread. PSI is the population
+	return t.overStream("drift [NAME|NAME@VERSION]", "Say whether what models are given in the stream still looks as in training", `Drift holds the scores of each model that the stream asks, and the values of its features, against how its training rows were spread. PSI is the population
 stability index less what chance gives: from 0.1 on a feature has moved, from 0.25 on it has drifted (Siddiqi 2006), if that is beyond chance. Windows follow each other
 and days have a course, so the windows are worth fewer independent ones; where those are too few to tell, that is said. A model that was trained before references were
-kept has none. Nothing is trained by itself: first see whether the sensor or the process is what changed.`, cobra.MaximumNArgs(1), func(cmd *cobra.Command, args []string) error {
-		q := url.Values{}
-		if len(args) > 0 {
-			q.Set("model", args[0])
-		}
-		if from == "" {
-			from = time.Now().Add(-since).UTC().Format(time.RFC3339)
-		}
-		q.Set("from", from)
-		if to != "" {
-			q.Set("to", to)
-		}
-		var raw json.RawMessage
-		if err := t.call(cmd.Context(), http.MethodGet, "/v1/drift?"+q.Encode(), nil, &raw); err != nil {
-			return err
-		}
-		if asJSON {
-			return indented(cmd.OutOrStdout(), raw)
-		}
+kept has none. Nothing is trained by itself: first see whether the sensor or the process is what changed.`, "/v1/drift", "windows are not older than that", func(out io.Writer, raw json.RawMessage) error {
 		var answer struct{ Models []driftAnswer }
 		if err := json.Unmarshal(raw, &answer); err != nil {
 			return err
 		}
 		if len(answer.Models) == 0 {
-			fmt.Fprintln(cmd.OutOrStdout(), "no stream-processor asked a model in that time")
+			fmt.Fprintln(out, "no stream-processor asked a model in that time")
 			return nil
 		}
 		for i := range answer.Models {
-			if err := answer.Models[i].write(cmd.OutOrStdout()); err != nil {
+			if err := answer.Models[i].write(out); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	f := cmd.Flags()
-	f.DurationVar(&since, "since", 24*time.Hour, "windows are not older than that")
-	f.StringVar(&from, "from", "", "... or since a `TIME`, RFC 3339")
-	f.StringVar(&to, "to", "", "... until a `TIME`, RFC 3339; default: now")
-	f.BoolVar(&asJSON, "json", false, "print the whole answer as JSON")
-	return cmd
 }
 
 // write writes a model for people.
