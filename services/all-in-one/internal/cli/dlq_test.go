@@ -49,11 +49,10 @@ func services(t *testing.T, tocsin, dir string, k kafka.Config) (stop func()) {
 	}
 	yaml.WriteString("  chunk: {interval: 1s}\n") // of the writer: its letters come with its files
 	var log bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), tocsin, "run", "--config", write(t, dir, "tocsin.yaml", yaml.String()), "--data-dir", dir,
+	// Not the test's context: that ends before the clean-up, in which stop looks whether they still ran.
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), tocsin, "run", "--config", write(t, dir, "tocsin.yaml", yaml.String()), "--data-dir", dir,
 		"--brokers", strings.Join(k.Brokers, ","), "--target", "stream-processor,alert-router,cold-path-writer")
 	cmd.Stdout, cmd.Stderr = &log, &log
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = 20 * time.Second
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -68,6 +67,7 @@ func services(t *testing.T, tocsin, dir string, k kafka.Config) (stop func()) {
 			t.Errorf("the services stopped:\n%s", log.String())
 		default:
 			_ = cmd.Process.Signal(os.Interrupt)
+			defer time.AfterFunc(patience, func() { _ = cmd.Process.Kill() }).Stop()
 			<-ended
 		}
 	})
