@@ -10,6 +10,7 @@ import { href, setQuery } from "./route";
 import { useFeature } from "./session";
 import type { Data } from "./store";
 import type { ViewProps } from "./view";
+import { Waiting } from "./waiting";
 
 const jobsEveryMs = 10_000;
 const findingsEveryMs = 30_000;
@@ -66,16 +67,7 @@ const troubled = (j: Job) => j.state === "failing" || j.state === "late" || j.sk
 
 function JobsCard({ jobs, error, again, now }: { jobs: Jobs | undefined; error: ApiError | undefined; again(): void; now: number }) {
   if (!jobs) {
-    return (
-      <div className="empty" role="status">
-        <p>{error ? error.message : "Loading."}</p>
-        {error && (
-          <button type="button" onClick={again}>
-            Try again
-          </button>
-        )}
-      </div>
-    );
+    return <Waiting error={error} again={again} />;
   }
   if (jobs.jobs.length === 0) {
     return (
@@ -239,14 +231,7 @@ function Findings({ data, jobs, query, now }: { data: Data; jobs: Job[]; query: 
         </label>
       </form>
       {!value ? (
-        <div className="empty" role="status">
-          <p>{error ? error.message : "Loading."}</p>
-          {error && (
-            <button type="button" onClick={again}>
-              Try again
-            </button>
-          )}
-        </div>
+        <Waiting error={error} again={again} />
       ) : value.anomalies.length === 0 ? (
         <div className="empty">
           <StateIcon state="ok" size={30} />

@@ -10,6 +10,7 @@ import { href, machineHref } from "./route";
 import { useFeature } from "./session";
 import { say } from "./toast";
 import type { ViewProps } from "./view";
+import { Waiting } from "./waiting";
 
 // What the model-trainer answers; see services/model-trainer/DESIGN.md.
 
@@ -95,14 +96,7 @@ export function ModelsPage({ data, params }: ViewProps) {
           <p>No model-trainer stands behind this page (realtime_api.backends.model_trainer).</p>
         </div>
       ) : !value ? (
-        <div className="empty" role="status">
-          <p>{error ? error.message : "Loading."}</p>
-          {error && (
-            <button type="button" onClick={again}>
-              Try again
-            </button>
-          )}
-        </div>
+        <Waiting error={error} again={again} />
       ) : models.length === 0 ? (
         <div className="empty">
           <p>No model has been trained.</p>

@@ -1,6 +1,6 @@
 // Tocsin's service worker: the page's own files without a connection, and pages as notifications. The build puts the list of files and their digest in.
-const files = ["./","./assets/app.css","./assets/app.js","./assets/applied.js","./assets/checks.js","./assets/health.js","./assets/inbox.js","./assets/inboxapi.js","./assets/load.js","./assets/models.js","./assets/tuning.js","./badge-96.png","./icon-192.png","./icon-512.png","./icon-maskable-512.png","./icon.svg","./manifest.webmanifest"];
-const shell = "tocsin-shell-35ec3fbab4921fca";
+const files = ["./","./assets/app.css","./assets/app.js","./assets/applied.js","./assets/checks.js","./assets/health.js","./assets/inbox.js","./assets/inboxapi.js","./assets/load.js","./assets/models.js","./assets/tuning.js","./assets/waiting.js","./badge-96.png","./icon-192.png","./icon-512.png","./icon-maskable-512.png","./icon.svg","./manifest.webmanifest"];
+const shell = "tocsin-shell-bc4cc2b9ddd2e4d1";
 const patienceMs = 3000;
 
 self.addEventListener("install", (e) => {

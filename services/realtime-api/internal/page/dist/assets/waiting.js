@@ -1,0 +1,1 @@
+import{h as e}from"./load.js";var t=e();function n({error:e,again:n}){return(0,t.jsxs)(`div`,{className:`empty`,role:`status`,children:[(0,t.jsx)(`p`,{children:e?e.message:`Loading.`}),e&&(0,t.jsx)(`button`,{type:`button`,onClick:n,children:`Try again`})]})}export{n as t};
