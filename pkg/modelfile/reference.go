@@ -185,11 +185,6 @@ func (r *Reference) NewTally() Tally {
 	return Tally{make([]uint64, r.Bins()), make([]int64, r.Variables()), make([]uint64, r.Variables())}
 }
 
-// Count adds a row as Counter.Count does, without preparation.
-func (r *Reference) Count(t *Tally, score float32, row []float32) {
-	r.Counter().Count(t, score, row)
-}
-
 // Counter is a Reference prepared for counting. It is not changed by that: any number of goroutines may count at once, each into a Tally of its own.
 type Counter struct{ variables []variable }
 

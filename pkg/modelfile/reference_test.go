@@ -33,7 +33,7 @@ func TestReferenceCounts(t *testing.T) {
 	}
 	sum := h.Reference.NewTally()
 	for i, s := range scores {
-		h.Reference.Count(&sum, float32(s), values[i*3:i*3+3])
+		h.Reference.Counter().Count(&sum, float32(s), values[i*3:i*3+3])
 	}
 	at := 0
 	for i, s := range append([]Spread{ref.Score}, ref.Features[0].Spread, ref.Features[1].Spread, ref.Features[2].Spread) {
@@ -48,7 +48,7 @@ func TestReferenceCounts(t *testing.T) {
 		}
 	}
 	sum = h.Reference.NewTally()
-	h.Reference.Count(&sum, float32(math.NaN()), []float32{float32(math.Inf(1)), float32(math.Inf(-1)), math.MaxFloat32})
+	h.Reference.Counter().Count(&sum, float32(math.NaN()), []float32{float32(math.Inf(1)), float32(math.Inf(-1)), math.MaxFloat32})
 	if sum.Moved[0] != 0 || sum.Moved[1] != Farthest*Step || sum.Moved[2] != -Farthest*Step || sum.Moved[3] != Farthest*Step {
 		t.Error(sum.Moved)
 	}
@@ -68,7 +68,7 @@ func TestReferenceOfDiscreteValues(t *testing.T) {
 	}
 	sum := ref.NewTally()
 	for _, v := range []float32{6.999, 7, 7, 7.001} {
-		ref.Count(&sum, 0, []float32{v, float32(math.Copysign(0, -1))})
+		ref.Counter().Count(&sum, 0, []float32{v, float32(math.Copysign(0, -1))})
 	}
 	if s := ref.Features[0]; s.SD != 0 || s.Mean != 7 || !reflect.DeepEqual(sum.Bins[len(ref.Score.Counts):], []uint64{1, 2, 1, 0, 4, 0, 0, 0}) || sum.Moved[1] != 0 {
 		t.Errorf("%+v %v", s, sum)

@@ -65,7 +65,7 @@ func TestDrift(t *testing.T) {
 	for i := range 23 * 6 {
 		tally := ref.NewTally()
 		for range 30 {
-			ref.Count(&tally, float32(0.4+0.05*r.NormFloat64()), []float32{float32(5 + r.NormFloat64()), float32(40 + 2*(1.3+r.NormFloat64()))})
+			ref.Counter().Count(&tally, float32(0.4+0.05*r.NormFloat64()), []float32{float32(5 + r.NormFloat64()), float32(40 + 2*(1.3+r.NormFloat64()))})
 		}
 		b, err := proto.Marshal(&eventv1.ModelInputs{Model: champion, Partition: int32(i % 2), UntilMs: now.Add(time.Duration(i-23*6) * 10 * time.Minute).UnixMilli(), Windows: 30, Format: 1, Bins: tally.Bins, Moved: tally.Moved, Squares: tally.Squares})
 		if err != nil {

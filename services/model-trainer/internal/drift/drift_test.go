@@ -64,7 +64,7 @@ func live(m *Model, w *world, hours, each int) *Book {
 	for i := range hours * each {
 		at := begin.Add(time.Duration(i) * time.Hour / time.Duration(each))
 		row, score := w.next(float64(i) / float64(each) / 24)
-		m.Reference.Count(&t, float32(score), row)
+		m.Reference.Counter().Count(&t, float32(score), row)
 		if n++; n == 10 || i == hours*each-1 {
 			b.Count(record(m, &t, n, at))
 			t, n = m.Reference.NewTally(), 0
@@ -207,7 +207,7 @@ func TestAConstantThatChanges(t *testing.T) {
 			if i%10 < int(10*c.changed) {
 				v = 3.3
 			}
-			m.Reference.Count(&tally, float32(r.Float64()/2), []float32{v})
+			m.Reference.Counter().Count(&tally, float32(r.Float64()/2), []float32{v})
 			b.Count(record(m, &tally, 1, begin.Add(time.Duration(i)*time.Minute/2)))
 		}
 		v := b.Judge(m, begin, begin.Add(24*time.Hour))
@@ -229,7 +229,7 @@ func TestCountsAddUp(t *testing.T) {
 		for i := range n {
 			tally := m.Reference.NewTally()
 			row, score := w.next(0)
-			m.Reference.Count(&tally, float32(score), row)
+			m.Reference.Counter().Count(&tally, float32(score), row)
 			at := begin.Add(time.Duration(i) * 7 * time.Minute)
 			whole.Count(record(m, &tally, 1, at))
 			one := record(m, &tally, 1, at)
@@ -267,7 +267,7 @@ func indices(n int) []int {
 func TestABookIsBounded(t *testing.T) {
 	m := trained(3, 300)
 	tally := m.Reference.NewTally()
-	m.Reference.Count(&tally, 0.5, []float32{50, 50, 50})
+	m.Reference.Counter().Count(&tally, 0.5, []float32{50, 50, 50})
 	b := NewBook()
 	for i := range maxSlots + 50 {
 		b.Count(record(m, &tally, 1, begin.Add(time.Duration(i)*5*time.Minute)))
