@@ -98,3 +98,14 @@ func Loopback(addr string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
+
+// Here tells whether a request's Host header names this machine by a loopback name or address. Where anybody on it is let in without a token, that is asked of each request: a page elsewhere
+// can give its own name our address (DNS rebinding), and then its origin is ours.
+func Here(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}

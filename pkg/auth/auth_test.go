@@ -114,3 +114,14 @@ func TestLoopback(t *testing.T) {
 		}
 	}
 }
+
+func TestHere(t *testing.T) {
+	for host, want := range map[string]bool{
+		"127.0.0.1": true, "127.0.0.1:8080": true, "127.9.0.1": true, "[::1]": true, "[::1]:80": true, "localhost": true, "LocalHost:8080": true,
+		"": false, ":80": false, "example.com": false, "example.com:8080": false, "10.0.0.1": false, "localhost.example.com": false, "127.0.0.1.example.com:80": false,
+	} {
+		if auth.Here(host) != want {
+			t.Errorf("%q: %v", host, !want)
+		}
+	}
+}

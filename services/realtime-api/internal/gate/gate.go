@@ -15,9 +15,7 @@ package gate
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -130,7 +128,7 @@ func (g *Gate) identify(r *http.Request) (*Identity, error) {
 		return who, nil
 	}
 	who, err := g.tokens.Authenticate("")
-	if err == nil && g.cfg.Here && !here(r.Host) {
+	if err == nil && g.cfg.Here && !auth.Here(r.Host) {
 		return nil, errElsewhere
 	}
 	return who, err
@@ -143,21 +141,11 @@ func (g *Gate) Caller(authorization, host string) (*Identity, error) {
 		g.refused("credentials").Inc()
 		return nil, err
 	}
-	if authorization == "" && g.cfg.Here && !here(host) {
+	if authorization == "" && g.cfg.Here && !auth.Here(host) {
 		g.refused("host").Inc()
 		return nil, errElsewhere
 	}
 	return who, nil
-}
-
-// here tells whether a Host header names this machine.
-func here(host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	ip := net.ParseIP(host)
-	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 // Guard lets through whom the gate knows, and of what changes anything only what our own page or no page at all asks for.

@@ -85,7 +85,7 @@ func (a *API) Register(handle func(pattern string, h http.Handler)) {
 				auth.Challenge(w.Header())
 				httpserver.Problem(w, http.StatusUnauthorized, "Unauthorized", err.Error(), nil)
 				return
-			case who.right < need || who.here && !here(r.Host):
+			case who.right < need || who.here && !auth.Here(r.Host):
 				httpserver.Problem(w, http.StatusForbidden, "Forbidden", "the right to "+need.String()+" is needed (stream_processor.auth)", nil)
 				return
 			}
@@ -111,14 +111,6 @@ func (a *API) Register(handle func(pattern string, h http.Handler)) {
 		w.Header().Set("Content-Type", "application/yaml")
 		_, _ = w.Write(openapi)
 	}))
-}
-
-// here tells whether a request was for a name of this machine: a page elsewhere could bind its own name to 127.0.0.1.
-func here(host string) bool {
-	if !strings.Contains(host, ":") || strings.HasSuffix(host, "]") {
-		host += ":80"
-	}
-	return auth.Loopback(host)
 }
 
 func (a *API) refuse(w http.ResponseWriter, err error) {
